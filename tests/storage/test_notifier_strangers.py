@@ -137,8 +137,8 @@ def test_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_no
     storage.open()
     storage.register(PROFILE, now=NOW)
     (row,) = owner_rows(storage)
-    assert row.bell is not None
-    name, _, secret = row.bell.partition("#")
+    assert row.address is not None
+    name, _, secret = row.address.partition("#")
     assert len(secret) == 16
     if notifier.sys.platform == "linux":
         assert name in Path("/proc/net/unix").read_text()

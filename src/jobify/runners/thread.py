@@ -73,7 +73,7 @@ class ThreadRunner:
         self._calls[call] = future
         future.add_done_callback(lambda _: self._calls.pop(call, None))
         value = await await_future(future, call)
-        # A plain function that hands out a coroutine (a lambda around an async function) means what it awaits to.
+        # A plain function that returns a coroutine (a lambda around an async function) means what it awaits to.
         return await value if inspect.iscoroutine(value) else value
 
     def _submit(self, call: Call) -> Future[Any]:

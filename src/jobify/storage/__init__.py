@@ -1,6 +1,6 @@
 """Where jobs live: the port (:class:`Storage`) and its implementations.
 
-An implementation is imported when it is first asked for, at the latest by the app that uses it: SQLite alone is a sixth
+An implementation is imported at its first use, at the latest by the app that uses it: SQLite alone is a sixth
 of what ``from jobify import Jobify`` would have to read.
 """
 

@@ -15,7 +15,7 @@ transaction is open in another one; they see what is committed.
 
 **Values.** What was given as a payload, a result or a published value comes back equal. A storage keeps bytes and need
 not know what they mean; arguments and results are encoded before they get here. One that ``is_in_memory`` keeps any
-object, uncopied, and is asked to: nothing is encoded for it. It is called on an event loop's thread, too, so none of
+object, uncopied: nothing is encoded for it. It is called on an event loop's thread, too, so none of
 its calls may wait for anything; and an engine may hold its jobs back until another user reads them
 (:class:`jobify.gateway.inline.InlineGateway`). So it is neither durable nor shared.
 
@@ -322,9 +322,10 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
-        """What a job depends on, in the order in which it was asked for: the id of each parent at that time, and its
-        row with the result (large arguments may be left out), None if it is gone. Another job that has the id by now
-        is not meant."""
+        """The parents of a job, in the order of the request: the id of each at that time, and its row with the result.
+
+        Large arguments may be left out. The row is None if it is gone, also if another job has the id by now.
+        """
         ...
 
     def kinship(self, id: str, *, limit: int) -> Kinship:

@@ -23,7 +23,7 @@ _STEP: Final = 1000
 
 
 def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
-    """Take the jobs that are asked for; called inside ``with table``."""
+    """Take the jobs of the request; called inside ``with table``."""
     if request.scope is ClaimScope.APART:
         claims = _claim_apart(table, request, now)
         return Claimed(claims, False, None, bool(_apart(table, request, now)))

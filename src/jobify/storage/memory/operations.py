@@ -136,7 +136,7 @@ class _Insertion:
         self._table.upsert(parent._replace(children=(*parent.children, link), waiters=waiters))
 
     def _bound(self, row: Row, group: _Group) -> Row:
-        """A row as its parents leave it; those are told of it."""
+        """A row with the blockers of its parents, which get an edge to it."""
         edge, blockers = edge_of(row), len(group.waits)
         if group.gate is not None:
             group.gate.behind.append(edge)

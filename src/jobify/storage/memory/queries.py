@@ -70,7 +70,7 @@ def _is_equal(one: object, other: object) -> bool:
 
 
 def page(jobs: Iterable[JobRecord], query: JobQuery) -> list[JobRecord]:
-    """The first jobs after the place where the page begins, in the order that is asked for."""
+    """The first jobs after the place where the page begins, in the order of the query."""
     after, first = query.after_id, heapq.nsmallest
     if query.is_newest_first:
         first = heapq.nlargest

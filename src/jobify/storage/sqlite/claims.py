@@ -157,7 +157,7 @@ class Claims:
         return _Page(picked, references, is_more_left, next_due_at, aside)
 
     def _pick_lane(self, lane: TaskSlots, queues: tuple[str, ...] | None, now: Microseconds) -> _Page:
-        """The first jobs of a lane: one more than wanted is asked for, to know whether there is more."""
+        """The first jobs of a lane: one more than wanted is read, to know whether there is more."""
         statement, parameters = _pick_statement(lane.tasks, queues)
         limit = lane.limit
         while True:
@@ -183,7 +183,7 @@ class Claims:
             return _Page(rows[: lane.limit], picked.references, len(rows) > limit, next_due_at, aside)
 
     def _only_known(self, rows: _Rows, tasks: frozenset[str], now: Microseconds) -> _Rows:
-        """Those of these tasks. The index, which was asked for no others, does not say what the rest says."""
+        """The rows of these tasks. A row of another task shows that the index is damaged."""
         for seq, claim in rows:
             if claim.task not in tasks:
                 self._damage.exclude(seq, "it is not what an index says of it", now)

@@ -2,7 +2,7 @@
 
 **The log.** A commit appends to the write-ahead log. With ``synchronous="normal"`` it does not wait for the disk, but
 two moments in the life of that log do: when it is copied into the file (a *checkpoint*), and when the next write
-restarts it. SQLite would leave both to the commit that comes just then. It is told not to (``wal_autocheckpoint``): the
+restarts it. SQLite would leave both to the commit that comes just then. ``wal_autocheckpoint`` turns that off: the
 write that finds the log long copies it when it has committed, and the next one restarts it. Neither is a
 non-blocking write (:class:`NonblockingBudget`).
 

@@ -253,7 +253,7 @@ class Database:
     def _committed(self, *, is_acknowledged: bool = True) -> None:
         """After a commit, and before its caller learns of it: is it in the file that is there? Then copy a long log
         into the database, or leave that to the next commit."""
-        if self._nonblocking_thread is not None:  # asked when that block ends
+        if self._nonblocking_thread is not None:  # checked when that block ends
             self._is_acknowledged |= is_acknowledged
             return
         with self._writing:  # no other thread disconnects meanwhile

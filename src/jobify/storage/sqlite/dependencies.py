@@ -327,6 +327,6 @@ def _resolve_edges(database: Database, parents: Sequence[int]) -> None:
 
 
 def unkeep_parents(database: Database, heirs: Sequence[int]) -> None:
-    """Let the janitor look again at what it has left for the sake of these, or of what fell with them."""
+    """Let maintenance check again what it kept for these jobs, or for those that were cancelled with them."""
     write_for(database, "unkeep", heirs)
     write_for(database, "unmark_children_of_kept", heirs)

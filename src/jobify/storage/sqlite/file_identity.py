@@ -3,8 +3,8 @@
 A database is three files: the database itself, the write-ahead log (``-wal``) and the shared memory (``-shm``) through
 which processes coordinate. SQLite keeps working on what it has opened, also after it was deleted, moved,
 replaced or truncated: commits go into files that no process will find again, or a restored database gets the log of the
-old one. So this module knows the files that were opened, and :class:`FileIdentity` is asked around every write and
-by the periodic looks. Once a difference is seen nothing more is read or written, until the storage is opened again.
+old one. So this module knows the files that were opened, and :class:`FileIdentity` checks them around every write and
+periodically. Once a difference is seen nothing more is read or written, until the storage is opened again.
 
 **What is compared.** Device and inode of all three. The length of the log and the shared memory, which never shrink
 below what is in use. And the content of the database: it changes only when a log is copied into it (a *checkpoint*),
@@ -24,7 +24,7 @@ database, says nothing yet: until it does, a glance asks for the three files by 
 
 **On the event loop** even a glance counts. For a millisecond after one (:data:`_GLANCE`), ``after_nonblocking`` asks
 only for the time of the folder, and only if a caller relies on what was committed: nothing is acknowledged into files
-that are not in their places. A log that is truncated in its place loses what was acknowledged before, whatever is asked
+that are not in their places. A log that is truncated in its place loses what was acknowledged before, despite the check
 after a commit; and that the end of a job is lost is noticed a millisecond later.
 """
 
@@ -92,7 +92,7 @@ class FileIdentity:
         self._borrowed = Descriptors()
         self._size = self._time = self._print = self._changes = 0
         self.log_size = 0
-        """Bytes of the log when it was asked for last."""
+        """Bytes of the log at the last check."""
         self._checkpoint: Checkpoint | None = None
         self._log_head = b""
         self._folder_time = 0

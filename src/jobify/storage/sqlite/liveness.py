@@ -29,11 +29,11 @@ _LONGEST_STEP: Final = 2.0
 """Seconds of silence that one look adds at most: this process may have been stopped itself meanwhile."""
 
 _READ_AGAIN: Final = 2.0
-"""Seconds between two thorough questions about the process of an owner whose lock is held."""
+"""Seconds between two thorough checks of the process of an owner whose lock is held."""
 
 
 class Owner(Protocol):
-    """What is asked about: the row of an owner."""
+    """The row of an owner whose liveness is checked."""
 
     @property
     def id(self) -> int: ...
@@ -69,7 +69,7 @@ class _Watched(NamedTuple):
 
 
 class Liveness:
-    """The question whether an owner lives. May be asked on any thread."""
+    """Checks whether owners live. May be called on any thread."""
 
     def __init__(self, locks: OwnerLocks, database: str, elapsed: Callable[[], float] = time.monotonic) -> None:
         self._locks = locks

@@ -11,8 +11,8 @@ to users who may write the database, because a process that can open a lock file
 
 **The order.** The lock is taken before the owner's row can be seen, and the row is gone before the file is removed.
 
-**The question** is asked with a shared lock that is given back at once: several processes may ask at the same time, and
-none of them takes the other for the owner. ``flock`` belongs to the opened file, not to the process, so it also works
+**The check** takes a shared lock and releases it at once: several processes may check at the same time, and none of
+them takes the other for the owner. ``flock`` belongs to the opened file, not to the process, so it also works
 between two storages of one process.
 
 **What is a proof.** Only the very file that the owner has locked proves something: its device and inode stand in the
@@ -174,7 +174,7 @@ class OwnerLocks:
     # -- letting go ----------------------------------------------------------------------------------------------------
 
     def release(self, name: str) -> None:
-        """Give back a lock and remove its file; or only the file, if its process is dead."""
+        """Release a lock and remove its file; or only the file, if its process is dead."""
         descriptor = self._held.pop(name, None)
         if _NAME.fullmatch(name):
             self._remove(name)  # first: what is found unlocked has not been renewed

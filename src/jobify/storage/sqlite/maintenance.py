@@ -46,7 +46,7 @@ class Health(NamedTuple):
     log_size: int
     """Bytes of the write-ahead log beside it."""
     free: int
-    """Bytes that a vacuum would give back."""
+    """Bytes that a vacuum would free."""
 
     @property
     def is_well(self) -> bool:

@@ -1,7 +1,6 @@
 """Jobs that others may still need, when something is to delete them or to take their place.
 
-The one question is the statement ``wanting``; what it means is told in :mod:`jobify.storage.needs`. Called inside a
-transaction.
+The statement ``wanting`` finds them; :mod:`jobify.storage.needs` says what it means. Called inside a transaction.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Address(NamedTuple):
 
     owner: int
     role: str
-    bell: str
+    address: str
 
 
 class DatagramNotifier:
@@ -167,10 +167,10 @@ class DatagramNotifier:
 
     def set_peers(self, addresses: Iterable[Address]) -> None:
         """Remember the addresses of all owners."""
-        others = [one for one in addresses if one.bell != self.address]
-        self._by_owner = {one.owner: one.bell for one in others}
-        self._workers = tuple(dict.fromkeys(one.bell for one in others if one.role == OwnerRole.WORKER))
-        self._clients = tuple(dict.fromkeys(one.bell for one in others if one.role == OwnerRole.CLIENT))
+        others = [one for one in addresses if one.address != self.address]
+        self._by_owner = {one.owner: one.address for one in others}
+        self._workers = tuple(dict.fromkeys(one.address for one in others if one.role == OwnerRole.WORKER))
+        self._clients = tuple(dict.fromkeys(one.address for one in others if one.role == OwnerRole.CLIENT))
 
     def _forget(self, address: str) -> None:
         self._by_owner = {owner: other for owner, other in self._by_owner.items() if other != address}

@@ -50,7 +50,7 @@ class _Owner(NamedTuple):
     tasks: list[str]
     concurrency: int
     lock: str
-    bell: str | None
+    address: str | None
     process: str | None
     is_leaving: int
 
@@ -220,7 +220,7 @@ class Owners:
         owners, has_held = self._database.read(sql("owners"))
         rows = _rows_of(owners)
         if self.notifier is not None:
-            self.notifier.set_peers(Address(row.id, row.role, row.bell) for row in rows if row.bell is not None)
+            self.notifier.set_peers(Address(row.id, row.role, row.address) for row in rows if row.address is not None)
         self._keep_own({row.id: row.lock for row in rows}, now=now)
         self._liveness.forget_all_but({row.id for row in rows})
         dead = [row for row in rows if row.id not in self._own and not self._liveness.is_alive(row)]

@@ -3,7 +3,7 @@
 A process id alone is no identity, because ids are used again. Together with the time at which the process started
 (field 22 of ``/proc/<pid>/stat``) it is one, within one boot of one kernel and one pid namespace. A container has a pid
 namespace of its own, so an identity also names the boot, the pid namespace and the time namespace in which it holds;
-what belongs to another of them cannot be told from here.
+a process of another one cannot be checked from here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _identity(pid: int) -> str | None:
 
 
 def is_running(pid: int, identity: str, *, is_quick: bool = False) -> bool | None:
-    """Whether the process ``pid`` that had this ``identity`` still runs; None if that cannot be told from here.
+    """Whether the process ``pid`` that had this ``identity`` still runs; None if that is unknown here.
 
     ``is_quick``: do not look when it started, nor whether it only waits for its parent; a tenth of the cost.
     """

@@ -5,7 +5,7 @@
 -- Answers are one row. A step of a statement gives up the interpreter's lock, and with a busy event loop it takes
 -- milliseconds to get it back; so many rows travel as one: what is small as one JSON text, payloads and results each as
 -- one blob that is cut by the lengths in the JSON. (JSON cannot hold a blob, and escaping would cost more than cutting.)
--- json_array() returns text that may not be valid UTF-8 if such a row was written by hand; the CAST hands us the bytes.
+-- json_array() returns text that may not be valid UTF-8 if such a row was written by hand; the CAST returns the bytes.
 --
 -- Rows of values come padded to a round number, so that few texts of each statement exist and each is compiled once.
 -- A row that pads has 0 for its id. The driver takes far longer to bind a NULL than a number; so NULL comes as '' where a
@@ -238,7 +238,7 @@ DELETE FROM jobs WHERE seq IN (
 -- name: trim
 -- The first parameter is how many lines a schedule keeps. The newest one that is too many is that many steps of the
 -- index away from the newest of all, and goes with those before it; where there is none, NULL is not greater than
--- anything. The planner is told which index to use: it has no statistics, and would read all jobs for the sake of the
+-- anything. The index is named, because the planner has no statistics, and would read all jobs for the sake of the
 -- order.
 DELETE FROM attempts WHERE seq IN (
     SELECT attempts.seq FROM jobs INDEXED BY jobs_schedules
@@ -405,7 +405,7 @@ WHERE jobs.status = 'running' AND jobs.owner = ?
 
 -- Suspects ------------------------------------------------------------------------------------------------------------
 -- A job that is to run apart has one blocker that is neither a parent nor a pause. It keeps it while it runs, so that it
--- still has it if it is given back. A row of suspects may be out of date (its job was cancelled, replaced, tried again by
+-- still has it if it is released. A row of suspects may be out of date (its job was cancelled, replaced, tried again by
 -- a user); then the job has no such blocker.
 
 -- name: next_apart
@@ -981,8 +981,8 @@ SELECT {record} FROM jobs WHERE id IN ({ids})
 SELECT {record} FROM (SELECT * FROM jobs WHERE {filters} ORDER BY {order} LIMIT ?)
 
 -- name: find_live
--- A million ended jobs lie between those that have not ended; this index passes them by. The planner is told to use it,
--- because it has no statistics and so does not know how few they are.
+-- A million ended jobs lie between those that have not ended; this index passes them by. It is named,
+-- because the planner has no statistics and so does not know how few they are.
 SELECT {record} FROM (
     SELECT * FROM jobs INDEXED BY jobs_live WHERE status IN ('scheduled', 'running') AND {filters} ORDER BY {order} LIMIT ?
 )

@@ -32,12 +32,12 @@ class Reports:
             return [taken for some in chunks(reports) for taken in self._take(some)]
 
     def _take(self, reports: Sequence[Report]) -> list[bool]:
-        tellers = self._reporters({_claim_of(report): None for report in reports})
-        is_taken = [_claim_of(report) in tellers for report in reports]
+        reporters = self._reporters({_claim_of(report): None for report in reports})
+        is_taken = [_claim_of(report) in reporters for report in reports]
         taken = [report for report, is_one in zip(reports, is_taken, strict=True) if is_one]
         progress = {report.job_id: report.data for report in taken if report.kind is MessageKind.PROGRESS}
         self._write("progress", list(progress.items()))
-        self._write("publish", _numbered([one for one in taken if one.kind is not MessageKind.PROGRESS], tellers))
+        self._write("publish", _numbered([one for one in taken if one.kind is not MessageKind.PROGRESS], reporters))
         return is_taken
 
     def _reporters(self, claims: dict[_Claim, None]) -> dict[_Claim, _Reporter]:
@@ -55,13 +55,13 @@ def _claim_of(report: Report) -> _Claim:
     return report.job_id, report.owner, report.fence
 
 
-def _numbered(reports: Sequence[Report], tellers: dict[_Claim, _Reporter]) -> list[tuple[Any, ...]]:
+def _numbered(reports: Sequence[Report], reporters: dict[_Claim, _Reporter]) -> list[tuple[Any, ...]]:
     """The parameters of ``publish``: each message has the number after that of its job's last one."""
-    numbers = {id: teller.last_number for (id, _, _), teller in tellers.items()}
+    numbers = {id: reporter.last_number for (id, _, _), reporter in reporters.items()}
     lines = []
     for report in reports:
         number = numbers[report.job_id] = numbers[report.job_id] + 1
         level = 0 if report.level is None else report.level
-        attempt = tellers[_claim_of(report)].attempt
+        attempt = reporters[_claim_of(report)].attempt
         lines.append((report.job_id, number, report.kind.value, attempt, report.at, level, report.data))
     return lines

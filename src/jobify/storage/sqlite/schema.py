@@ -113,7 +113,7 @@ def _announce_guest(database: Database) -> None:
     if count:
         log.warning(
             "%r also holds %d schedules of another package for the same interface (table %s). They are left as they "
-            "are, and do not run here: schedule them anew.",
+            "are, and do not run here: schedule them again.",
             database.path,
             count,
             _GUEST,

@@ -77,7 +77,7 @@ class DependencyContract(StorageCase):
         storage.settle([end(owner, parent)])
         assert [found.id for found in claim(storage, owner, now=NOW + 2 * SECOND)] == ["b"]
 
-    def test_a_blocked_job_holds_up_nobody(self, storage: Storage, owner: int) -> None:
+    def test_a_blocked_job_does_not_hold_up_others(self, storage: Storage, owner: int) -> None:
         storage.insert([running("a", owner), *(after(f"b{number:04}", "a", priority=9) for number in range(1500))])
         storage.insert([job("c")])
         found = claim(storage, owner, limit=1)
@@ -107,7 +107,7 @@ class DependencyContract(StorageCase):
         storage.delete(["a"], now=NOW, delete_at=None)
         assert one(storage, "b").status == "cancelled"
 
-    def test_a_settlement_that_is_refused_releases_nobody(self, storage: Storage, owner: int) -> None:
+    def test_a_refused_settlement_unblocks_no_job(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([after("b", "a")])
         stale = parent._replace(fence=parent.fence + 1)
@@ -115,7 +115,7 @@ class DependencyContract(StorageCase):
         assert storage.settle(refused) == [Settled.REFUSED] * 3
         assert (one(storage, "b").status, one(storage, "b").blockers) == ("scheduled", 1)
 
-    def test_a_job_that_waits_for_nobody_changes_nobody(self, storage: Storage, owner: int) -> None:
+    def test_a_job_without_parents_changes_no_other_job(self, storage: Storage, owner: int) -> None:
         assert storage.settle([end(owner, claimed(storage, owner, "a"))]) == [Settled.APPLIED]
 
     # -- parents that have ended, and such that do not exist -----------------------------------------------------------
@@ -183,7 +183,7 @@ class DependencyContract(StorageCase):
 
     # -- tries, replacements, new jobs with old ids --------------------------------------------------------------------
 
-    def test_a_parent_that_is_tried_again_alone_resurrects_nobody(self, storage: Storage, owner: int) -> None:
+    def test_a_parent_that_is_retried_alone_revives_no_other_job(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([after("b", "a")])
         storage.settle([end(owner, parent, status="failed")])
@@ -210,9 +210,7 @@ class DependencyContract(StorageCase):
         storage.settle([end(other, parent)])
         assert [found.id for found in claim(storage, other)] == ["b"]
 
-    def test_a_job_that_is_put_in_the_place_of_one_that_waits_waits_for_nobody(
-        self, storage: Storage, owner: int
-    ) -> None:
+    def test_a_replacement_of_a_waiting_job_waits_for_no_job(self, storage: Storage, owner: int) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([after("b", "a")])
         assert storage.replace(job("b", payload=b"2")) is True

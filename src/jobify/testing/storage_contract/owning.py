@@ -87,7 +87,7 @@ class OwnerContract(StorageCase):
         (found,) = claim(storage, other)
         assert (found.id, found.attempt) == ("a", 2)
 
-    def test_what_is_given_back_is_due(self, storage: Storage, owner: int) -> None:
+    def test_a_released_job_is_due(self, storage: Storage, owner: int) -> None:
         storage.insert([running("a", owner, due_at=NOW + SECOND, ready=False)])
         storage.deregister(owner)
         assert [found.id for found in claim(storage, storage.register(PROFILE, now=NOW))] == ["a"]
@@ -171,7 +171,7 @@ class OwnerContract(StorageCase):
 
     # -- recover -------------------------------------------------------------------------------------------------------
 
-    def test_nobody_is_dead(self, storage: Storage, owner: int) -> None:
+    def test_no_owner_is_dead(self, storage: Storage, owner: int) -> None:
         storage.insert([running("a", owner), job("b")])
         before = storage.find(JobQuery())
         assert storage.recover(now=NOW, max_crashes=1, delete_at=None) == []

@@ -238,7 +238,7 @@ class ParkContract(StorageCase):
         storage.settle([_parked(owner, found, "2")])
         assert _ids(_take(storage, owner, "1")) == ["a"]
 
-    def test_what_is_given_back_is_not_parked(self, storage: Storage, owner: int) -> None:
+    def test_a_released_job_is_not_parked(self, storage: Storage, owner: int) -> None:
         _park(storage, owner, "a")
         _take(storage, owner)
         storage.deregister(owner)

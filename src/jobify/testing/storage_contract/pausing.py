@@ -115,7 +115,7 @@ class PauseContract(StorageCase):
         storage.settle([end(owner, running("runs", owner))])
         assert sorted(found.id for found in claim(storage, owner)) == ["runs", "waits"]
 
-    def test_what_is_given_back_stays_paused(self, storage: Storage, owner: int) -> None:
+    def test_a_released_schedule_stays_paused(self, storage: Storage, owner: int) -> None:
         claimed(storage, owner, "a", rule="{}")
         storage.pause(["a"])
         storage.close()

@@ -33,13 +33,13 @@ class ProfileContract(StorageCase):
         seen = {found.id: (found.started_at, found.seen_at) for found in storage.owners()}
         assert seen == {owner: (NOW, NOW + SECOND), other: (NOW, NOW)}
 
-    def test_a_beat_keeps_nobody_alive(self, storage: Storage, owner: int) -> None:
+    def test_a_heartbeat_keeps_no_other_owner_alive(self, storage: Storage, owner: int) -> None:
         storage.close()
         storage.open()
         storage.heartbeat(owner, now=NOW + SECOND)
         assert [found.is_alive for found in storage.owners()] == [False]
 
-    def test_a_beat_of_nobody(self, storage: Storage, owner: int) -> None:
+    def test_a_heartbeat_without_an_owner(self, storage: Storage, owner: int) -> None:
         storage.deregister(owner)
         storage.heartbeat(owner, now=NOW)
         assert storage.owners() == []

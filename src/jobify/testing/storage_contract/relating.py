@@ -93,7 +93,7 @@ class RelationContract(StorageCase):
         assert storage.relations("c").parents == ("a", "b")
 
     @pytest.mark.parametrize("how", ["cancelled", "deleted", "replaced"])
-    def test_purge_goes_on_when_nobody_depends_on_it_any_more(self, storage: Storage, owner: int, how: str) -> None:
+    def test_purge_goes_on_when_no_job_depends_on_it_any_more(self, storage: Storage, owner: int, how: str) -> None:
         parent = claimed(storage, owner, "a")
         storage.insert([running("b", owner), after("c", "a", "b")])
         storage.settle([end(owner, parent, delete_at=NOW)])

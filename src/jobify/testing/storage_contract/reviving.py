@@ -167,7 +167,7 @@ class ReviveContract(StorageCase):
         assert storage.retry(["b", "a"], now=NOW) == [True, True]
         assert one(storage, "c").blockers == 2
 
-    def test_a_parent_that_was_cancelled_by_somebody_keeps_it_cancelled(self, storage: Storage, owner: int) -> None:
+    def test_a_parent_that_a_user_cancelled_keeps_it_cancelled(self, storage: Storage, owner: int) -> None:
         storage.insert([running("a", owner), job("b", due_at=NOW + SECOND), after("c", "a", "b")])
         _fail(storage, owner)
         storage.cancel(["b"], reason="no", now=NOW, delete_at=None)
@@ -260,7 +260,7 @@ class ReviveContract(StorageCase):
         assert storage.retry([ids[0]], now=NOW) == [True]
         assert {record.status for record in storage.find(JobQuery(limit=9999))} == {"scheduled"}
 
-    def test_a_block_that_raises_brings_nobody_back(self, storage: Storage, owner: int) -> None:
+    def test_a_block_that_raises_revives_no_job(self, storage: Storage, owner: int) -> None:
         storage.insert([running(id, owner) for id in "ab"])
         storage.insert([after("c", "a", "b"), after("d", "a", "b"), after("e", "c")])
         _fail(storage, owner)

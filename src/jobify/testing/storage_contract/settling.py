@@ -68,7 +68,7 @@ class SettleContract(StorageCase):
                 assert bool(found.is_snoozed) is (id == "schedule" and is_snoozed(error))
                 assert found.attempt == 1
 
-    def test_an_attempt_can_be_given_back_uncounted(self, storage: Storage, owner: int) -> None:
+    def test_an_attempt_can_be_released_uncounted(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         storage.settle([again(owner, found, ready=True, due_at=found.due_at, attempt=found.attempt - 1)])
         (found,) = claim(storage, owner)
@@ -92,7 +92,7 @@ class SettleContract(StorageCase):
         assert storage.settle([end(owner, found)]) == [Settled.APPLIED]
         self._is_refused(storage, "a", [end(owner, found, status="failed", history=(line("a"),))])
 
-    def test_a_claim_of_somebody_else_does_not_hold(self, storage: Storage, owner: int) -> None:
+    def test_a_claim_of_another_owner_does_not_hold(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")
         self._is_refused(storage, "a", [end(owner + 1, found, history=(line("a"),))])
 

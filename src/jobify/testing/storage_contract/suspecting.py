@@ -117,7 +117,7 @@ class SuspectContract(StorageCase):
         assert ids_of(ask(storage, owner, ClaimScope.APART)) == ["a"]
 
     @pytest.mark.parametrize("max_crashes", [1, 2])
-    def test_nobody_has_a_death_to_spare(self, storage: Storage, max_crashes: int) -> None:
+    def test_no_job_has_a_death_to_spare(self, storage: Storage, max_crashes: int) -> None:
         owner = suspects(storage, ["a", "b"], deaths=max_crashes, max_crashes=max_crashes)
         assert [one(storage, id).status for id in "ab"] == ["scheduled"] * 2
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == []
@@ -174,7 +174,7 @@ class SuspectContract(StorageCase):
         assert (one(storage, "b").blockers, one(storage, "b").is_apart) == (0, False)
         assert ids_of(ask(storage, owner, ClaimScope.ORDINARY)) == ["b"]
 
-    def test_who_is_given_back_unfinished_still_is(self, storage: Storage) -> None:
+    def test_a_suspect_that_is_released_stays_one(self, storage: Storage) -> None:
         owner = suspects(storage, FIVE)
         (found,) = ask(storage, owner, ClaimScope.APART).claims
         storage.settle([again(owner, found, ready=True, due_at=NOW, attempt=found.attempt - 1)])

@@ -71,7 +71,7 @@ class WriteContract(StorageCase):
         assert _requested(record) == whole
         assert _beyond(record) == _NOTHING_YET
 
-    def test_a_job_that_is_claimed_at_birth_is_running(self, storage: Storage, owner: int) -> None:
+    def test_a_job_that_is_inserted_already_claimed_is_running(self, storage: Storage, owner: int) -> None:
         assert storage.insert([running("a", owner)]) == [True]
         assert _requested(one(storage, "a")) == running("a", owner)
         assert claim(storage, owner) == []
