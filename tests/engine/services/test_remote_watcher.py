@@ -114,9 +114,9 @@ async def _through(task: Any, number: int) -> None:
 def test_a_round_of_the_listener_is_followed_by_a_bounded_pause() -> None:
     rounds = completion_listener._PollSchedule()
     waiters = [Waiter("job", PollInterval(0.05, 0.5), print, is_follower=False)]
-    rounds.finished(waiters, 0.3)
-    rounds.soon()
+    rounds.polled(waiters, 0.3)
+    rounds.advance()
     assert rounds.remaining <= 0.5
-    rounds.finished(waiters, 3.0)
-    rounds.soon()
+    rounds.polled(waiters, 3.0)
+    rounds.advance()
     assert 0.5 < rounds.remaining <= 3.0
