@@ -1,4 +1,4 @@
-"""The command itself: how it finds the app, how it fails, what it shows to whom."""
+"""The command itself: how it finds the app, how it fails, and what it prints."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_the_version_is_shown(shop: Shop) -> None:
 
 def test_help_imports_neither_rich_nor_an_app(tmp_path: Path) -> None:
     code = (
-        "import sys; before = {*sys.modules}; sys.argv = ['jobify', '--help']\n"  # whoever measures has imported some
+        "import sys; before = {*sys.modules}; sys.argv = ['jobify', '--help']\n"  # the measuring code has imported some
         "from jobify.__main__ import main\nassert main() == 0\n"
         "print(*({'rich', 'asyncio', 'sqlite3', 'msgspec', 'jobify.app.application'} & {*sys.modules} - before))"
     )
@@ -285,7 +285,7 @@ def test_a_script_gets_exit_codes_and_json_from_a_process(shop: Shop) -> None:
     assert "Traceback" not in wrong.stderr
 
 
-# -- whom it is shown to -----------------------------------------------------------------------------------------------
+# -- terminals and pipes -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_a_job_that_waits_for_too_long_is_unhealthy(shop: Shop) -> None:
 
 
 def test_a_job_that_became_due_while_no_worker_ran_counts(shop: Shop) -> None:
-    """Nobody has moved it to the ready ones."""
+    """It was not moved to the ready ones."""
     shop.add(due_at=shop.now - 600 * SECOND, ready=False)
     answer = shop("health", "--min-workers", "0")
     assert (answer.code, "waits in the queue 'default' for 10 m" in answer.err) == (1, True)

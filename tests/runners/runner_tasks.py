@@ -165,7 +165,7 @@ def tell_and_keep_the_interpreter() -> None:
 
 
 def hang_with_subprocess() -> None:
-    """Say who is there and whom it started, and never return."""
+    """Report the ids of this process and of its child, and never return."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) as process:
         send((os.getpid(), process.pid))
         time.sleep(1000)
@@ -186,7 +186,7 @@ def hang_up_and_hang() -> None:
 
 
 def wait_for(path: str) -> str:
-    """Block until somebody writes to the named pipe, and return what it was."""
+    """Block until the named pipe is written to, and return the data."""
     with open(path) as pipe:
         return pipe.read()
 

@@ -1,4 +1,4 @@
-"""``current_job`` in a child process: told by a job_info, heard through messages."""
+"""``current_job`` in a child process: made from a job_info, reported through messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls in threads: which cannot be stopped, only told and waited for."""
+"""Calls in threads, which cannot be stopped, only requested to stop and waited for."""
 
 from __future__ import annotations
 
