@@ -15,7 +15,7 @@ from cli_shop import Shop
 from jobify.cli.main import cli
 from jobify.worker.exit_codes import ExitCode
 
-README = Path(__file__).parents[2] / "README.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 COMMANDS = [
     ["worker"],
     ["workers"],
@@ -331,13 +331,13 @@ def test_a_task_cannot_send_escape_sequences_to_a_terminal(shop: Shop, terminal:
         assert r"a\x1b[31m\x9b" in shop(*words).out
 
 
-# -- what the README says ----------------------------------------------------------------------------------------------
+# -- what the reference says -------------------------------------------------------------------------------------------
 
 
-def test_the_readme_names_every_command_and_exit_code() -> None:
-    text = README.read_text(encoding="utf-8").split("## Workers")[1].split("\n## ")[0]
+def test_the_reference_names_every_command_and_exit_code() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
     assert [name for name in map(" ".join, COMMANDS) if f"jobify {name}" not in text] == []
-    assert [code.value for code in ExitCode if not re.search(rf"^\| {code.value} \|", text, re.MULTILINE)] == []
+    assert [code.value for code in ExitCode if not re.search(rf"^\| `?{code.value}`? ?", text, re.MULTILINE)] == []
 
 
 def test_the_list_of_commands_here_is_complete() -> None:

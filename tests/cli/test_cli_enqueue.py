@@ -299,7 +299,9 @@ def test_the_newest_messages_are_found_without_reading_all(shop: Shop, count: in
     app = Jobify(storage=shop.storage)
     handles = client_of(app).operations
     assert handles.reader.last_message_number(job) == count
-    assert [message.number for message in handles.reader.newest_messages(job, 3)] == [*range(max(1, count - 2), count + 1)]
+    assert [message.number for message in handles.reader.newest_messages(job, 3)] == [
+        *range(max(1, count - 2), count + 1)
+    ]
 
 
 def test_logs_of_a_running_job_are_followed_to_its_end(site: Make) -> None:

@@ -240,7 +240,7 @@ def test_code_that_cannot_be_imported_is_tried_again_after_the_next_change(site:
     good = plant.read_text()
     worker = here.worker("--reload")
     plant.write_text("def (:\n")
-    worker.until("it starts again after the next change")
+    worker.until("it restarts after the next change")
     assert "Importing 'plant' failed: SyntaxError" in worker.log
     plant.write_text(good)
     worker.until("At work", 2)
@@ -255,7 +255,7 @@ def test_a_first_start_that_fails_waits_for_a_change(site: Make) -> None:
     good = plant.read_text()
     plant.write_text("import surely_missing\n")
     worker = here.worker("--reload", "--processes", "2", is_awaited=False)
-    worker.until("it starts again after the next change")
+    worker.until("it restarts after the next change")
     plant.write_text(good)
     worker.until("At work", 2)
     worker.tell()

@@ -134,7 +134,7 @@ class Reloader(Supervisor):
         self._has_worked = True  # all of them may start
         self._drained_until = now + self._stop_timeout() if self._draining else _NEVER
 
-    def _on_end(self, slot: WorkerSlot, now: float) -> None:
+    def _on_worker_exit(self, slot: WorkerSlot, now: float) -> None:
         if self._stop_requested:
             super()._on_worker_exit(slot, now)
         elif slot in self._draining:
