@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 
 from jobify import Jobify
 from jobify.client.completion_listener import CompletionListener
-from jobify.exceptions import StorageUnavailableError
+from jobify.exceptions import StorageError, StorageUnavailableError
 from jobify.gateway import threads
+from jobify.gateway.batching import BatchQueue
 from jobify.gateway.threads import CallThread
+from jobify.model.records import NewJob
+from jobify.testing.rows import job
 from support import durable, eventually, soon
 
 
@@ -135,3 +139,40 @@ async def test_an_error_in_the_listeners_thread_reaches_waiters(
     async with app:
         assert await soon(handle.aresult(timeout=30)) == 1
     app.close()
+
+
+@pytest.mark.parametrize("answer", [None, [], [True, True, True]])
+async def test_a_storage_that_returns_too_little_or_too_much_fails_the_call(answer: Any) -> None:
+    thread = CallThread(lambda rows: answer)
+    with pytest.raises((TypeError, StorageError)):
+        await soon(thread.insert(job("a")))
+    assert await soon(thread.call(lambda: "goes on")) == "goes on"
+    thread.end(10)
+
+
+async def test_inserts_arrive_while_others_are_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread iterates over the items that wait, so no item may arrive meanwhile."""
+    thread = CallThread(lambda rows: [True] * len(rows))
+    weigh = threads._payload_size
+
+    def slowly(row: NewJob) -> int:
+        time.sleep(0)  # another thread runs
+        return weigh(row)
+
+    monkeypatch.setattr(thread._inserts, "_weigh", slowly)
+    for _ in range(20):
+        assert all(await soon(asyncio.gather(*(thread.insert(job(f"{n}")) for n in range(200)))))
+    thread.end(10)
+
+
+def test_a_put_that_was_interrupted_leaves_no_item_without_a_callback() -> None:
+    queue: BatchQueue[str] = BatchQueue(lambda items: [item.upper() for item in items], 10)
+    queue._items.append("interrupted")
+    queue.drop_unpaired()
+    answers: list[str] = []
+    queue.put("a", answers.append)
+    batch = queue.take([])
+    assert batch is not None
+    batch.execute()
+    batch.deliver()
+    assert answers == ["A"]

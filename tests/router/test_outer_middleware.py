@@ -432,3 +432,34 @@ async def test_one_object_for_both_chains(tmp_path: Path) -> None:
     async with app:
         job = await work.push()
         assert await job == f"trace of {job.id}"
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_the_same_job_in_the_next_start_is_the_stored_one(force: bool, tmp_path: Path) -> None:
+    """Also where only the middleware makes arguments that can be stored, so that the request cannot be compared."""
+
+    async def order() -> tuple[JobStatus, bool, bool]:
+        app = make_app(Outer(x=1), True, tmp_path)
+
+        @app.task(name="work")
+        async def work(x: Any) -> None: ...
+
+        async with app:
+            unstorable = (n for n in ())
+            job = await work.schedule(unstorable).at(LATER, job_id="a", replace=True, force=force)
+            return job.status, job.is_done(), app.find_job("a") is job
+
+    assert await order() == (JobStatus.SCHEDULED, False, True)
+    assert await order() == (JobStatus.SCHEDULED, False, True)
+
+
+async def test_a_job_whose_key_is_in_use_is_the_other_one(tmp_path: Path) -> None:
+    app = make_app(Outer(), True, tmp_path)
+
+    @app.task(name="work")
+    async def work(x: int) -> None: ...
+
+    async with app:
+        once = work.configure(unique_key="key", delay=3600)
+        first, second = await once.push(1), await once.push(2)
+        assert (second.id, second.status, second.is_done()) == (first.id, JobStatus.SCHEDULED, False)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from jobify import Cron, JobStatus, MisfirePolicy, SmartRetry
+from jobify import Cron, Jobify, JobStatus, MisfirePolicy, SmartRetry
+from jobify.exceptions import JobNotFoundError
+from jobify.model.records import MessageKind
 from jobify.serializers import ExtendedJSONSerializer, UnsafePickleSerializer
 
 CRON = (
@@ -33,6 +35,7 @@ PICKLE = (
         (CRON, Cron("* * * * *")),
         (b'{"$":"enum","t":"jobify.misfire:MisfirePolicy","v":"ALL"}', MisfirePolicy.ALL),
         (b'{"$":"enum","t":"jobify.status:JobStatus","v":"FAILED"}', JobStatus.FAILED),
+        (b'{"$":"enum","t":"jobify.records:MessageKind","v":"VALUE"}', MessageKind.VALUE),
     ],
 )
 def test_a_value_of_an_earlier_release_loads(stored: bytes, value: Any) -> None:
@@ -44,6 +47,24 @@ def test_a_pickle_of_an_earlier_release_loads() -> None:
         warnings.simplefilter("ignore")
         serializer = UnsafePickleSerializer()
     assert serializer.loadb(PICKLE) == [Cron("* * * * *"), SmartRetry(3), MisfirePolicy.ALL]
+
+
+def test_a_pickled_error_of_an_earlier_release_loads() -> None:
+    stored = (
+        b"\x80\x05\x95\x60\x00\x00\x00\x00\x00\x00\x00\x8c\x11jobify.errortools\x94\x8c\x08restored\x94\x93\x94\x8c\x11"
+        b"jobify.exceptions\x94\x8c\x10JobNotFoundError\x94\x93\x94\x8c\x04gone\x94\x85\x94}\x94\x8c\x06job_id\x94\x8c"
+        b"\x01a\x94s\x87\x94R\x94."
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        error = UnsafePickleSerializer().loadb(stored)
+    assert (type(error), str(error), error.job_id) == (JobNotFoundError, "gone", "a")
+
+
+def test_a_method_of_a_builtin_type_has_a_name() -> None:
+    """Its ``__module__`` is None."""
+    app = Jobify(storage=False)
+    assert app.task([].append).name == "None:list.append"
 
 
 def test_it_loads_where_the_class_was_not_imported_before() -> None:

@@ -17,6 +17,7 @@ import pytest
 from jobify.exceptions import StorageReplacedError, StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
+from jobify.storage.sqlite import file_identity
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, end, job, line, one
 from probes import database_of
 
@@ -442,3 +443,29 @@ def test_a_fork_does_not_open_another_file(given: Given) -> None:
     with pytest.raises(StorageReplacedError):
         given.storage.insert([job("x")])
     assert not given.path.exists()
+
+
+def test_a_log_that_grows_while_it_is_compared_is_not_truncated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread commits after the size of the log was read, and before it is compared."""
+    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
+    storage.open()
+    storage.insert([job("a")])
+    identity, stat = database_of(storage)._connections.identity, file_identity._stat
+    grown: list[int] = []
+
+    def slow_stat(path: str) -> os.stat_result | None:
+        found = stat(path)
+        if path.endswith("-wal") and not grown:
+            with closing(sqlite3.connect(tmp_path / "jobs.db")) as other:
+                other.execute("CREATE TABLE notes AS SELECT hex(randomblob(20000))")
+            grown.append(os.stat(path).st_size)
+            identity.log_size = grown[0]
+        return found
+
+    monkeypatch.setattr(file_identity, "_stat", slow_stat)
+    identity.look()
+    assert grown[0] > 20_000
+    storage.insert([job("b")])
+    storage.close()

@@ -84,7 +84,7 @@ def _members(protocol: type) -> list[str]:
 
 
 def _path_of(storage: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """The path of the database, given as a path or a URL. None if it is neither.
+    """The path of the database, given as a path or a URL.
 
     ``sqlite:///jobs.db`` is relative, ``sqlite:////var/lib/jobs.db`` absolute, as with SQLAlchemy.
     """

@@ -1,8 +1,9 @@
 """Queues of calls to a storage that are made together, in one transaction.
 
-A :class:`BatchQueue` is filled by callers on event loops and emptied by the thread that makes the calls. It needs no
-lock between the two: appending to a deque and popping from it are atomic, and a callback is appended after its item, so
-a consumer that counts the callbacks finds as many items. Several producers need a lock among themselves.
+A :class:`BatchQueue` is filled by callers on event loops and emptied by the thread that makes the calls. With one
+producer it needs no lock between the two: appending to a deque and popping from it are atomic, and a callback is
+appended after its item, so a consumer that counts the callbacks finds as many items. Several producers need a lock
+among themselves, and a queue that weighs its items is emptied with that lock held, because it iterates over them.
 
 The results go back to the event loops: :func:`deliver` is called there, for all calls of a round at once.
 """
@@ -16,7 +17,7 @@ from contextlib import nullcontext
 from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from jobify.exceptions import ApplicationStateError, StorageUnavailableError
+from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
 from jobify.gateway.notification import Audience
 from jobify.model.records import Claimed, ClaimRequest, Report
 from jobify.model.transient import as_unavailable
@@ -94,6 +95,11 @@ class BatchQueue(Generic[ItemT]):
         self._items.append(item)
         self._callbacks.append(callback)
 
+    def drop_unpaired(self) -> None:
+        """Remove the item of a ``put`` that was interrupted before its callback was there. With the lock held."""
+        while len(self._items) > len(self._callbacks):
+            self._items.pop()
+
     @property
     def is_empty(self) -> bool:
         """Whether no call waits."""
@@ -160,7 +166,7 @@ class Batch(Generic[ItemT]):
     def execute(self) -> None:
         """Make all calls at once; an exception is raised."""
         if self.items:
-            self.values = self._method(self.items)
+            self.values = _one_each(self._method(self.items), len(self.items))
 
     def execute_each(self) -> None:
         """Make the calls one by one; an exception is the result of its call."""
@@ -168,7 +174,7 @@ class Batch(Generic[ItemT]):
 
     def _execute_one(self, item: ItemT) -> Any:
         try:
-            return self._method([item])[0]
+            return _one_each(self._method([item]), 1)[0]
         except Exception as error:
             return as_result(error)
 
@@ -187,6 +193,13 @@ class Batch(Generic[ItemT]):
                 callback(value)
             except Exception:  # a defect of one callback must not keep the others from their results
                 log.exception("A callback of the storage failed.")
+
+
+def _one_each(values: Sequence[Any], count: int) -> Sequence[Any]:
+    """``values``, one for each call. A storage of a user may return fewer, and no caller may wait for ever."""
+    if len(values) != count:
+        raise StorageError(f"The storage returned {len(values)} results for {count} calls.")
+    return values
 
 
 def as_result(error: Exception) -> Exception:

@@ -194,7 +194,11 @@ class CallThread:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         with self._arrival:
-            queue.put(item, _Resolver(future))
+            try:
+                queue.put(item, _Resolver(future))
+            except BaseException:  # a signal in the middle
+                queue.drop_unpaired()
+                raise
             is_running = self._is_running
             self._arrival.notify()
         if not is_running:
@@ -257,14 +261,14 @@ class CallThread:
         return True
 
     def _serve(self) -> None:
-        inserts = self._inserts.take(self._taken)
+        with self._arrival:
+            inserts, calls = self._inserts.take(self._taken), self._calls.take(self._taken)
         if inserts is not None:
             _insert(inserts)
-        calls = self._calls.take(self._taken)
         if calls is not None:
             calls.execute()
-        batches, self._taken = self._taken, []
-        _deliver(batches)
+        _deliver(self._taken)
+        self._taken = []  # not before: what is raised meanwhile is the answer of all that have none
 
 
 class _Resolver:

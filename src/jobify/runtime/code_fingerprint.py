@@ -135,7 +135,7 @@ def _is_near(module: str | None, home: str | None) -> bool:
 
 _MAX_PARTS: Final = 50_000
 """How many pieces of code are covered; changes in others are not seen."""
-_OURS: Final = ("jobify.serializers", "jobify.typeadapter")
+_OURS: Final = ("jobify.serializers", "jobify.typeadapter", "jobify.runtime.importable")
 """The parts of this package that decide whether stored arguments can be read."""
 
 

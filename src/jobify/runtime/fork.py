@@ -208,10 +208,16 @@ def _go_on() -> None:
 
 
 def _renew() -> None:
-    while _resting:
-        _resting.pop().after_fork_in_child()
-    for owner in list(_renewed):
-        owner.after_fork_in_child()
+    """Renew everything, even if one hook fails; the interpreter prints the first error."""
+    failure: BaseException | None = None
+    for owner in (*reversed(_resting), *_renewed):
+        try:
+            owner.after_fork_in_child()
+        except BaseException as error:
+            failure = failure or error
+    _resting.clear()
+    if failure is not None:
+        raise failure
 
 
 def _before(hook: int) -> None:

@@ -29,6 +29,9 @@ _PACKAGE: Final = __name__.partition(".")[0]
 _ADDRESSES: Final = (f"{_PACKAGE}.exceptions",)
 """Modules of this package that users import from, and whose classes are stored under their names."""
 
+_EARLIER: Final = tuple(f"{_PACKAGE}.{name}" for name in ("misfire", "records", "status", "triggers"))
+"""Modules of this package whose classes earlier releases stored under these names, exported or not."""
+
 _MAIN: Final = ("__main__", "__mp_main__")  # the second one is the main module of a spawned child
 
 
@@ -55,7 +58,8 @@ def name_of(target: Any) -> str:
     'decimal:Decimal'
     """
     module_name, qualname = real_module_name(target.__module__), target.__qualname__
-    if module_name.startswith(f"{_PACKAGE}.") and module_name not in _ADDRESSES and exported(qualname) is target:
+    is_ours = module_name is not None and module_name.startswith(f"{_PACKAGE}.")  # None: of a builtin type's method
+    if is_ours and module_name not in _ADDRESSES and exported(qualname) is target:
         module_name = _PACKAGE
     return f"{module_name}:{qualname}"
 
@@ -79,6 +83,8 @@ def find(name: str, modules: Collection[str] = ()) -> Any:
     if target is not None:
         return target
     module = sys.modules.get(module_name)
+    if module is None and module_name in _EARLIER:
+        module = _import(module_name, name)
     if module is None and any(module_name == named or module_name.startswith(f"{named}.") for named in modules):
         module = _import(module_name, name)
     if module is None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from copy import copy
 from io import BytesIO
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from jobify.runtime.importable import exported
 from jobify.serializers.base import Serializer, undecodable, unencodable
@@ -62,6 +62,10 @@ class UnsafePickleSerializer(Serializer):
             raise undecodable("a pickle", error) from error
 
 
+_MOVED: Final = {"jobify.errortools": "jobify.runtime.errortools"}
+"""Modules of this package that pickles of earlier releases name, and that hold no exported class."""
+
+
 class _Unpickler(pickle.Unpickler):
     """Finds some classes under earlier names."""
 
@@ -71,6 +75,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         renamed = self._renamed.get(f"{module_name}:{global_name}")
-        if renamed is None and module_name.startswith("jobify."):
-            renamed = exported(global_name)  # earlier releases define some classes in other modules
+        if renamed is None and module_name.startswith("jobify."):  # earlier releases define it in another module
+            renamed = exported(global_name)
+            module_name = _MOVED.get(module_name, module_name)
         return super().find_class(module_name, global_name) if renamed is None else renamed

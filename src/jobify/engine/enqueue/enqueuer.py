@@ -279,11 +279,13 @@ class Enqueuer:
             storage, call = pending.backend.storage, pending.backend.gate.call
             if request.is_replace:
                 put = partial(replace, storage, pending.row(), known=self._registry, is_force=request.is_force)
-                return self._on_replaced(pending, await call(put, audience=STATE_CHANGED))
+                pending.job = self._on_replaced(pending, await call(put, audience=STATE_CHANGED))
+                return pending.job
             former_keys = () if pending.spec is None else pending.spec.former_keys(pending.endpoint.aliases)
             other = await call(partial(insert, storage, pending.row(), former_keys), audience=NEW_WORK)
             if other is not None:
-                return self._handles.of_record(other)
+                pending.job = self._handles.of_record(other)
+                return pending.job
             pending.job.status = JobStatus.SCHEDULED
             self._on_waiting(pending)
             return pending.job

@@ -361,7 +361,9 @@ class PendingOutcome(Struct, eq=False, gc=False):
         settlement = self._build_settlement(result)
         if problem is not None:
             settlement = settlement._replace(error=f"{ResultNotStoredError.__name__}: {shown(problem)}")
-        self.settlement, self.pause = settlement, _FIRST_PAUSE
+        if self.settlement is None:
+            self.pause = _FIRST_PAUSE
+        self.settlement = settlement
         self.write()
 
     def _waits_for_reports(self) -> bool:

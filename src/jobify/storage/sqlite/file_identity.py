@@ -117,7 +117,7 @@ class FileIdentity:
 
     def begin(self) -> None:
         """Remember which file the database is. A connection to it is open."""
-        found = self._stat(self._given)
+        found = _stat(self._given)
         if found is None:
             self._lose("is gone")
         self._database = _id(found)
@@ -125,13 +125,13 @@ class FileIdentity:
     def before_connecting(self) -> None:
         """The next connection would open the file at the path: it must be the one that was opened before."""
         self.require()
-        if self._database is not None and _id(self._stat(self._given)) != self._database:
+        if self._database is not None and _id(_stat(self._given)) != self._database:
             self._lose("was moved, deleted or replaced")
 
     def connected(self) -> None:
         """One more connection is open, and has read from the database."""
         with self._lock:
-            database, log, memory = (_id(self._stat(path)) for path in self._paths)
+            database, log, memory = (_id(_stat(path)) for path in self._paths)
             self._borrowed = borrowed(self._database or (0, 0), log, memory)
             if database != self._database or log is None or memory is None:
                 self._lose("was moved, deleted or replaced")
@@ -177,7 +177,8 @@ class FileIdentity:
 
     def after_nonblocking(self, *, is_acknowledged: bool) -> None:
         """:meth:`after_write`, on the event loop; ``is_acknowledged``: a caller relies on what was committed."""
-        if time.monotonic() >= self._fresh_until or (is_acknowledged and not self._are_in_place()):
+        is_fresh = self._loss is None and time.monotonic() < self._fresh_until
+        if not is_fresh or (is_acknowledged and not self._are_in_place()):
             self.after_write(with_size=False)
 
     def _are_in_place(self) -> bool:
@@ -233,8 +234,8 @@ class FileIdentity:
             self._fresh_until = self._looked_at + _GLANCE
 
     def _compare_files(self) -> None:
-        checkpoint = self._borrowed.checkpoint()
-        database, log, memory = (self._stat(path) for path in self._paths)
+        checkpoint, log_size = self._borrowed.checkpoint(), self.log_size
+        database, log, memory = (_stat(path) for path in self._paths)
         if _id(database) != self._database or database is None:
             self._lose("is gone" if database is None else "was replaced")
         if (database.st_size, database.st_mtime_ns) != (self._size, self._time):
@@ -249,7 +250,7 @@ class FileIdentity:
             if self._is_log_whole():
                 self._save_log()
             self._lose("has lost its -wal file" if log is None else "has got another -wal file")
-        self._compare_log_size(log.st_size)
+        self._compare_log_size(log.st_size, log_size)
 
     def _is_unexplained(self, checkpoint: Checkpoint) -> bool:
         """Whether the shared memory has changed without a change of the database: a new log was begun, for example.
@@ -283,7 +284,7 @@ class FileIdentity:
     def _remember(self, checkpoint: Checkpoint | None) -> None:
         """What the database is like. The checkpoint was read first: if another one is made meanwhile, the next
         difference is explained by it."""
-        found = self._stat(self._given)
+        found = _stat(self._given)
         self._checkpoint = checkpoint
         if found is not None:
             known = self._size, self._time
@@ -302,10 +303,12 @@ class FileIdentity:
         except OSError:
             return False
 
-    def _compare_log_size(self, size: int) -> None:
-        if size < self.log_size:
-            checkpoint = self._borrowed.checkpoint()
-            if checkpoint is not None and size < checkpoint.frames * (checkpoint.page_size + _FRAME_HEAD):
+    def _compare_log_size(self, size: int, before: int) -> None:
+        """``before``: an earlier size. What grows is read last, because another thread may commit meanwhile."""
+        if size < before:
+            checkpoint, log = self._borrowed.checkpoint(), _stat(self._paths[1])
+            needed = 0 if checkpoint is None else checkpoint.frames * (checkpoint.page_size + _FRAME_HEAD)
+            if log is not None and log.st_size < needed:
                 self._lose("has got a truncated -wal file")
         self.log_size = size
 
@@ -336,13 +339,6 @@ class FileIdentity:
             return 0 if self._folder is None else os.fstat(self._folder).st_mtime_ns
         return 0
 
-    @staticmethod
-    def _stat(path: str) -> os.stat_result | None:
-        try:
-            return os.stat(path)
-        except OSError:
-            return None
-
     def _lose(self, what: str) -> NoReturn:
         self._loss = what
         self._fresh_until = 0.0
@@ -362,11 +358,16 @@ def refuse_orphaned_log(path: str) -> None:
     )
 
 
-def _size_of(path: str) -> int:
+def _stat(path: str) -> os.stat_result | None:
     try:
-        return os.stat(path).st_size
+        return os.stat(path)
     except OSError:
-        return 0
+        return None
+
+
+def _size_of(path: str) -> int:
+    found = _stat(path)
+    return 0 if found is None else found.st_size
 
 
 def _id(found: os.stat_result | None) -> FileId | None:

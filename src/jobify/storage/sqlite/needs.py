@@ -1,6 +1,6 @@
 """Jobs that others may still need, when something is to delete them or to take their place.
 
-The statement ``wanting`` finds them; :mod:`jobify.storage.needs` says what it means. Called inside a transaction.
+The statement ``needing`` finds them; :mod:`jobify.storage.needs` says what it means. Called inside a transaction.
 """
 
 from __future__ import annotations

@@ -4,12 +4,11 @@ Called inside the transaction that puts those jobs back."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from jobify.storage.revival import Known, Revival, plan
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.dependencies import parent_state, unkeep_parents
-from jobify.storage.sqlite.statements import chunks, row_values, rows_for, sql, write_for
+from jobify.storage.sqlite.statements import rows_for, write_for, write_rows
 from jobify.types import Microseconds
 
 __all__ = ("revive",)
@@ -51,15 +50,9 @@ def _refused(database: Database, keys: Sequence[tuple[int, str]]) -> list[int]:
 
 
 def _write(database: Database, revival: Revival, now: Microseconds) -> None:
-    _write_rows(database, "revive", [(seq, blockers, now) for seq, blockers in revival.blockers.items()])
-    _write_rows(database, "close_barriers", [(-number, count) for number, count in revival.waiting.items()])
-    _write_rows(database, "reopen", revival.opened)
+    write_rows(database, "revive", [(seq, blockers, now) for seq, blockers in revival.blockers.items()])
+    write_rows(database, "close_barriers", [(-number, count) for number, count in revival.waiting.items()])
+    write_rows(database, "reopen", revival.opened)
     write_for(database, "mark_parents", sorted({parent for parent, _ in revival.opened if parent > 0}))
-    _write_rows(database, "change_cause", [(seq, how.root, how.reason) for seq, how in revival.fallen.items()])
+    write_rows(database, "change_cause", [(seq, how.root, how.reason) for seq, how in revival.fallen.items()])
     unkeep_parents(database, list(revival.fallen))
-
-
-def _write_rows(database: Database, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    for some in chunks(rows):
-        size, values = row_values(some)
-        database.write(sql(name, rows=size), values)
