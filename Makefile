@@ -20,7 +20,7 @@ DEMO := $(VENV)/.demo
 PEER_READY := $(PEER_VENV)/.ready
 
 # What `make test` says of itself when it starts, so that a long run is not taken for a hang.
-TEST_MINUTES := 10 to 12
+TEST_MINUTES := 12 to 16
 TYPED := src examples bench tools
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
