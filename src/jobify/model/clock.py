@@ -16,9 +16,10 @@ from typing import Protocol
 
 from jobify.types import Microseconds
 
-__all__ = ("Clock", "SystemClock", "from_datetime", "seconds", "to_datetime")
+__all__ = ("SECOND", "Clock", "SystemClock", "from_datetime", "iso", "seconds", "to_datetime")
 
 SECOND: Microseconds = 1_000_000
+"""A second in microseconds, the unit of all times in rows."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_DAY, _LAST_DAY = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
