@@ -115,7 +115,7 @@ async def test_an_interrupted_call_ends_at_once_and_keeps_its_slot_until_the_fun
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await runner.run(call)
-        assert call.stop.is_set()
+        assert call.is_stop_requested
         assert call.is_running
         gate.let_go.set()
         await call.ended()
@@ -145,7 +145,13 @@ async def test_attempts_that_wait_for_the_end_never_overlap() -> None:
 
 async def test_a_function_can_end_early_when_it_is_told_to_stop() -> None:
     async with started() as runner:
-        call = Call(lambda: call.stop.wait(60))
+        pause = threading.Event()
+
+        def work() -> None:
+            while not call.is_stop_requested:
+                pause.wait(0.001)
+
+        call = Call(work)
         running = asyncio.create_task(runner.run(call))
         await asyncio.sleep(0)
         running.cancel()
@@ -182,7 +188,7 @@ async def test_stopping_takes_back_tells_reports_and_does_not_wait(caplog: pytes
     await gate.entered()
     with caplog.at_level(logging.WARNING, logger="jobify.runners"):
         await runner.stop()
-    assert running.stop.is_set()
+    assert running.is_stop_requested
     assert running.is_running
     assert "still running" in caplog.text
     with pytest.raises(ApplicationStateError, match="shut down first"):

@@ -1,13 +1,15 @@
 """The port of the runners: how a call of a task's function is run, interrupted and known to have ended.
 
-A runner takes a :class:`Call` and either returns what the function returns or raises what it raises. Four rules hold
-for every runner:
+A call is made in one of two ways. :meth:`Runner.run` is awaited by a task, and returns what the function returns or
+raises what it raises. :meth:`DirectRunner.submit` needs no task: it reports the end to a callback, and calls that are
+short share the hops to a thread or a child and back. Four rules hold for every runner:
 
-*Cancelling* the task that awaits :meth:`Runner.run` interrupts the call, and ``run`` ends with ``CancelledError`` at
-once. What an interruption can do differs: a coroutine gets the ``CancelledError``; a child process is killed; a thread
-cannot be stopped from outside, so ``call.stop`` is set and it goes on until its function returns.
+*An interruption* is a cancel of the task that awaits :meth:`Runner.run`, which ends with ``CancelledError`` at once, or
+:meth:`DirectRunner.interrupt`. What it can do differs: a coroutine gets the ``CancelledError``; a child process is
+killed; a thread cannot be stopped from outside, so the call is only requested to stop, and goes on until its function
+returns.
 
-*The end of ``run`` is not the end of the call.* As long as any code of the function may still run, ``call.is_running``
+*The outcome is not the end of the call.* As long as any code of the function may still run, ``call.is_running``
 is true, and ``await call.ended()`` waits for the end. The engine waits for it before it gives the slot to another call
 or starts another attempt of the job, so that a job never overlaps itself, however often it times out.
 
@@ -33,14 +35,15 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, Protocol
+from contextvars import Context
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jobify.exceptions import TaskExitError
 from jobify.runners.function_address import Address
 from jobify.runners.job_info import JobInfo
 from jobify.runtime.untrusted_exceptions import call_guarded, is_plain, type_name
 
-__all__ = ("Call", "Runner", "contained")
+__all__ = ("Call", "DirectRunner", "OnEnd", "Runner", "contained")
 
 
 class Call:
@@ -52,17 +55,23 @@ class Call:
     """
 
     __slots__ = (
-        "_over",
+        "_ended",
+        "_is_over",
+        "_turn",
         "address",
         "args",
+        "context",
         "func",
+        "is_stop_requested",
         "job_info",
         "kwargs",
+        "loop",
         "misfit",
         "on_begin",
         "on_message",
         "refusal",
-        "stop",
+        "seconds",
+        "tag",
     )
 
     def __init__(
@@ -81,44 +90,60 @@ class Call:
         self.address = address
         self.job_info = job_info
         self.on_message = on_message
-        self.stop = threading.Event()
-        """Set when the call is interrupted or its runner stops; a function in a thread may check it or wait on it."""
-        self.on_begin: Callable[[], object] | None = None
-        """Called when the function may begin."""
+        self.context: Context | None = None
+        """The context variables that the function sees in a thread. None means those of the code that makes the
+        call."""
+        self.tag: Any = None
+        """Whatever the caller wants to find again in ``on_begin`` and ``on_end``."""
+        self.on_begin: Callable[[Call], object] | None = None
+        """Called when the function may begin: in a thread, on that thread and in ``context``."""
+        self.is_stop_requested = False
+        """Whether the call was interrupted, or its runner has stopped; a function in a thread may read it."""
         self.refusal: str | None = None
         """The resource that the system has refused, set by runners: the call has not begun and is made again later."""
         self.misfit: str | None = None
         """Why the call does not fit the code in a child process, for runners to set: nothing of the function has
         run."""
-        self._over: asyncio.Future[None] | None = None
+        self.seconds: float | None = None
+        """How long the function took, set by runners that know."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop in which it is made; None before."""
+        self._turn = threading.Lock()
+        self._is_over = True
+        self._ended: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Call {getattr(self.func, '__qualname__', self.func)}>"
 
     @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop in which it has begun."""
-        return None if self._over is None else self._over.get_loop()
-
-    @property
     def is_running(self) -> bool:
-        return self._over is not None and not self._over.done()
+        return not self._is_over
 
     async def ended(self) -> None:
         """Return when no code of the function runs any more; at once if it never began."""
-        if self._over is not None:
-            await asyncio.shield(self._over)
+        if self._is_over:
+            return
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._ended)
+
+    def take_turn(self) -> bool:
+        """True for the first who asks, on any thread: the one who is going to begin the call, or who withdraws it."""
+        return self._turn.acquire(blocking=False)
 
     def begin(self) -> None:
         """For runners: from here on, the function may be running."""
-        self._over = asyncio.get_running_loop().create_future()
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+        self._is_over = False
         if self.on_begin is not None:
-            self.on_begin()
+            self.on_begin(self)
 
     def end(self) -> None:
-        """For runners: nothing of the function runs any more. Saying it twice is harmless."""
-        if self._over is not None and not self._over.done():
-            self._over.set_result(None)
+        """For runners, on the event loop: nothing of the function runs any more. Saying it twice is harmless."""
+        self._is_over = True
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
 
 class Runner(Protocol):
@@ -149,6 +174,35 @@ class Runner(Protocol):
 
     async def run(self, call: Call) -> Any:
         """Run ``call``: returns its value or raises its exception."""
+        ...
+
+
+OnEnd: TypeAlias = Callable[[Call, Any, BaseException | None], None]
+"""Gets a call, and its value or its contained error."""
+
+
+@runtime_checkable
+class DirectRunner(Runner, Protocol):
+    """A runner that makes calls without a task for each, in the order in which they were submitted."""
+
+    def submit(self, call: Call, on_end: OnEnd) -> None:
+        """Make ``call`` as soon as there is room. Never raises.
+
+        ``on_end`` is called once, on the event loop, after ``call.end()``. What the system refuses arrives as an error
+        with ``call.refusal``.
+        """
+        ...
+
+    def withdraw(self, call: Call) -> bool:
+        """Take back a submitted call that has not begun: it never begins, and ``on_end`` is not called.
+
+        False if it has begun, or has ended.
+        """
+        ...
+
+    def interrupt(self, call: Call) -> None:
+        """Interrupt a submitted call that has begun; ``on_end`` is not called any more. ``call.ended()`` returns when
+        nothing of it runs."""
         ...
 
 

@@ -38,7 +38,7 @@ async def await_future(future: Future[ReturnT], call: Call) -> ReturnT:
         await done
     finally:
         if not future.done():
-            call.stop.set()
+            call.is_stop_requested = True
             future.cancel()
     return _result_of(future)
 

@@ -52,7 +52,7 @@ class ThreadRunner:
         executor, self._executor = self._executor, None
         running = [*self._calls]  # a copy: threads that end take theirs out
         for call in running:
-            call.stop.set()
+            call.is_stop_requested = True
         if running:
             log.warning("Threads cannot be stopped; still running: %s", ", ".join(sorted(map(repr, running))))
         if executor is not None and executor is not self._given:
@@ -86,7 +86,7 @@ class ThreadRunner:
             begun = turn.refuse()
             if begun is not None:
                 return begun
-            call.stop.set()
+            call.is_stop_requested = True
             call.refusal = refusal_of(error)
             if call.refusal is not None:
                 raise _not_ready(f"{call.refusal}.", "It is tried again.") from error
@@ -139,7 +139,7 @@ class _Submission:
 
 def _perform(call: Call, context: contextvars.Context, turn: _Submission) -> Any:
     """In the thread. A call that was interrupted before its turn does not begin."""
-    if call.stop.is_set():
+    if call.is_stop_requested:
         return None
     return turn.run(partial(context.run, call_task, call.func, *call.args, **call.kwargs))
 

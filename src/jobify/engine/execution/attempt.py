@@ -167,7 +167,7 @@ class Attempt(Struct, eq=False, gc=False):
         if self.interruption is None or why is Interruption.CANCEL:
             self.interruption = why
         if self.call is not None:
-            self.call.stop.set()
+            self.call.is_stop_requested = True
             if why is not Interruption.CANCEL and self.endpoint.run_mode is RunMode.THREAD and self.call.is_running:
                 return  # a thread cannot be stopped: its result is waited for, and counts
         # A task that is cancelled before its first step runs none of its code, so the job would not be settled: an
@@ -201,7 +201,7 @@ class Attempt(Struct, eq=False, gc=False):
             return str(self.interruption.value)
         if is_overdue(self):
             return TIMED_OUT
-        return "shutdown" if self.call is not None and self.call.stop.is_set() else None
+        return "shutdown" if self.call is not None and self.call.is_stop_requested else None
 
     def encode(self, value: Any) -> Any:
         """See :meth:`Backend.encode_value`."""

@@ -301,9 +301,13 @@ class Executor:
             return running
         call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
         if attempt.pool.trial is not None:
-            call.on_begin = partial(self._pools.recover, attempt.pool)
+            call.tag, call.on_begin = attempt.pool, self._recover_pool
         attempt.runner = runner = self._runners[endpoint.run_mode]
         return self._run_in_process(attempt, call) if endpoint.run_mode is _PROCESS else runner.run(call)
+
+    def _recover_pool(self, call: Call) -> None:
+        """A call that was tried after a refusal has begun."""
+        self._pools.recover(call.tag)
 
     async def _run_contained(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """:meth:`_run` inside middleware and exception handlers, which see the same error in every run mode."""
