@@ -23,6 +23,7 @@ FIELDS: dict[str, Any] = {
     "in_queues": "AND pairs.queue IN (?, ?)",
     "filters": "1",
     "order": "id",
+    "after": "id > ?",
     "if_plain": IF_PLAIN,
 }
 WIDTHS = {
@@ -55,7 +56,13 @@ SCANS = {
     # An answer about everything reads everything.
     "count": ["SCAN jobs"],
     "find": ["SCAN jobs USING INDEX sqlite_autoindex_jobs_1"],
-    "find_live": ["SCAN jobs USING INDEX jobs_live"],
+    "find_live": [
+        "SCAN jobs USING INDEX jobs_live",
+        "SCAN jobs USING INDEX jobs_ready",
+        "SCAN jobs USING INDEX jobs_blocked",
+        "SCAN jobs USING INDEX jobs_running",
+    ],
+    "count_unsorted": ["SCAN jobs USING INDEX jobs_ready", "SCAN jobs USING INDEX jobs_blocked"],
     "find_running": ["SCAN jobs USING INDEX jobs_running"],
     "find_unsuccessful": ["SCAN jobs USING INDEX jobs_unsuccessful"],
     "count_live": [
@@ -132,7 +139,7 @@ def test_what_belongs_to_jobs_is_searched_not_scanned(connection: sqlite3.Connec
         "trim",
         "trim_messages",
         "find",
-        "find_live",
+        "find_live_among",
         "attempts",
         "messages",
     ],
@@ -205,10 +212,19 @@ def test_schedules_are_found_among_any_number_of_jobs(connection: sqlite3.Connec
 
 
 @pytest.mark.parametrize("order", ["id", "id DESC"])
-@pytest.mark.parametrize("name", ["find", "find_live", "find_unsuccessful"])
+@pytest.mark.parametrize("name", ["find", "find_live_among", "find_unsuccessful"])
 def test_an_index_gives_either_order(connection: sqlite3.Connection, name: str, order: str) -> None:
     filters = filters_of(JobQuery(statuses=("failed",), is_dead=True))[0] if name == "find_unsuccessful" else "1"
     assert not [step for step in _plan(connection, name, order=order, filters=filters) if "ORDER BY" in step]
+
+
+def test_only_the_jobs_of_no_list_are_sorted(connection: sqlite3.Connection) -> None:
+    filters, _ = page_of(JobQuery(statuses=("scheduled",), tasks=("task",), queues=("default",), after_id="x"))
+    plan = _plan(connection, "find_live", filters=filters)
+    assert len([step for step in plan if "ORDER BY" in step]) == 1
+    assert "SEARCH jobs USING INDEX jobs_live (id>?)" in plan
+    for index in ("jobs_ready", "jobs_blocked"):
+        assert f"SEARCH jobs USING INDEX {index} (queue=? AND task=?)" in plan
 
 
 def test_one_status_is_found_and_counted_among_the_unsuccessful(connection: sqlite3.Connection) -> None:

@@ -2,7 +2,8 @@
 
 A query of jobs is answered from the smallest index that holds all that it asks for (:class:`IndexScope`). Within that
 index, rows are read in order of id until the page is full, so a filter by task, queue or metadata costs a look at each
-row that it does not want.
+row that it does not want. What has not ended is in several indexes, of which one gives the order: see
+:meth:`Queries._find_live`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum, auto
+from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -46,6 +48,13 @@ _FIRST_SIZES = 32
 
 _LINES = 500
 """Lines of history in one answer: each may have a traceback of 100 kB."""
+
+
+_ROWS_LOOKED_THROUGH = 200
+"""Rows beside those of the page. Newest first, what has not ended comes before what has."""
+_ALL_ROWS = -1
+_SORTED = 50_000
+"""Jobs that are sorted for one page; it takes a tenth of a second."""
 
 
 class _Wanted(NamedTuple):
@@ -82,28 +91,66 @@ class Queries:
             return self._get(ids[:half], wanted) + self._get(ids[half:], wanted)
 
     def find(self, query: JobQuery) -> list[JobRecord]:
-        if index_scope(query) is IndexScope.UNSUCCESSFUL and len(query.statuses or ()) > 1:
+        scope = index_scope(query)
+        if scope is IndexScope.UNSUCCESSFUL and len(query.statuses or ()) > 1:
             return self._find_each(query)
-        filters, values = page_of(query)
-        order = "id DESC" if query.is_newest_first else "id"
-        wanted = _ALL if query.has_values else _Wanted(payloads=False, results=False)
-        statement = sql(_FINDERS[index_scope(query)], filters=filters, order=order)
         try:
-            return self._records(statement, [*values, max(query.limit, 0)], wanted)
+            return self._find_live(query) if scope is IndexScope.LIVE else self._find(query, _FINDERS[scope])
         except sqlite3.DataError:
             if query.limit <= 1:
                 raise
             return self._find_in_halves(query)
 
+    def _find(self, query: JobQuery, name: str) -> list[JobRecord]:
+        filters, values = page_of(query)
+        statement = sql(name, filters=filters, order=_order_of(query))
+        return self._records(statement, [*values, max(query.limit, 0)], _wanted_of(query))
+
+    def _find_live(self, query: JobQuery) -> list[JobRecord]:
+        """Most jobs that have not ended are in no index of ids. A page that is not full after some rows is filled from
+        those jobs, sorted; or from all rows, if they are too many to be sorted."""
+        find = self._reading_among(query, max(query.limit, 0) + _ROWS_LOOKED_THROUGH)
+        found = find()
+        if len(found.records) < query.limit:
+            find = self._sorting(query) if self._are_sortable(query) else self._reading_among(query, _ALL_ROWS)
+            found = find()
+        return self._loaded(found, find, _wanted_of(query))
+
+    def _reading_among(self, query: JobQuery, rows: int) -> Callable[[], Found]:
+        """Finds a page among the first ``rows`` in the order of the list."""
+        filters, values = filters_of(query)
+        after, start = after_of(query)
+        statement = sql("find_live_among", after=after, filters=filters, order=_order_of(query))
+        return partial(self._answer, statement, [*start, rows, *values, max(query.limit, 0)])
+
+    def _sorting(self, query: JobQuery) -> Callable[[], Found]:
+        """Finds a page by sorting what is in no index of ids."""
+        filters, values = page_of(query)
+        statement = sql("find_live", filters=filters, order=_order_of(query))
+        return partial(self._answer, statement, [*values, query.limit, *values, *values, *values, query.limit])
+
+    def _are_sortable(self, query: JobQuery) -> bool:
+        filters, values = filters_of(JobQuery(tasks=query.tasks, queues=query.queues))
+        some = [*values, _SORTED + 1]
+        (count,) = self._database.read(sql("count_unsorted", filters=filters), [*some, *some])
+        return bool(count <= _SORTED)
+
+    def _answer(self, statement: str, values: Sequence[Any]) -> Found:
+        return records_of(*self._database.read(statement, values))
+
     def _records(self, statement: str, values: Sequence[Any], wanted: _Wanted) -> list[JobRecord]:
         """The rows that ``statement`` finds, with their large values."""
-        found = records_of(*self._database.read(statement, values))
+        find = partial(self._answer, statement, values)
+        return self._loaded(find(), find, wanted)
+
+    def _loaded(self, found: Found, find: Callable[[], Found], wanted: _Wanted) -> list[JobRecord]:
+        """The rows that were found, with their large values; ``find`` finds them again."""
         for _ in range(_TRIES):
             if not found.references:
                 return found.records
             with suppress(MissingValueError):
                 return _with_values(found, wanted, self._load)
-            found = records_of(*self._database.read(statement, values))  # the row was changed meanwhile
+            found = find()  # the row was changed meanwhile
         return _with_values(found, wanted, self._load_what_is_left)
 
     def _load(self, reference: int) -> bytes:
@@ -272,9 +319,23 @@ def index_scope(query: JobQuery) -> IndexScope:
 def page_of(query: JobQuery) -> tuple[str, list[Any]]:
     """The condition for one page, with its parameters."""
     filters, values = filters_of(query)
+    after, start = after_of(query)
+    return f"{filters} AND {after}", [*values, *start]
+
+
+def after_of(query: JobQuery) -> tuple[str, list[Any]]:
+    """The condition for paging, with its parameters."""
     if query.after_id is None:
-        return filters, values
-    return f"{filters} AND id {'<' if query.is_newest_first else '>'} ?", [*values, query.after_id]
+        return "1", []
+    return f"id {'<' if query.is_newest_first else '>'} ?", [query.after_id]
+
+
+def _order_of(query: JobQuery) -> str:
+    return "id DESC" if query.is_newest_first else "id"
+
+
+def _wanted_of(query: JobQuery) -> _Wanted:
+    return _ALL if query.has_values else _Wanted(payloads=False, results=False)
 
 
 def filters_of(query: JobQuery) -> tuple[str, list[Any]]:
@@ -318,7 +379,6 @@ def _as_json(value: str | int | float | bool | None) -> tuple[str, str, Any]:
 
 _FINDERS = {
     IndexScope.ANY: "find",
-    IndexScope.LIVE: "find_live",
     IndexScope.RUNNING: "find_running",
     IndexScope.UNSUCCESSFUL: "find_unsuccessful",
 }

@@ -981,10 +981,50 @@ SELECT {record} FROM jobs WHERE id IN ({ids})
 SELECT {record} FROM (SELECT * FROM jobs WHERE {filters} ORDER BY {order} LIMIT ?)
 
 -- name: find_live
--- A million ended jobs lie between those that have not ended; this index passes them by. It is named,
--- because the planner has no statistics and so does not know how few they are.
+-- All that has not ended. What waits or runs as it was enqueued, due at once, is in no index of ids: it is sorted, so this
+-- is for as many of them as may be. Parameters: the filters, the limit, the filters three times, the limit. The indexes are
+-- named, because the planner has no statistics and so does not know how few rows they hold.
 SELECT {record} FROM (
-    SELECT * FROM jobs INDEXED BY jobs_live WHERE status IN ('scheduled', 'running') AND {filters} ORDER BY {order} LIMIT ?
+    SELECT jobs.* FROM (
+        SELECT seq AS number FROM (
+            SELECT seq, id FROM (
+                SELECT seq, id FROM jobs INDEXED BY jobs_live
+                WHERE status IN ('scheduled', 'running') AND (due_at <> created_at OR ready = 0) AND {filters}
+                ORDER BY {order} LIMIT ?
+            )
+            UNION ALL
+            SELECT seq, id FROM jobs INDEXED BY jobs_ready
+            WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND due_at = created_at AND {filters}
+            UNION ALL
+            SELECT seq, id FROM jobs INDEXED BY jobs_blocked
+            WHERE blockers > 0 AND status = 'scheduled' AND ready = 1 AND due_at = created_at AND {filters}
+            UNION ALL
+            SELECT seq, id FROM jobs INDEXED BY jobs_running
+            WHERE status = 'running' AND ready = 1 AND due_at = created_at AND {filters}
+        ) ORDER BY {order} LIMIT ?
+    ) AS found CROSS JOIN jobs ON jobs.seq = found.number
+)
+
+-- name: find_live_among
+-- The same, looked for among the first rows in the order of the list. Parameters: those of {after}, how many rows (-1: all),
+-- the filters, the limit.
+SELECT {record} FROM (
+    SELECT jobs.* FROM (SELECT seq AS number FROM jobs WHERE {after} ORDER BY {order} LIMIT ?) AS walked
+    CROSS JOIN jobs ON jobs.seq = walked.number
+    WHERE status IN ('scheduled', 'running') AND {filters} LIMIT ?
+)
+
+-- name: count_unsorted
+-- How many jobs find_live would sort, up to a limit. Parameters: the filters and the limit, twice.
+SELECT (
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs INDEXED BY jobs_ready
+        WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 AND {filters} LIMIT ?
+    )
+) + (
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs INDEXED BY jobs_blocked WHERE blockers > 0 AND status = 'scheduled' AND {filters} LIMIT ?
+    )
 )
 
 -- name: find_running
@@ -1168,7 +1208,7 @@ UPDATE jobs SET
     due_at = due_at + ?, offset_at = iif(rule IS NULL, offset_at + ?, offset_at), fence = fence + 1
 WHERE seq IN (
     SELECT seq FROM jobs INDEXED BY jobs_live
-    WHERE status IN ('scheduled', 'running') AND status = 'scheduled' AND ready = 0
+    WHERE status IN ('scheduled', 'running') AND (due_at <> created_at OR ready = 0) AND status = 'scheduled' AND ready = 0
         AND CASE
             WHEN rule IS NULL THEN offset_at
             WHEN attempt > 0 OR due_at > offset_at THEN ifnull(started_at, created_at)
