@@ -27,8 +27,6 @@ from jobify.app.validation import (
 from jobify.client.producer import Producer
 from jobify.config import JobifyConfiguration, Limits, WorkerPools
 from jobify.crontab import CronFactory, create_crontab
-from jobify.engine.engine import Engine
-from jobify.gateway.backend import Backend, Backends
 from jobify.jobs.job import Job
 from jobify.jobs.schedule_builder import PushRequest, Scheduler
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
@@ -42,9 +40,6 @@ from jobify.model.task_options import RunMode
 from jobify.router import RootRoute, Route
 from jobify.router.registry import Registry, build_registry, check_route, share_state
 from jobify.router.router import frozen_error
-from jobify.runners.base import Runner
-from jobify.runners.loop import LoopRunner
-from jobify.runners.thread import ThreadRunner
 from jobify.runtime.of_this_process import ProcessBound
 from jobify.serializers import Serializer
 from jobify.serializers.codec import Codec
@@ -56,6 +51,9 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor  # at run time it would import multiprocessing
 
     from jobify.client.client import Client
+    from jobify.engine.engine import Engine
+    from jobify.gateway.backend import Backends
+    from jobify.runners.base import Runner
 
 __all__ = ("Jobify",)
 
@@ -205,6 +203,8 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         await self._lifecycle.stop(grace)
 
     def _build_engine(self) -> Engine:
+        from jobify.engine.engine import Engine  # see jobify.app.preload
+
         configs = self.configs
         registry = build_registry(self, configs.renamed_types)
         return Engine(
@@ -217,6 +217,8 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         )
 
     def _backends(self) -> Backends:
+        from jobify.gateway.backend import Backend, Backends
+
         storage, queues = self.configs.storage, self.configs.limits.queues
         if storage.is_in_memory:
             return Backends(
@@ -310,6 +312,9 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
 
 def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
+    from jobify.runners.loop import LoopRunner
+    from jobify.runners.thread import ThreadRunner
+
     runners: dict[RunMode, Runner] = {
         RunMode.MAIN: LoopRunner(configs.limits.concurrency),
         RunMode.THREAD: ThreadRunner(slots=configs.limits.threads, executor=configs.worker_pools.threadpool),

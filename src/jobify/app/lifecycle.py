@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from jobify.app.lifespan import CleanupStack, LifecycleLock
+from jobify.app.preload import preload
 from jobify.config import JobifyConfiguration
-from jobify.engine.engine import Engine
 from jobify.exceptions import ApplicationStateError, StorageLostError, WaitTimeoutError
 from jobify.runtime.fork import guard_loop, release_loop
 from jobify.runtime.logs import get_logger
 from jobify.runtime.signals import SignalCatcher
 from jobify.runtime.spawn import spawn
+
+if TYPE_CHECKING:
+    from jobify.engine.engine import Engine
 
 __all__ = ("Lifecycle",)
 
@@ -23,7 +26,7 @@ log = get_logger("jobify")
 Release: TypeAlias = Callable[[], Awaitable[None]]
 """Closes the connections of the app's client. Awaited last when the app stops."""
 
-Begin: TypeAlias = Callable[[Engine, CleanupStack], Awaitable[None]]
+Begin: TypeAlias = "Callable[[Engine, CleanupStack], Awaitable[None]]"
 """Starts an engine, plugins and lifespans, and pushes the cleanup of each."""
 
 
@@ -36,6 +39,7 @@ class Lifecycle:
     def __init__(
         self, config: JobifyConfiguration, build: Callable[[], Engine], *, on_end: Callable[[], None], release: Release
     ) -> None:
+        preload()
         self._config = config
         self._release = release
         self._build = build

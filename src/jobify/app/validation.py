@@ -41,8 +41,6 @@ def checked_zone(tz: Any) -> tzinfo:
 
 def checked_storage(storage: Any) -> Storage:
     """The storage: the given one, one in memory, or the default SQLite file."""
-    import jobify.storage.memory  # noqa: F401  every app has one beside its own, and a start is not to wait for modules
-
     if storage is False:
         return memory_storage()
     if storage is UNSET or storage is None:

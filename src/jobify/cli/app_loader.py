@@ -55,7 +55,9 @@ def load_app_quietly(path: str | None) -> Jobify:
 
     Standard output is for the result of the command.
     """
-    with redirect_stdout(sys.stderr):
+    from jobify.app.preload import client_only
+
+    with redirect_stdout(sys.stderr), client_only():
         return load_app(path)
 
 
@@ -200,12 +202,14 @@ def app_without_code(source: Source) -> Jobify:
     or deleted here. CommandError if there is no such file or if it is not a database of Jobify: reading creates none.
     """
     from jobify.app.application import Jobify
+    from jobify.app.preload import client_only
     from jobify.storage.sqlite import maintenance
 
     storage = sqlite_storage(source)
     if not maintenance.is_ours(storage.database):
         raise CommandError(f"{storage.database!r} is not a database of Jobify.", ExitCode.USAGE)
-    return Jobify(storage=storage)
+    with client_only():
+        return Jobify(storage=storage)
 
 
 def sqlite_storage(source: Source, *, may_be_missing: bool = False) -> SQLiteStorage:

@@ -1,54 +1,90 @@
-"""The command ``jobify``: all commands combined, and how errors end it."""
+"""The command ``jobify``: all commands combined, and how errors end it.
+
+A call imports the module of its own command only; the help needs them all.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from typing import Annotated, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
-from jobify.cli.commands.database import database
-from jobify.cli.commands.enqueue import enqueue
-from jobify.cli.commands.health import health
-from jobify.cli.commands.jobs import jobs
-from jobify.cli.commands.overview import stats, tasks, workers
-from jobify.cli.commands.queues import queues
-from jobify.cli.commands.schedules import schedules
-from jobify.cli.commands.worker import worker
 from jobify.cli.environment import APP, APP_DIR, DATABASE, DEBUG, debugging, restored_environment
 from jobify.cli.errors import CommandError, print_error
 from jobify.cli.options import App, AppDir, Database, new_group
-from jobify.cli.top.command import top
 from jobify.runtime.escaping import escaped
 from jobify.worker.exit_codes import ExitCode
 
-__all__ = ("cli", "run")
+if TYPE_CHECKING:
+    cli: typer.Typer
+    """The command with all its commands; made when it is first used."""
 
-_DEBUG_OPTION = "--debug"
+__all__ = ("cli", "command_line", "run")
+
+_DEBUG_OPTION: Final = "--debug"
+_VALUE_OPTIONS: Final = ("--app", "--database", "--app-dir")
+"""Options before the command that a value follows."""
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The base class of all errors about options and arguments, which typer does not export."""
 
-cli = new_group(
+_HELP: Final = (
     "Run workers for a Jobify app, and inspect and change its jobs.\n\n"
     "Exit codes: 0 done, 1 it could not be done, 2 wrong usage, 3 no such job, schedule or queue; of a worker, "
     "also: 4 the database did not take all outcomes, 5 the database was deleted or replaced, 128 and the signal's "
     "number after a second signal to stop. Of jobs wait: 6 the job failed or is dead, 7 it was cancelled, 8 it has not "
     "ended yet."
 )
-cli.command("worker")(worker)
-cli.command("enqueue")(enqueue)
-cli.command("tasks")(tasks)
-cli.add_typer(jobs, name="jobs")
-cli.add_typer(schedules, name="schedules")
-cli.add_typer(queues, name="queues")
-cli.command("workers")(workers)
-cli.command("stats")(stats)
-cli.command("top")(top)
-cli.command("health")(health)
-cli.add_typer(database, name="db")
+_COMMANDS: Final = {
+    "worker": "commands.worker:worker",
+    "enqueue": "commands.enqueue:enqueue",
+    "tasks": "commands.overview:tasks",
+    "workers": "commands.overview:workers",
+    "stats": "commands.overview:stats",
+    "top": "top.command:top",
+    "health": "commands.health:health",
+    "jobs": "commands.jobs:jobs",
+    "schedules": "commands.schedules:schedules",
+    "queues": "commands.queues:queues",
+    "db": "commands.database:database",
+}
+"""The module of each command or group of commands in this package, in the order of the help."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "cli":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()["cli"] = made = command_line(_COMMANDS)
+    return made
+
+
+def command_line(names: Iterable[str]) -> typer.Typer:
+    """The command with only these of its commands."""
+    command = new_group(_HELP)
+    command.callback()(_global)
+    for name in names:
+        module, _, attribute = _COMMANDS[name].partition(":")
+        found = getattr(import_module(f"jobify.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            command.add_typer(found, name=name)
+        else:
+            command.command(name)(found)
+    return command
+
+
+def _needed(arguments: Sequence[str]) -> Iterable[str]:
+    """The command that the arguments begin with; all of them where the help or a suggestion may list them."""
+    words = iter(arguments)
+    for word in words:
+        if word in _VALUE_OPTIONS:
+            next(words, None)
+        elif not word.startswith("-"):
+            return (word,) if word in _COMMANDS else _COMMANDS
+    return _COMMANDS
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -59,7 +95,6 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-@cli.callback()
 def _global(
     app: App = None,
     database: Database = None,
@@ -86,7 +121,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = cli(args=arguments, prog_name="jobify", standalone_mode=False)
+        code = command_line(_needed(arguments))(args=arguments, prog_name="jobify", standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except typer.Abort:

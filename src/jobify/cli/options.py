@@ -9,8 +9,8 @@ from inspect import Parameter, signature
 from typing import Annotated, Any, Concatenate, NamedTuple, ParamSpec, TypeAlias
 
 import typer
-from typer.core import TyperGroup
 
+from jobify.cli.conversion import PlainCommand, PlainGroup
 from jobify.cli.environment import APP, APP_DIR, DATABASE
 
 __all__ = (
@@ -130,7 +130,14 @@ def _with_options(command: Callable[..., None], combine: Callable[..., object], 
     return run
 
 
-class _ListsByDefault(TyperGroup):
+class _Commands(typer.Typer):
+    """A group whose commands convert what is plainly right."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        return super().command(name, cls=PlainCommand, **options)
+
+
+class _ListsByDefault(PlainGroup):
     """``jobify jobs`` is ``jobify jobs list``, with all its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -140,8 +147,8 @@ class _ListsByDefault(TyperGroup):
 
 def new_group(text: str, *, lists_by_default: bool = False) -> typer.Typer:
     """A group of commands, or the whole command. Plain help, because it needs no rich and starts fast."""
-    return typer.Typer(
-        cls=_ListsByDefault if lists_by_default else None,
+    return _Commands(
+        cls=_ListsByDefault if lists_by_default else PlainGroup,
         help=f"{text} Without a command: list." if lists_by_default else text,
         no_args_is_help=not lists_by_default,
         rich_markup_mode=None,
