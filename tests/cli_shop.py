@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 
@@ -41,6 +45,18 @@ APP = """
 SECOND = 1_000_000
 RULE = '{"expression": "*/5 * * * *", "zone": "UTC"}'
 TRACEBACK = 'Traceback (most recent call last):\n  File "shop.py", line 3, in pack\nValueError: no box'
+
+
+class Terminal(io.StringIO):
+    """Standard output that takes itself for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def lines_of(said: str) -> list[str]:
+    """The lines of what a terminal got, without its colours."""
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said).splitlines()]
 
 
 class Answer(NamedTuple):
@@ -81,6 +97,13 @@ class Shop:
         self._capsys.readouterr()
         code = run(arguments)
         return Answer(code, *self._capsys.readouterr())
+
+    def on_terminal(self, width: int, *arguments: str) -> list[str]:
+        """The lines that ``jobify …`` shows on a terminal of so many columns; it is run in this process."""
+        sys.modules.pop("shop", None)
+        with patch.dict(os.environ, COLUMNS=str(width), LINES="50", TERM="xterm"), redirect_stdout(Terminal()) as out:
+            assert run(arguments) == 0
+        return lines_of(out.getvalue())
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from cli_shop import RULE, SECOND, Shop
+from cli_shop import RULE, SECOND, Shop, lines_of
 from jobify import Jobify
 from jobify.cli.jobs.details import folded
 from jobify.cli.layout import lay_out, wrapped
@@ -32,8 +32,8 @@ from probes import database_of
 ERROR = "ConnectionError: payment is down for order 4711"
 
 
-def on_terminal(folder: Path, width: int, *arguments: str) -> list[str]:
-    """The lines that a command shows on a terminal of so many columns, without its colours."""
+def in_a_terminal(folder: Path, width: int, *arguments: str) -> list[str]:
+    """The lines that a process shows on a terminal of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
@@ -51,7 +51,7 @@ def on_terminal(folder: Path, width: int, *arguments: str) -> list[str]:
             said += some
         assert process.wait(60) == 0, said
     os.close(ours)
-    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.decode()).splitlines()]
+    return lines_of(said.decode())
 
 
 def _read(descriptor: int) -> bytes:
@@ -86,7 +86,7 @@ def busy(shop: Shop) -> Busy:
 
 @pytest.mark.parametrize("width", [140, 80, 40])
 def test_the_error_and_the_whole_id_are_in_sight_and_no_line_is_wider(busy: Busy, width: int) -> None:
-    lines = on_terminal(busy.shop.folder, width, "jobs", "list")
+    lines = in_a_terminal(busy.shop.folder, width, "jobs", "list")
     assert max(map(len, lines)) <= width
     for id in (busy.failed, busy.pending):
         assert any(id in line for line in lines)
@@ -109,19 +109,19 @@ def test_the_error_and_the_whole_id_are_in_sight_and_no_line_is_wider(busy: Busy
     ids=lambda words: words[0] + words[-1],
 )
 def test_no_view_is_wider_than_the_terminal(busy: Busy, width: int, words: list[str]) -> None:
-    lines = on_terminal(busy.shop.folder, width, *(busy.failed if word == "FAILED" else word for word in words))
+    lines = busy.shop.on_terminal(width, *(busy.failed if word == "FAILED" else word for word in words))
     assert max(map(len, lines)) <= width
 
 
 def test_a_narrow_list_of_queues_says_what_is_not_zero(busy: Busy) -> None:
-    lines = on_terminal(busy.shop.folder, 30, "queues")
+    lines = busy.shop.on_terminal(30, "queues")
     where = lines.index("default")
     assert lines[where + 1 : where + 3] == ["  1 pending  1 failed", "  1 workers"]
 
 
 def test_a_job_that_is_shown_has_its_error_in_whole(busy: Busy) -> None:
     for width in (80, 40):
-        text = " ".join(" ".join(on_terminal(busy.shop.folder, width, "jobs", "show", busy.failed)).split())
+        text = " ".join(" ".join(busy.shop.on_terminal(width, "jobs", "show", busy.failed)).split())
         assert f"error {ERROR}" in text
 
 
@@ -188,7 +188,7 @@ def test_wide_characters_count_as_two_columns() -> None:
 
 
 def test_schedules_stand_after_all_jobs_in_a_section_of_their_own(busy: Busy) -> None:
-    lines = on_terminal(busy.shop.folder, 80, "jobs", "list")
+    lines = busy.shop.on_terminal(80, "jobs", "list")
     head = lines.index("Schedules")
     assert any("report__jobify_cron_definition" in line for line in lines[head:])
     assert not any("jobify_cron" in line for line in lines[:head])
@@ -272,7 +272,7 @@ def test_a_job_that_has_failed_in_one_way_shows_one_traceback(shop: Shop) -> Non
     assert text.count("Traceback (most recent call last)") == 1
     assert "# Traceback of attempts 1-40 (40 times)" in text
     assert len(shop("jobs", "show", job, "--json").json["attempts"]) == 40
-    lines = on_terminal(shop.folder, 80, "jobs", "show", job)
+    lines = shop.on_terminal(80, "jobs", "show", job)
     assert any("… 20 earlier ones, --json has all" in line for line in lines)
     assert sum("same as attempt 21" in line for line in lines) == 19
 
@@ -283,14 +283,14 @@ def test_marks_below_a_wrapped_line_are_left_out(shop: Shop) -> None:
     frame = f'  File "shop.py", line 9, in pack\n    check({"box, " * 12})\n{" " * 10}{"^" * 50}\n    x\n    ^\n'
     shop.storage.add_history([line._replace(attempt=2, traceback=f"Traceback:\n{frame}KeyError\n")])
     for width, count in ((100, 2), (40, 1)):
-        lines = on_terminal(shop.folder, width, "jobs", "show", job)
+        lines = shop.on_terminal(width, "jobs", "show", job)
         assert sum(bool(line) and not line.strip(" ^") for line in lines) == count
 
 
 def test_of_many_relations_a_terminal_shows_some(shop: Shop) -> None:
     parents = [shop.add() for _ in range(9)]
     child = shop.add(parents=tuple(parents))
-    lines = on_terminal(shop.folder, 80, "jobs", "show", child)
+    lines = shop.on_terminal(80, "jobs", "show", child)
     assert "and 5 more" in " ".join(" ".join(lines).split())
     assert [id for id in parents if any(id in line for line in lines)] == parents[:4]
     assert all(id in shop("jobs", "show", child).out for id in parents)
@@ -313,11 +313,11 @@ def test_a_job_that_waits_again_says_when_it_is_due(shop: Shop) -> None:
             )
         ]
     )
-    lines = on_terminal(shop.folder, 80, "jobs", "show", job)
+    lines = shop.on_terminal(80, "jobs", "show", job)
     assert any(re.match(r"note +due in 59 m; snoozed by its task: not yet$", line) for line in lines)
     assert any(re.match(r"due +20.* UTC \(in 59 m\)$", line) for line in lines)
     assert not any(line.startswith("error") for line in lines)
-    assert any("snoozed by its task: not yet" in line for line in on_terminal(shop.folder, 80, "jobs", "list"))
+    assert any("snoozed by its task: not yet" in line for line in shop.on_terminal(80, "jobs", "list"))
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def test_large_arguments_are_there_too(shop: Shop) -> None:
     assert app.get_job(job).args == app.get_job(job).to_dict()["args"] == [large]
     assert shop("jobs", "show", job, "--json").json["args"] == [large]
     assert shop("jobs", "--json").json["jobs"][0]["args"] is None  # a list does not read them
-    text = "\n".join(on_terminal(shop.folder, 80, "jobs", "show", job))
+    text = "\n".join(shop.on_terminal(80, "jobs", "show", job))
     assert "(100002 characters, --json has all)" in " ".join(text.split())
     assert len(text) < 5000
     app.close()
