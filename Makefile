@@ -21,6 +21,8 @@ PEER_READY := $(PEER_VENV)/.ready
 
 # What `make test` says of itself when it starts, so that a long run is not taken for a hang.
 TEST_MINUTES := 12 to 16
+# Tests wait about as long as they compute: with two processes for each core, the cores are never idle.
+PROCESSES ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 TYPED := src examples bench tools
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
@@ -33,12 +35,14 @@ help:  ## show this list
 
 check: $(DEV)  ## run the quick linters and the fast tests: for the inner loop (under 40 seconds)
 	@$(MAKE) lint-ruff lint-imports
-	@$(BIN)/python -m pytest -m fast --numprocesses=2 --dist=worksteal
+	@$(BIN)/python -m compileall -q src
+	@$(BIN)/python -m pytest -m fast --numprocesses=$(PROCESSES) --dist=worksteal
 
 test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, tests with branch coverage
 	@echo "All linters and all tests: usually $(TEST_MINUTES) minutes on two cores. The inner loop: make check"
+	@$(BIN)/python -m compileall -q src  # once, and not in each of the thousand programs that the tests start
 	@lint=0; $(MAKE) lint || lint=$$?; \
-	$(BIN)/python -m pytest --cov --numprocesses=2 --dist=worksteal || exit $$?; \
+	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal || exit $$?; \
 	exit $$lint
 
 lint: $(DEV)  ## run the linters, type checkers and the layer check only

@@ -5,6 +5,7 @@ A shell starts what runs in the background with SIGINT ignored, and so would be 
 
 from __future__ import annotations
 
+import gc
 import inspect
 import signal
 from collections.abc import Generator
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") is None:
             item.add_marker("fast" if folder_of(item.path) in FAST_FOLDERS else "slow")
+
+
+def pytest_collection_finish() -> None:
+    """Take ten thousand tests out of each later garbage collection: they stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -71,9 +71,9 @@ async def use(app: Jobify, task: Any, n: int) -> None:
         assert (await app.astats())["complete"] >= 1
 
 
-def test_three_hundred_apps_of_one_process_leave_nothing(tmp_path: Path) -> None:
+def test_fifty_apps_of_one_process_leave_nothing(tmp_path: Path) -> None:
     running = threads()
-    for n in range(300):
+    for n in range(50):
         (tmp_path / str(n)).mkdir()
         run(use(*build(durable(tmp_path / str(n))), n))
         assert threads() <= running
@@ -99,7 +99,7 @@ async def test_apps_in_memory_leave_nothing(storage: Storage | bool) -> None:
 
 def test_a_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
     running = threads()
-    for n in range(100):
+    for n in range(30):
         app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
         job = double.delay(n)
         with suppress(TimeoutError):

@@ -7,6 +7,7 @@ import io
 import logging
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +86,9 @@ def written_before(tree: ast.Module, use: ast.Name) -> ast.Constant | None:
     return None
 
 
-CALLS = list(log_calls())
+@cache
+def calls() -> tuple[LogCall, ...]:
+    return tuple(log_calls())
 
 
 @pytest.fixture
@@ -110,7 +113,7 @@ def lines_of(written: io.StringIO) -> list[str]:
 
 
 def test_every_logger_of_the_library_escapes() -> None:
-    assert len(CALLS) > 40
+    assert len(calls()) > 40
     for path in SOURCE.rglob("*.py"):
         if module_of(path) != "logs":
             assert 'getLogger("jobify' not in path.read_text(encoding="utf-8"), path
@@ -118,12 +121,13 @@ def test_every_logger_of_the_library_escapes() -> None:
 
 
 @pytest.mark.parametrize("value", [HOSTILE, ValueError(HOSTILE), Custom()], ids=["text", "error", "object"])
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.module}:{call.line}")
-def test_no_argument_of_any_record_forges_a_line(call: LogCall, value: object, written: io.StringIO) -> None:
-    logger: logging.Logger = getattr(import_module(f"jobify.{call.module}"), call.logger)
-    kinds = [kind for kind in SPECIFIER.findall(call.template) if kind != "%"]
-    logger.error(call.template, *(value if kind in "sr" else 1 for kind in kinds))
-    assert len(lines_of(written)) == 1 + call.template.count("\n")
+def test_no_argument_of_any_record_forges_a_line(value: object, written: io.StringIO) -> None:
+    for call in calls():
+        written.truncate(written.seek(0))
+        logger: logging.Logger = getattr(import_module(f"jobify.{call.module}"), call.logger)
+        kinds = [kind for kind in SPECIFIER.findall(call.template) if kind != "%"]
+        logger.error(call.template, *(value if kind in "sr" else 1 for kind in kinds))
+        assert len(lines_of(written)) == 1 + call.template.count("\n"), call
 
 
 def test_a_record_keeps_what_is_printable(written: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
