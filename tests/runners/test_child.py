@@ -19,18 +19,27 @@ from jobify.exceptions import ApplicationStateError
 from jobify.model.tracebacks import RemoteTraceback
 from jobify.runners import child, protocol
 from jobify.runners.function_address import Address, process_address
+from jobify.runners.log_channel import open_channel
 from jobify.runners.protocol import Request
 
 
 class Parent:
     """The other end: says something, reads what comes back."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, requests: socket.socket) -> None:
         self.connection = connection
+        self.requests = requests
         self.stream = connection.makefile("rb")
 
-    def say(self, payload: bytes) -> None:
-        self.connection.sendall(protocol.frame(payload))
+    def prepare(self, data: bytes) -> bytes:
+        self.connection.sendall(protocol.frame(data))
+        return self.hear()
+
+    def ask(self, request: bytes) -> None:
+        packet = protocol.packet(request)
+        self.requests.sendall(packet)
+        if packet == protocol.STREAMED:
+            self.connection.sendall(protocol.frame(request))
 
     def hear(self) -> bytes:
         payload = protocol.read(self.stream)
@@ -40,17 +49,19 @@ class Parent:
     def hang_up(self) -> None:
         self.stream.close()
         self.connection.close()
+        self.requests.close()
 
 
 @contextmanager
 def serving() -> Iterator[tuple[Parent, threading.Thread, queue.SimpleQueue[str]]]:
     """A child that serves in a thread, and what it does when it is orphaned."""
     ours, theirs = socket.socketpair()
+    unread, requests = open_channel()
     orphaned: queue.SimpleQueue[str] = queue.SimpleQueue()
-    served = child.Child(theirs, on_orphaned=lambda: orphaned.put("orphaned"))
+    served = child.Child(theirs, unread, on_orphaned=lambda: orphaned.put("orphaned"))
     thread = threading.Thread(target=served.serve)
     thread.start()
-    parent = Parent(ours)
+    parent = Parent(ours, requests)
     try:
         yield parent, thread, orphaned
     finally:
@@ -58,6 +69,7 @@ def serving() -> Iterator[tuple[Parent, threading.Thread, queue.SimpleQueue[str]
         thread.join()
         assert orphaned.get(timeout=60) == "orphaned"
         theirs.close()
+        unread.close()
 
 
 def request(func: Any, *args: Any) -> bytes:
@@ -70,10 +82,9 @@ def preparation(module: str = "runner_tasks", **spawn: Any) -> bytes:
 
 def test_it_prepares_answers_and_ends_with_the_connection() -> None:
     with serving() as (parent, thread, _):
-        parent.say(preparation())
-        assert parent.hear() == protocol.READY
+        assert parent.prepare(preparation()) == protocol.READY
         for number in range(3):
-            parent.say(request(runner_tasks.add, number))
+            parent.ask(request(runner_tasks.add, number))
             assert protocol.outcome(parent.hear()) == number + 1
         parent.hang_up()
         thread.join()
@@ -81,9 +92,8 @@ def test_it_prepares_answers_and_ends_with_the_connection() -> None:
 
 def test_messages_come_before_the_reply() -> None:
     with serving() as (parent, _, _orphaned):
-        parent.say(preparation())
-        parent.hear()
-        parent.say(request(runner_tasks.tell_all, ["a", "b"]))
+        parent.prepare(preparation())
+        parent.ask(request(runner_tasks.tell_all, ["a", "b"]))
         assert [protocol.decode(parent.hear()[1:]) for _ in range(2)] == ["a", "b"]
         assert protocol.outcome(parent.hear()) == 2
     assert child.send("nobody listens") is False
@@ -98,9 +108,8 @@ def test_the_end_of_the_parent_is_noticed_while_a_task_runs(tmp_path: Path) -> N
 
     runner_tasks.blocking = task  # type: ignore[attr-defined]
     with serving() as (parent, _, orphaned):
-        parent.say(preparation())
-        parent.hear()
-        parent.say(protocol.encode_request(Request(Address("runner_tasks", "blocking"), (), {})))
+        parent.prepare(preparation())
+        parent.ask(protocol.encode_request(Request(Address("runner_tasks", "blocking"), (), {})))
         inside.wait(60)
         parent.hang_up()
         assert orphaned.get(timeout=60) == "orphaned"
@@ -110,8 +119,8 @@ def test_the_end_of_the_parent_is_noticed_while_a_task_runs(tmp_path: Path) -> N
 
 def test_a_request_that_was_cut_off_is_not_served() -> None:
     with serving() as (parent, thread, _):
-        parent.say(preparation())
-        parent.hear()
+        parent.prepare(preparation())
+        parent.requests.sendall(protocol.STREAMED)
         parent.connection.sendall(protocol.frame(request(runner_tasks.add, 1))[:-1])
         parent.hang_up()
         thread.join()
@@ -121,8 +130,7 @@ def test_a_main_script_that_cannot_be_imported_is_told_and_nothing_served(tmp_pa
     script = tmp_path / "broken.py"
     script.write_text("raise SystemExit('no such thing')")
     with serving() as (parent, thread, _):
-        parent.say(preparation(init_main_from_path=str(script)))
-        reply = parent.hear()
+        reply = parent.prepare(preparation(init_main_from_path=str(script)))
         assert reply[:1] == protocol.BROKEN
         with pytest.raises(Exception, match="no such thing"):
             protocol.outcome(reply)

@@ -12,8 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from jobify.runners import child, childprocess, pool
 from jobify.runners.base import Call
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
+from jobify.runners.queued_call import QueuedCall
 from jobify.runtime.machine import available_cpus
 from probes import children_of, pool_of
 
@@ -45,6 +46,16 @@ async def started(slots: int = 2) -> AsyncIterator[ProcessRunner]:
         yield runner
     finally:
         await runner.stop()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """The child does nothing meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 class Heard:
@@ -272,31 +283,29 @@ async def test_a_start_is_not_wasted_when_its_call_is_interrupted() -> None:
         assert pids[0] == pids[1]
 
 
-async def test_a_child_that_is_handed_over_to_nobody_is_kept() -> None:
-    """The call is interrupted after it got its child, and before it heard of it."""
-
+async def test_a_child_that_has_not_begun_an_interrupted_call_is_kept() -> None:
     async with started(slots=1) as runner:
         pid = await runner.run(Call(tasks.pid))
-        worker = await pool_of(runner).acquire("runner_tasks")
-        running = asyncio.create_task(runner.run(Call(tasks.pid)))
-        await asyncio.sleep(0)
-        pool_of(runner).release(worker)
-        running.cancel()
-        await asyncio.wait([running])
-        assert running.cancelled()
+        with stopped(pid):
+            call = Call(tasks.pid)
+            running = asyncio.create_task(runner.run(call))
+            await asyncio.sleep(0)
+            assert call.is_running
+            running.cancel()
+            await asyncio.wait([running])
+            assert running.cancelled()
+            assert not call.is_running
         assert await runner.run(Call(tasks.pid)) == pid
 
 
 async def test_a_child_goes_to_the_next_who_still_waits() -> None:
     async with started(slots=1) as runner:
-        await runner.run(Call(tasks.pid))
-        worker = await pool_of(runner).acquire("runner_tasks")
-        waiting = [asyncio.create_task(runner.run(Call(tasks.add, (n,)))) for n in range(2)]
-        await asyncio.sleep(0)
-        waiting[0].cancel()
-        pool_of(runner).release(worker)
-        assert await waiting[1] == 2
-        assert waiting[0].cancelled()
+        with stopped(await runner.run(Call(tasks.pid))):
+            waiting = [asyncio.create_task(runner.run(Call(tasks.add, (n,)))) for n in range(3)]
+            await asyncio.sleep(0)
+            waiting[1].cancel()
+        assert [await waiting[0], await waiting[2]] == [1, 3]
+        assert waiting[1].cancelled()
 
 
 async def test_a_failed_start_that_nobody_waits_for_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +326,7 @@ async def test_an_idle_child_that_dies_is_replaced() -> None:
         (idle,) = children_of(runner)
         os.kill(pid, signal.SIGKILL)
         assert await asyncio.wait_for(asyncio.shield(idle.dead), 60) == -9
-        pool_of(runner).release(idle)
+        pool_of(runner)._release(idle)
         assert await runner.run(Call(tasks.pid)) != pid
 
 
@@ -350,21 +359,24 @@ async def test_stopping_refuses_what_waits_and_gives_up_what_starts(ticks: int) 
     for task in waiting:
         with pytest.raises(ApplicationStateError, match="stopped"):
             await task
-    with pytest.raises(ApplicationStateError, match="stopped"):
-        await pool_.acquire("runner_tasks")
+    late: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    pool_.submit(QueuedCall(Call(tasks.pid), lambda _call, _value, error: late.set_result(error)))
+    assert "stopped" in str(await late)
     assert not pool_._children
 
 
-async def test_a_call_that_ends_after_the_stop_gives_its_child_no_further_work() -> None:
+async def test_a_call_that_ends_after_the_stop_gives_its_child_no_further_work(tmp_path: Path) -> None:
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
     runner = ProcessRunner(slots=1)
     await runner.start()
-    await runner.run(Call(tasks.pid))
-    worker = await pool_of(runner).acquire("runner_tasks")
-    closing = asyncio.create_task(runner.stop())
+    running = asyncio.create_task(runner.run(Call(tasks.wait_for, (path,))))
+    await asyncio.to_thread(Path(path).write_text, "go on")
     pool_of(runner)._is_open = False
-    pool_of(runner).release(worker)
-    await closing
-    assert worker.dead.result() in (0, -9)
+    (worker,) = children_of(runner)
+    assert await running == "go on"
+    assert await asyncio.wait_for(asyncio.shield(worker.dead), 60) == 0
+    await runner.stop()
 
 
 async def test_an_impatient_stop_kills(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -589,7 +601,7 @@ async def test_a_broken_connection_while_starting_is_a_start_error() -> None:
         running = asyncio.create_task(runner.run(Call(tasks.pid)))
         await asyncio.sleep(0)
         (worker,) = children_of(runner)
-        worker._socket.shutdown(socket.SHUT_RDWR)
+        worker._connection._socket.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ProcessStartError):
             await running
         assert await runner.run(Call(tasks.add, (1,))) == 2

@@ -152,7 +152,7 @@ async def test_a_child_that_says_too_much_is_held_up() -> None:
     await eventually(lambda: any(c._connection and c._connection._is_paused for c in _children(runner)))
     (child,) = _children(runner)
     assert child._connection is not None
-    assert len(child._connection._buffer) < 4 * _HIGH_WATER
+    assert child._connection._waiting < 4 * _HIGH_WATER
     assert heard == [0]
     rest.set_result(None)
     assert await soon(talking) == 2000

@@ -69,6 +69,7 @@ class Call:
         "misfit",
         "on_begin",
         "on_message",
+        "queued",
         "refusal",
         "seconds",
         "tag",
@@ -96,7 +97,8 @@ class Call:
         self.tag: Any = None
         """Whatever the caller wants to find again in ``on_begin`` and ``on_end``."""
         self.on_begin: Callable[[Call], object] | None = None
-        """Called when the function may begin: in a thread, on that thread and in ``context``."""
+        """Called once, when the function may begin: in a thread, on that thread and in ``context``; for a child
+        process, before the call is sent to it."""
         self.is_stop_requested = False
         """Whether the call was interrupted, or its runner has stopped; a function in a thread may read it."""
         self.refusal: str | None = None
@@ -106,6 +108,8 @@ class Call:
         run."""
         self.seconds: float | None = None
         """How long the function took, set by runners that know."""
+        self.queued: Any = None
+        """What its runner keeps of it while it is submitted."""
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop in which it is made; None before."""
         self._turn = threading.Lock()
@@ -137,13 +141,17 @@ class Call:
             self.loop = asyncio.get_running_loop()
         self._is_over = False
         if self.on_begin is not None:
-            self.on_begin(self)
+            on_begin, self.on_begin = self.on_begin, None
+            on_begin(self)
 
     def end(self) -> None:
-        """For runners, on the event loop: nothing of the function runs any more. Saying it twice is harmless."""
+        """For runners, on the event loop: nothing of the function runs any more, or it was taken back before it began,
+        and may begin later. Saying it twice is harmless."""
         self._is_over = True
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        if self._ended is not None:
+            ended, self._ended = self._ended, None
+            if not ended.done():
+                ended.set_result(None)
 
 
 class Runner(Protocol):

@@ -1,9 +1,10 @@
 """The program of a child process: prepare, report ready, make one call after the other, end with the parent.
 
-The main thread makes the calls. A second thread reads from the parent, so that the end of the connection is noticed
-while a task runs: the parent has died, and its jobs run again elsewhere. The child leads
-a process group of its own; when it is ended in the middle of a task, the subprocesses of that task go with it, also
-those that have left the group (:mod:`jobify.runners.descendants`).
+The main thread takes the requests and makes the calls, one at a time: it takes the next one when it has sent the reply,
+so that the parent can take back those that it has not begun (:mod:`jobify.runners.protocol`). A second thread reads
+from the stream, so that the end of the connection is noticed while a task runs: the parent has died, and its jobs run
+again elsewhere. The child leads a process group of its own; when it is ended in the middle of a task, the subprocesses
+of that task go with it, also those that have left the group (:mod:`jobify.runners.descendants`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from multiprocessing import process as mp_process
 from multiprocessing import spawn
@@ -27,6 +28,7 @@ from typing import Any, Final
 from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.runners import descendants, protocol
 from jobify.runners.function_address import Address, find
+from jobify.runners.job_info import JobInfo
 from jobify.runners.log_sending import Forwarder
 from jobify.runners.parent_death import bind_to_parent, end_group
 from jobify.runners.remote_job import current_job_scope
@@ -39,15 +41,15 @@ EXIT_GRACE: Final = 1.0
 """Seconds that an idle child has for its exit handlers and its other threads after the parent has closed."""
 
 
-def main(connection: int, parent_pipe: int, records: int, parent: int, mark: int) -> None:
-    """Run the child, with three descriptors that it inherited from the process ``parent``."""
+def main(connection: int, requests: int, parent_pipe: int, records: int, parent: int, mark: int) -> None:
+    """Run the child, with four descriptors that it inherited from the process ``parent``."""
     global _forwarder
-    for descriptor in (connection, parent_pipe, records):
+    for descriptor in (connection, requests, parent_pipe, records):
         os.set_inheritable(descriptor, False)
     descendants.apply_mark(mark)
     bind_to_parent(parent_pipe, parent)
-    child = Child(socket.socket(fileno=connection), on_orphaned=end_group)
-    os.register_at_fork(after_in_child=partial(_leave_to_parent, connection, parent_pipe))
+    child = Child(socket.socket(fileno=connection), socket.socket(fileno=requests), on_orphaned=end_group)
+    os.register_at_fork(after_in_child=partial(_leave_to_parent, connection, requests, parent_pipe))
     _forwarder = Forwarder(socket.socket(fileno=records))
     _forwarder.install()
     arm()
@@ -104,12 +106,17 @@ def perform(request: bytes) -> bytes:
 
 def _perform(request: bytes) -> Any:
     with importing():
-        with _fitting(Exception):
-            address, args, kwargs, job_info = pickle.loads(request)
+        try:
+            (module, name), args, kwargs, job_fields = pickle.loads(request)
+        except Exception as error:
+            raise _Misfit(error) from error
+        job_info = None if job_fields is None else JobInfo(*job_fields)
         if _forwarder is not None:
             _forwarder.begin_call(job_info)
-        with _fitting(ConfigurationError, ModuleNotFoundError):
-            func = find(address)
+        try:
+            func = find(Address(module, name))
+        except (ConfigurationError, ModuleNotFoundError) as error:
+            raise _Misfit(error) from error
     if _forwarder is not None:
         _forwarder.check_handlers()
     with current_job_scope(job_info, send if _current is not None else None):
@@ -124,8 +131,10 @@ def _perform(request: bytes) -> Any:
 
 def _check_arguments(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     signature = inspect.signature(func)
-    with _fitting(TypeError):
+    try:
         signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise _Misfit(error) from error
 
 
 class _Misfit(Exception):
@@ -135,14 +144,6 @@ class _Misfit(Exception):
         self.error = error
 
 
-@contextmanager
-def _fitting(*kinds: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except kinds as error:
-        raise _Misfit(error) from error
-
-
 def check(addresses: Iterable[Address]) -> None:
     """A call for the child itself: raise what keeps any of the functions from being found here."""
     for address in addresses:
@@ -150,14 +151,18 @@ def check(addresses: Iterable[Address]) -> None:
 
 
 class Child:
-    """The child's end of the connection."""
+    """The child's end of the connection: the stream, and the packets with the requests."""
 
-    def __init__(self, connection: socket.socket, *, on_orphaned: Callable[[], None]) -> None:
+    def __init__(self, connection: socket.socket, requests: socket.socket, *, on_orphaned: Callable[[], None]) -> None:
         self._connection = connection
+        self._requests = requests
         self._on_orphaned = on_orphaned
         self._inbox: SimpleQueue[bytes | None] = SimpleQueue()
+        """What has come on the stream; None at its end."""
         self._sending = threading.Lock()
         self._is_busy = False
+        self._is_over = False
+        """The parent has closed the stream."""
         self._starts_processes = False
 
     def serve(self) -> None:
@@ -166,14 +171,15 @@ class Child:
         threading.Thread(target=self._receive, name="jobify-parent", daemon=True).start()
         _current = self
         with suppress(OSError):  # the parent has died
-            if self._answer(prepare)[:1] == protocol.READY:
-                while self._answer(perform):
+            if self._prepare():
+                while self._answer():
                     pass
         _current = None
 
     def detach(self) -> None:
         """Give up the connection without closing it: in this process it is a copy."""
         self._connection.detach()
+        self._requests.detach()
 
     def send(self, payload: bytes) -> None:
         with self._sending:
@@ -192,29 +198,68 @@ class Child:
         finally:
             self._sending.release()
 
-    def _answer(self, respond: Callable[[bytes], bytes]) -> bytes:
-        """Reply to the next request; empty when the parent has closed the connection."""
-        request = self._inbox.get()
+    def _prepare(self) -> bool:
+        """Prepare as the parent says; whether that has succeeded."""
+        data = self._next_streamed()
+        if data is None:
+            return False
+        reply = call(prepare, data)
+        self._finish()
+        self._is_busy = False
+        self.send(reply)
+        return reply[:1] == protocol.READY
+
+    def _answer(self) -> bool:
+        """Reply to the next request; False when the parent has closed the connection."""
+        request = self._next_request()
         if request is None:
-            return b""
-        reply = call(respond, request)
+            return False
+        reply = call(perform, request)
+        self._finish()
+        if _max_memory is not None and resident_memory() > _max_memory:
+            self.send(protocol.TOO_LARGE)
+            self._reply(reply)
+            return self._next_streamed() is not None  # the end, because this child takes no further request
+        self._reply(reply)
+        return True
+
+    def _finish(self) -> None:
+        """A call is over: have its output and its records arrive before its reply."""
         _flush()
         if _forwarder is not None and _forwarder.end_call():
             self.send(protocol.LOGGED)
-        if respond is perform and _max_memory is not None and resident_memory() > _max_memory:
-            self.send(protocol.TOO_LARGE)
-        self._is_busy = False  # before the reply: the next request may come at once
-        self.send(reply)
-        return reply
+
+    def _reply(self, reply: bytes) -> None:
+        self._is_busy = False  # before the reply: the parent may close the connection then
+        with self._sending:
+            self._connection.sendall(protocol.frame(reply, descendants.boot_time_ns()))
+
+    def _next_request(self) -> bytes | None:
+        """Wait for a request; None when the parent has closed the connection."""
+        packet = self._requests.recv(protocol.LARGEST_PACKET)
+        if not packet:
+            return self._inbox.get()  # the stream ends as well
+        self._is_busy = True
+        if self._is_over:  # checked after the flag was set, because the thread reads it
+            return None
+        return self._next_streamed() if packet == protocol.STREAMED else packet[1:]
+
+    def _next_streamed(self) -> bytes | None:
+        payload = self._inbox.get()
+        self._is_busy = True
+        return payload
 
     def _receive(self) -> None:
-        """In its own thread: queue the requests of the parent, and notice the end of the connection."""
+        """In its own thread: queue what the parent sends on the stream, and notice the end of the connection."""
         with suppress(OSError), self._connection.makefile("rb") as stream:
-            while (request := protocol.read(stream)) is not None:
-                self._is_busy = True
-                self._inbox.put(request)
-        if not self._is_busy:
-            self._inbox.put(None)
+            while (payload := protocol.read(stream)) is not None:
+                self._inbox.put(payload)
+        self._is_over = True
+        is_idle = not self._is_busy
+        self._inbox.put(None)
+        if is_idle:
+            with suppress(OSError):
+                self._requests.shutdown(socket.SHUT_RD)  # the main thread may wait for a request
             time.sleep(EXIT_GRACE)
         self._on_orphaned()
 
@@ -251,19 +296,26 @@ def prepare(payload: bytes) -> bytes:
     return protocol.READY
 
 
-@contextmanager
-def importing() -> Iterator[None]:
+class importing(resolving_in):
     """Mark the time in which user modules are imported into a child.
 
     The mark is the one that :mod:`multiprocessing` itself looks for when a script without an
     ``if __name__ == "__main__"`` starts processes while it is imported.
     """
-    current: Any = mp_process.current_process()
-    current._inheriting = True
-    try:
-        with resolving_in(_folder):
-            yield
-    finally:
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(_folder)
+
+    def __enter__(self) -> None:
+        current: Any = mp_process.current_process()
+        current._inheriting = True
+        super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        current: Any = mp_process.current_process()
         del current._inheriting
 
 

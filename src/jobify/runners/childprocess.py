@@ -1,9 +1,11 @@
 """One child process as the parent sees it: started, used for calls, killed, and known to be dead at once.
 
-Requests and replies go over a socket pair of this child alone, on the event loop; a thread that sleeps in the kernel
-waits for the end of the process. The process leads a session of its own, so that one signal reaches
-it and the subprocesses of its task, and nothing else. What a job has started outside of that session is known by the
-mark of the child (:mod:`jobify.runners.descendants`), and is killed when the child has died over the job.
+Requests and replies go over sockets of this child alone, on the event loop; a thread that sleeps in the kernel waits
+for the end of the process. Calls may be sent ahead of their turn. The child begins one when it has sent the reply to
+the one before, so the first call without a reply is the one at work, and those behind it can be taken back
+(:mod:`jobify.runners.protocol`): a kill or a death costs one call. The process leads a session of its own, so that one
+signal reaches it and the subprocesses of its task, and nothing else. What a job has started outside of that session is
+known by the mark of the child (:mod:`jobify.runners.descendants`), and is killed when the child has died over the job.
 """
 
 from __future__ import annotations
@@ -18,26 +20,32 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
-from multiprocessing import spawn
+from multiprocessing import spawn as mp_spawn
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobify.exceptions import ProcessDiedError, ProcessStartError
 from jobify.model.tracebacks import RemoteTraceback
 from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners import descendants, protocol
-from jobify.runners.connection import ChildConnection
+from jobify.runners.connection import ChildConnection, RequestPackets
 from jobify.runners.function_address import main_script
 from jobify.runners.log_channel import open_channel
-from jobify.runners.log_receiving import RecordReceiver, current_levels, levels_request
+from jobify.runners.log_receiving import RecordReceiver
+from jobify.runners.queued_call import QueuedCall
+from jobify.runners.sent_calls import SentCalls
 from jobify.runtime.folder import first_folder
 from jobify.runtime.logs import get_logger
 from jobify.runtime.signals import describe_exit
+from jobify.runtime.spawn import spawn
 
 __all__ = ("ChildProcess", "Renewal", "StartDeathError")
 
 log = get_logger("jobify.runners")
 
 _BOOT: Final = "import sys; sys.path[:] = {path!r}; from jobify.runners.child import main; main{args}"
+
+_CATCH_UP_TIMEOUT: Final = 1.0
+"""Seconds that the search for what a dead child has started waits for the event loop, to know when its call began."""
 
 OnMessage: TypeAlias = Callable[[Any], Awaitable[None] | None]
 """See :class:`~jobify.runners.base.Call`."""
@@ -56,52 +64,71 @@ class Renewal(NamedTuple):
 
 
 class ChildProcess:
-    """One child. It makes one call at a time; ``dead`` is done, with the exit code, when the process is gone."""
+    """One child. It makes one call at a time; ``dead`` is done, with the exit code, when the process is gone.
 
-    def __init__(self, name: str, renewal: Renewal | None = None) -> None:
+    The three callbacks are its pool's: some calls have ended, or it can take more; calls are returned that it has not
+    begun, because it is dead; how long a call took.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        renewal: Renewal | None = None,
+        *,
+        on_progress: Callable[[ChildProcess], None] = lambda _: None,
+        on_returned: Callable[[list[QueuedCall]], None] = lambda _: None,
+        on_duration: Callable[[QueuedCall, int], None] = lambda *_: None,
+    ) -> None:
         """Start the process, without waiting until it is ready. OSError or RuntimeError if the system refuses."""
         self.name = name
         self.calls = 0
         self._renewal = renewal or Renewal()
+        self._on_progress = on_progress
+        self._on_returned = on_returned
+        self._on_duration = on_duration
         self._is_too_large = False
         self._loop = asyncio.get_running_loop()
         self.dead: asyncio.Future[int] = self._loop.create_future()
         self._is_leaving = False
-        self._is_killed = False
-        self._is_answering = True  # until it is prepared, or given up
-        self._connection: ChildConnection | None = None
+        self.is_killed = False
+        self._prepared: asyncio.Future[bytes] = self._loop.create_future()
+        self._waiting: asyncio.Future[None] | None = None
+        """What has to be done before more of what the child has sent is handled."""
         self._mark = descendants.new_mark()
-        self._job_began = 0
-        """When the call began that it makes or has died over, in nanoseconds since the system's start."""
         self._starts_processes = False
         with ExitStack() as undo, ExitStack() as theirs:
-            self._socket, connection = socket.socketpair()
-            undo.callback(self._socket.close)
+            ours, connection = socket.socketpair()
+            undo.callback(ours.close)
             theirs.callback(connection.close)
+            self._packets = RequestPackets()
+            undo.callback(self._packets.close)
             records, sender = open_channel()
             undo.callback(records.close)
             theirs.callback(sender.close)
             parent_pipe, self._parent_pipe = os.pipe()
             undo.callback(os.close, self._parent_pipe)
             theirs.callback(os.close, parent_pipe)
-            self._levels = current_levels()
+            self._connection = ChildConnection(ours, self._handle)
+            self.sent = SentCalls(self._connection, self._packets, self._on_begin)
             self._receiver = RecordReceiver(records, name)
-            self._process = _launch((connection.fileno(), parent_pipe, sender.fileno()), self._mark)
+            descriptors = (connection.fileno(), self._packets.fileno(), parent_pipe, sender.fileno())
+            self._process = _launch(descriptors, self._mark)
             undo.pop_all()  # from here on they belong to the process
         self._start_watching()
 
     async def prepare(self, module: str) -> None:
         """Return when the child can run calls, with ``module`` imported. ProcessStartError if it cannot."""
-        self._connection = await ChildConnection.open(self._socket)
+        await self._connection.open()
+        data = {
+            "spawn": _preparation(self.name),
+            "module": module,
+            "folder": first_folder(),
+            "max_memory": self._renewal.max_memory,
+            "levels": self.sent.levels,
+        }
         try:
-            data = {
-                "spawn": _preparation(self.name),
-                "module": module,
-                "folder": first_folder(),
-                "max_memory": self._renewal.max_memory,
-                "levels": self._levels,
-            }
-            reply = await self._request(pickle.dumps(data), None)
+            self._connection.send(pickle.dumps(data))
+            reply = await self._prepared
             if reply[:1] == protocol.BROKEN:
                 protocol.outcome(reply)
         except ProcessDiedError as error:
@@ -114,47 +141,106 @@ class ChildProcess:
             reason = f"A child process could not import the main script: {type(error).__name__}: {error}"
             raise ProcessStartError(None, reason) from RemoteTraceback.of(error)
 
-    async def perform(self, request: bytes, on_message: OnMessage | None = None) -> bytes:
-        """The reply to a call. ProcessDiedError if the child dies over it, with all that the call has started."""
-        levels = current_levels()
-        if levels is not self._levels:
-            self._levels = levels
-            await self._request(levels_request(levels), None)
-        self._job_began = descendants.boot_time_ns()
-        if self._starts_processes:
-            _update_sweeper(self._mark, self._job_began)
-        reply = await self._request(request, on_message)
-        self._job_began = 0
-        if self._starts_processes:
-            _update_sweeper(self._mark, 0)
-        return reply
+    # -- calls ---------------------------------------------------------------------------------------------------------
 
-    async def _request(self, request: bytes, on_message: OnMessage | None) -> bytes:
-        assert self._connection is not None
-        self._is_answering = True
+    def send(self, queued: QueuedCall) -> bool:
+        """Send a call, which begins when the child has made those that it was sent before. False if that is not
+        possible now; a child that takes nothing although it has nothing to do is killed."""
         try:
-            self._connection.send(request)
-            while reply := await self._connection.receive():
-                if reply[:1] == protocol.TOO_LARGE:
-                    self._is_too_large = True
-                    continue
-                if reply[:1] == protocol.STARTS:
-                    self._starts_processes = True
-                    _update_sweeper(self._mark, self._job_began)
-                    continue
-                if reply[:1] == protocol.LOGGED:
-                    await self._receiver.wait_for_barrier()
-                    continue
-                if reply[:1] != protocol.MESSAGE:
-                    return reply
-                handled = _handle_message(on_message, reply[1:])
-                if handled is not None:  # backpressure: nothing more is read, so that the child waits
-                    await handled
-            raise await self._death_error()
-        finally:
-            self._is_answering = False
-            if self.dead.done():
-                self._close_connection()
+            is_sent = self.sent.send(queued, self)
+        except OSError:  # the child has closed its end
+            is_sent = False
+            self.kill()
+        if not is_sent and not self.sent.calls:
+            self.kill()
+        return is_sent
+
+    def can_take(self, queued: QueuedCall, now: int) -> bool:
+        """Whether a call may be sent ahead of its turn."""
+        if self.is_killed or self.is_spent:
+            return False
+        limit, sent = self._renewal.max_calls, self.sent
+        return (limit is None or self.calls + len(sent.calls) < limit) and sent.can_take(queued, now)
+
+    def take_back(self) -> list[QueuedCall]:
+        """Take back the calls that it has not begun, in their order."""
+        return self.sent.take_back()
+
+    def interrupt(self, queued: QueuedCall) -> None:
+        """End a call that was sent and cannot be taken back: kill the child, unless the call is over.
+
+        To be called after :meth:`take_back`, so that the child can be at no other call.
+        """
+        queued.forget()
+        if not self.sent.has_reply(queued):
+            self.kill()
+        if queued is self.sent.calls[0] and self._waiting is not None:
+            self._waiting.cancel()
+        self._handle()
+
+    # -- what it sends -------------------------------------------------------------------------------------------------
+
+    def _handle(self) -> None:
+        """Handle what has arrived, in order, until something has to be waited for."""
+        connection = self._connection
+        self.sent.update_began_at()
+        while connection.inbox and self._waiting is None:
+            ended_at, payload = connection.take()
+            if ended_at:
+                self._end_call(ended_at, payload)
+            else:
+                self._handle_other(payload)
+        if connection.is_over and not connection.inbox and self._waiting is None:
+            self._handle_end()
+        else:
+            self._on_progress(self)
+
+    def _end_call(self, ended_at: int, reply: bytes) -> None:
+        queued, duration = self.sent.end_first(ended_at)
+        self.calls += queued.is_counted
+        self._on_duration(queued, duration)
+        queued.end(reply, duration)
+
+    def _handle_other(self, payload: bytes) -> None:
+        kind = payload[:1]
+        if kind == protocol.MESSAGE:
+            self._wait_for(_handle_message(self.sent.calls[0].on_message, payload[1:]) if self.sent.calls else None)
+        elif kind == protocol.LOGGED:
+            self._wait_for(None if self._receiver.expect_barrier() else self._receiver.wait_for_barrier())
+        elif kind == protocol.STARTS:
+            self._starts_processes = True
+            self._on_begin(self.sent.began_at)
+        elif kind == protocol.TOO_LARGE:
+            self._is_too_large = True
+        elif not self._prepared.done():
+            self._prepared.set_result(payload)
+
+    def _wait_for(self, step: Awaitable[None] | None) -> None:
+        """Handle nothing more until ``step`` is done: the child waits when the socket is full."""
+        if step is not None:
+            self._waiting = spawn(_completed(step))
+            self._waiting.add_done_callback(self._go_on)
+
+    def _go_on(self, _: object) -> None:
+        self._waiting = None
+        self._handle()
+
+    def _handle_end(self) -> None:
+        """There is nothing more to come."""
+        if not self.dead.done():  # it has closed the connection, and is of no use
+            if not self._is_leaving:
+                self._end_group()
+            return
+        self._connection.close()
+        code = self.dead.result()
+        reason = "its runner was stopped" if self.is_killed else _describe(code)
+        error = ProcessDiedError(code, f"The child process that ran the task died: {reason}.")
+        if not self._prepared.done():
+            self._prepared.set_exception(error)
+            self._prepared.exception()  # it is known, whether or not it is still waited for
+        self.sent.fail(error)
+
+    # -- its end -------------------------------------------------------------------------------------------------------
 
     @property
     def is_spent(self) -> bool:
@@ -165,20 +251,13 @@ class ChildProcess:
     def leave(self) -> None:
         """Close the connection, so that an idle child ends by itself."""
         self._is_leaving = True
-        self._close_connection()
+        self._packets.close()
+        self._connection.close()
 
     def kill(self) -> None:
         """SIGKILL to the child and to what its task started. Returns at once; ``dead`` follows when all are gone."""
-        self._is_killed = True
+        self.is_killed = True
         self._end_group()
-
-    async def _death_error(self) -> ProcessDiedError:
-        """The error for a missing reply. A child that still lives is useless and is killed."""
-        is_killed = self._is_killed
-        self._end_group()
-        code = await asyncio.shield(self.dead)
-        reason = "its runner was stopped" if is_killed else _describe(code)
-        return ProcessDiedError(code, f"The child process that ran the task died: {reason}.")
 
     def _end_group(self) -> None:
         if not self.dead.done():
@@ -190,7 +269,6 @@ class ChildProcess:
             self._receiver.start()
             threading.Thread(target=self._watch, name=f"{self.name}-watch", daemon=True).start()
         except (RuntimeError, MemoryError):  # the system has no thread left
-            self._is_answering = False
             self._receiver.stop()
             self._on_death()
             raise
@@ -206,12 +284,26 @@ class ChildProcess:
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._process.wait()
-        if began := self._job_began:
+        caught_up = threading.Event()
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._catch_up, caught_up)
+            caught_up.wait(_CATCH_UP_TIMEOUT)
+        if began_at := self.sent.began_at:
             with suppress(OSError):
-                descendants.end_descendants(self._mark, began)
+                descendants.end_descendants(self._mark, began_at)
         self._receiver.finish()
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._on_death)
+
+    def _catch_up(self, done: threading.Event) -> None:
+        """Read which call was the last one to begin."""
+        self._connection.read_all()
+        self.sent.update_began_at()
+        done.set()
+
+    def _on_begin(self, began_at: int) -> None:
+        if self._starts_processes:
+            _update_sweeper(self._mark, began_at)
 
     def _on_death(self) -> None:
         if not self._is_leaving:
@@ -220,18 +312,11 @@ class ChildProcess:
             _update_sweeper(self._mark, 0)
         self.dead.set_result(self._process.wait())
         os.close(self._parent_pipe)
-        if self._is_answering:
-            # Its last messages are still read; then comes the end, even if another process holds its socket.
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RD)
-        else:
-            self._close_connection()
-
-    def _close_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        else:
-            self._socket.close()
+        self._connection.finish()
+        returned = self.sent.take_back(is_dead=True)
+        self._packets.close()
+        self._handle()
+        self._on_returned(returned)
 
 
 def _update_sweeper(mark: int, began: int) -> None:
@@ -241,7 +326,7 @@ def _update_sweeper(mark: int, began: int) -> None:
         if (_sweeper is not None and _sweeper.update(mark, began)) or not began:
             return
         try:
-            _sweeper = descendants.Sweeper(spawn.get_executable())
+            _sweeper = descendants.Sweeper(mp_spawn.get_executable())
             _sweeper.update(mark, began)
         except (OSError, MemoryError) as error:
             log.warning("If this process is killed, processes that its jobs have started go on: %s", error)
@@ -257,7 +342,7 @@ def _launch(descriptors: tuple[int, ...], mark: int) -> subprocess.Popen[bytes]:
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     boot = _BOOT.format(path=path, args=(*descriptors, os.getpid(), mark))
     return subprocess.Popen(
-        [spawn.get_executable(), *flags, "-c", boot],
+        [mp_spawn.get_executable(), *flags, "-c", boot],
         stdin=subprocess.DEVNULL,
         pass_fds=descriptors,
         start_new_session=True,
@@ -282,6 +367,14 @@ def _handle_message(on_message: OnMessage | None, body: bytes) -> Awaitable[None
     except Exception:
         log.exception("A message from a child process was lost")
         return None
+
+
+async def _completed(step: Awaitable[None]) -> None:
+    """Await ``step``; a failure does not fail the task that sent the message."""
+    try:
+        await step
+    except Exception:
+        log.exception("A message from a child process was lost")
 
 
 def _describe(code: int | None) -> str:

@@ -1,97 +1,172 @@
-"""The parent's end of a child's connection: whole payloads in both directions, on the event loop."""
+"""The parent's end of a child's connection, on the event loop: the stream with what the child sends, and the packets
+with its requests (see :mod:`jobify.runners.protocol`)."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
-from typing import cast
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, cast
 
 from jobify.runners import protocol
+from jobify.runners.log_channel import open_channel
 
-__all__ = ("ChildConnection",)
+__all__ = ("ChildConnection", "RequestPackets")
 
-_HIGH_WATER = 256 * 1024
-"""Bytes that may wait to be received; reading pauses above."""
+_HIGH_WATER: Final = 256 * 1024
+"""Bytes that may wait to be handled; reading pauses above."""
+
+_CHUNK: Final = 256 * 1024
+_HEADER: Final = protocol.HEADER.size
+
+_NO_ROOM: Final = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS)
+_FLAGS: Final = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class ChildConnection(asyncio.Protocol):
-    """Sends and receives ``protocol`` payloads. A connection that breaks has ended like any other."""
+    """The stream: whole payloads in both directions. A connection that breaks has ended like any other.
 
-    def __init__(self) -> None:
+    What has arrived is in ``inbox``, each payload with the time in front of it, and ``on_arrival`` is called.
+    """
+
+    def __init__(self, connection: socket.socket, on_arrival: Callable[[], None]) -> None:
+        self.inbox: deque[tuple[int, bytes]] = deque()
+        self.replies = 0
+        """How many replies to calls are in ``inbox``."""
+        self.last_reply_at = 0
+        """The time in front of the last reply."""
+        self.is_over = False
+        self._socket = connection
+        self._on_arrival = on_arrival
         self._buffer = bytearray()
-        self._is_over = False
-        self._is_paused = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiting = 0
+        """Bytes in ``inbox``."""
+        self._is_paused = self._is_opening = False
         self._transport: asyncio.Transport | None = None
 
-    @classmethod
-    async def open(cls, connection: socket.socket) -> ChildConnection:
-        """Take over ``connection``, which is closed with this one."""
-        _, connected = await asyncio.get_running_loop().create_unix_connection(cls, sock=connection)
-        return connected
+    async def open(self) -> None:
+        """Take over the socket, which is closed with this connection."""
+        if not self.is_over:
+            self._is_opening = True
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=self._socket)
 
     def send(self, payload: bytes) -> None:
         """Never blocks; does nothing after the end of the connection."""
-        assert self._transport is not None
-        self._transport.write(protocol.frame(payload))
+        if not self.is_over:
+            assert self._transport is not None
+            self._transport.write(protocol.frame(payload))
 
-    async def receive(self) -> bytes | None:
-        """The next payload; None after the end of the connection. For one task at a time."""
-        while (payload := self._take()) is None and not self._is_over:
-            self._resume_reading()
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return payload
+    def take(self) -> tuple[int, bytes]:
+        """The next payload of ``inbox``, which must not be empty."""
+        item = self.inbox.popleft()
+        if item[0]:
+            self.replies -= 1
+        self._waiting -= len(item[1])
+        if self._is_paused and self._waiting <= _HIGH_WATER:
+            self._is_paused = False
+            assert self._transport is not None
+            self._transport.resume_reading()
+        return item
+
+    def read_all(self) -> None:
+        """Put into ``inbox`` what the child has sent up to now, without a turn of the event loop."""
+        with suppress(OSError):
+            while data := self._socket.recv(_CHUNK, _FLAGS):
+                self._split(data)
+
+    def finish(self) -> None:
+        """The child is dead: what it has sent is all that comes, even if another process holds the stream."""
+        self.read_all()
+        self.is_over = True
 
     def close(self) -> None:
-        assert self._transport is not None
-        self._transport.close()
+        self.is_over = True
+        if self._transport is not None:
+            self._transport.close()
+        elif not self._is_opening:
+            self._socket.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if self.is_over:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) > _HIGH_WATER and self._has_payload():
-            self._pause_reading()
-        self._wake()
+        self._split(data)
+        self._on_arrival()
+        if self._waiting > _HIGH_WATER and not self._is_paused and not self.is_over:
+            self._is_paused = True  # the child blocks in its next send until more is handled
+            assert self._transport is not None
+            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """The child sends no more. True keeps the connection open until its owner closes it."""
-        self._is_over = True
-        self._wake()
+        self.is_over = True
+        self._on_arrival()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_over = True
-        self._wake()
+        self.is_over = True
+        self._on_arrival()
 
-    def _take(self) -> bytes | None:
-        if not self._has_payload():
-            return None
-        end = self._end_of_payload()
-        payload = bytes(self._buffer[protocol.HEADER : end])
-        del self._buffer[:end]
-        return payload
+    def _split(self, data: bytes | bytearray) -> None:
+        """Put the payloads that are complete into ``inbox``."""
+        if self._buffer:
+            self._buffer += data
+            data = self._buffer
+        start, end, inbox, unpack = 0, len(data), self.inbox, protocol.HEADER.unpack_from
+        while end - start >= _HEADER:
+            length, ended_at = unpack(data, start)
+            stop = start + _HEADER + length
+            if stop > end:
+                break
+            inbox.append((ended_at, bytes(data[start + _HEADER : stop])))
+            self._waiting += length
+            if ended_at:
+                self.replies += 1
+                self.last_reply_at = ended_at
+            start = stop
+        if data is self._buffer:
+            del self._buffer[:start]
+        elif start < end:
+            self._buffer += data[start:]
 
-    def _has_payload(self) -> bool:
-        return len(self._buffer) >= self._end_of_payload()
 
-    def _end_of_payload(self) -> int:
-        """With half a header, at least the end of a whole one."""
-        return protocol.HEADER + int.from_bytes(self._buffer[: protocol.HEADER], "big")
+class RequestPackets:
+    """The requests that a child has not begun.
 
-    def _pause_reading(self) -> None:
-        """Enough payloads wait. The child blocks in its next send until more are received."""
-        if not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
+    The child reads them from a socket of which this process holds both ends.
+    """
 
-    def _resume_reading(self) -> None:
-        if self._is_paused and self._transport is not None:
-            self._is_paused = False
-            self._transport.resume_reading()
+    def __init__(self) -> None:
+        """OSError if the system refuses."""
+        self._unread, self._sender = open_channel()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def fileno(self) -> int:
+        """The end that the child reads."""
+        return self._unread.fileno()
+
+    def send(self, packet: bytes) -> bool:
+        """Send a request; False if there is no room now. Never blocks. OSError if the child does not read any more."""
+        try:
+            self._sender.send(packet, _FLAGS)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return False
+        return True
+
+    def take_back(self) -> int:
+        """Remove the requests that the child has not read; how many there were. They were the last ones sent."""
+        count = 0
+        with suppress(OSError):
+            while self._unread.recv(1, _FLAGS):
+                count += 1
+        return count
+
+    def close(self) -> None:
+        self._unread.close()
+        self._sender.close()

@@ -61,8 +61,9 @@ def new_mark() -> int:
 
 
 def boot_time_ns() -> int:
-    """Nanoseconds since the start of the system, the clock in which the start of a process is measured."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) if sys.platform == "linux" else 0
+    """Nanoseconds since the start of the system, the same in all processes. On Linux it is the clock in which the start
+    of a process is measured."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic_ns()
 
 
 def apply_mark(mark: int) -> None:

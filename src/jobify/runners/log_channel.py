@@ -56,7 +56,8 @@ class Levels(NamedTuple):
 
 
 def open_channel() -> tuple[socket.socket, socket.socket]:
-    """The end that reads records, and the end that sends them. OSError if the system refuses."""
+    """The end that reads messages, and the end that sends them; each message arrives whole or not at all. OSError if
+    the system refuses."""
     try:
         reader, sender = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError as error:

@@ -67,9 +67,13 @@ class RecordReceiver:
         self.stop()
         self._thread.join(_JOIN_TIMEOUT)
 
-    async def wait_for_barrier(self) -> None:
-        """Return when the thread has read another barrier, or after :data:`BARRIER_TIMEOUT` seconds."""
+    def expect_barrier(self) -> bool:
+        """Expect another barrier; whether the thread has read it already."""
         self._expected += 1
+        return self._barriers >= self._expected
+
+    async def wait_for_barrier(self) -> None:
+        """Return when the thread has read the barrier that is expected, or after :data:`BARRIER_TIMEOUT` seconds."""
         self._waiter = self._loop.create_future()
         try:
             if self._barriers < self._expected:  # checked after the waiter is set, because the thread reads it

@@ -11,6 +11,11 @@ A child is started when a call finds none idle and the pool is not full, and ser
 served enough (:class:`~jobify.runners.childprocess.Renewal`) or the pool closes. A call that is interrupted while it
 waits for a child that is still starting does not stop the start: a module that takes longer to import than the timeout
 of its task would otherwise never be imported.
+
+Short calls are sent ahead, so that a child does not wait for the event loop between two of them: as many as it has work
+with for some 20 milliseconds, by what the calls of the same function have taken. A call whose function takes longer, or
+has not been measured, goes to an idle child only. What was sent ahead and has not begun is taken back as soon as
+another child is idle, or when the call in front of it takes long after all.
 """
 
 from __future__ import annotations
@@ -23,7 +28,11 @@ from typing import Final
 
 from jobify.exceptions import ApplicationStateError, ProcessStartError
 from jobify.model.transient import TransientStartError, refusal_of
+from jobify.runners import descendants
 from jobify.runners.childprocess import ChildProcess, Renewal, StartDeathError
+from jobify.runners.function_address import Address
+from jobify.runners.queued_call import QueuedCall
+from jobify.runners.sent_calls import AHEAD
 from jobify.runtime.logs import get_logger
 from jobify.runtime.spawn import spawn
 
@@ -43,6 +52,13 @@ KILL_TIMEOUT: Final = 5.0
 """Seconds until a killed child that is still there is reported; the kernel keeps one that waits for a broken disk."""
 
 
+_START_PAUSE: Final = 1.0
+"""Seconds between two attempts to start a child for calls that another child will make otherwise."""
+
+_IDLE_PAUSE: Final = 0.001
+"""Seconds that a child may be idle while calls wait that were sent to another one; these are likely to begin sooner."""
+
+
 class ChildPool:
     """Up to ``size`` children of the running event loop, started as they are needed."""
 
@@ -54,59 +70,150 @@ class ChildPool:
         self._children: set[ChildProcess] = set()
         self._retired: set[ChildProcess] = set()
         """Children that have done enough and are about to end. They take up no room."""
+        self._ready: dict[ChildProcess, None] = {}
+        """Children that take calls."""
         self._idle: list[ChildProcess] = []
         self._starts: set[asyncio.Task[None]] = set()
-        self._waiters: deque[tuple[str, asyncio.Future[ChildProcess]]] = deque()
+        self._queue: deque[QueuedCall] = deque()
+        """Calls that were not sent to a child, in the order in which they were submitted."""
+        self._durations = Durations()
+        self._check: asyncio.TimerHandle | None = None
+        self._steal: asyncio.TimerHandle | None = None
+        self._refused_until = 0.0
+        """When a child may be started again that no call in the queue needs."""
         self._deaths = 0
         """Children that died while they started, since the last one that was ready."""
         self._first_death = 0.0
         self._is_open = True
 
-    async def acquire(self, module: str) -> ChildProcess:
-        """A child that is ready, in order of asking; ``module`` is what a new one should import beforehand.
+    # -- calls ---------------------------------------------------------------------------------------------------------
 
-        ProcessStartError if none can be started, TransientStartError if one may be a moment later. Each failed start
-        fails one caller, and is not tried again on its behalf.
-        """
+    def submit(self, queued: QueuedCall) -> None:
+        """Have a child make a call, in order of submission. A failed start of a child fails one call, and is not tried
+        again on its behalf."""
         if not self._is_open:
-            raise _closed()
-        if self._idle:
-            return self._idle.pop()
-        waiter: asyncio.Future[ChildProcess] = self.loop.create_future()
-        entry = (module, waiter)
-        self._waiters.append(entry)
-        self._grow()
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if not waiter.cancelled() and waiter.exception() is None:
-                self.release(waiter.result())
-            raise
-        finally:
-            with suppress(ValueError):
-                self._waiters.remove(entry)
+            self._fail(queued, _closed())
+            return
+        self._queue.append(queued)
+        if len(self._queue) == 1:
+            self._feed()
+        else:
+            self._grow()
+
+    def withdraw(self, queued: QueuedCall) -> bool:
+        """Take a call back, if it has not begun; whether it never begins."""
+        if queued.holder is not None:
+            self._return(queued.holder.take_back())
+            if queued.holder is not None:
+                return False
+        queued.forget()
+        with suppress(ValueError):
+            self._queue.remove(queued)
+        return True
+
+    def interrupt(self, queued: QueuedCall) -> None:
+        """Take a call back, or end it by killing the child that makes it."""
+        if not self.withdraw(queued):
+            assert queued.holder is not None
+            queued.holder.interrupt(queued)
 
     def extend(self, count: int) -> None:
         """Have ``count`` more children at most, or fewer. Of those too many, each ends when its call is over."""
         self._size += count
         self._grow()
 
-    def release(self, child: ChildProcess) -> None:
-        """Return a child to the pool. A killed one is replaced when its death is known."""
-        if child.dead.done():
+    def _feed(self) -> None:
+        """Send calls to children: to idle ones, and ahead to those that will soon be done."""
+        queue, now = self._queue, 0
+        while queue:
+            queued = queue[0]
+            queued.cost = self._durations.expected(queued.address)
+            if self._idle:
+                child = self._idle.pop()
+            else:
+                now = now or descendants.boot_time_ns()
+                found = self._least_loaded(queued, now)
+                if found is None:
+                    break
+                child = found
+            queue.popleft()
+            if not child.send(queued):
+                queue.appendleft(queued)
+        self._grow()
+        self._schedule_checks()
+
+    def _least_loaded(self, queued: QueuedCall, now: int) -> ChildProcess | None:
+        if queued.is_large or queued.cost > AHEAD // 2:
+            return None
+        best = None
+        for child in self._ready:
+            if (best is None or child.sent.load < best.sent.load) and child.can_take(queued, now):
+                best = child
+        return best
+
+    def _return(self, returned: list[QueuedCall]) -> None:
+        """Queue calls again that a child has not begun; they were submitted before those in the queue."""
+        if not self._is_open:
+            for queued in returned:
+                self._fail(queued, _closed())
+        elif returned:
+            self._queue.extendleft(reversed(returned))
+            self.loop.call_soon(self._feed)
+
+    def _on_progress(self, child: ChildProcess) -> None:
+        """A child has replied, or can take calls."""
+        if child not in self._ready:
+            return
+        if child.is_spent or len(self._children) > self._size:
+            self._return(child.take_back())
+        if not child.sent.calls and child not in self._idle:
+            self._release(child)
+        if self._queue or self._idle:
+            self._feed()
+
+    # -- what was sent ahead -------------------------------------------------------------------------------------------
+
+    def _schedule_checks(self) -> None:
+        """See later whether calls wait behind another one although they need not."""
+        if any(len(child.sent.calls) > 1 for child in self._ready):
+            if self._check is None:
+                self._check = self.loop.call_later(AHEAD / 1e9, self._check_children)
+            if self._idle and self._steal is None:
+                self._steal = self.loop.call_later(_IDLE_PAUSE, self._steal_for_idle)
+
+    def _check_children(self) -> None:
+        """Take back what waits behind a call that takes long after all."""
+        self._check = None
+        now = descendants.boot_time_ns()
+        for child in self._ready:
+            if len(child.sent.calls) > 1 and now - child.sent.began_at > AHEAD:
+                self._return(child.take_back())
+        self._schedule_checks()
+
+    def _steal_for_idle(self) -> None:
+        """Take back what waits for the child with the most calls, if another one is idle."""
+        self._steal = None
+        if self._idle:
+            self._return(max(self._ready, key=lambda child: len(child.sent.calls)).take_back())
+
+    # -- children ------------------------------------------------------------------------------------------------------
+
+    def _release(self, child: ChildProcess) -> None:
+        """A child has nothing to do. A killed one is replaced when its death is known."""
+        if child.dead.done() or child.is_killed:
             return
         if not self._is_open or len(self._children) > self._size:
+            self._ready.pop(child, None)
             child.leave()
         elif child.is_spent:
             self._retire(child)
-        elif waiter := self._next_waiter():
-            waiter.set_result(child)
         else:
             self._idle.append(child)
 
     def _retire(self, child: ChildProcess) -> None:
         """Let a child end that is idle and has done enough; the next call that needs one gets a new one."""
         log.debug("Child process %s ends after %d calls, to be replaced.", child.name, child.calls)
+        self._ready.pop(child, None)
         self._children.discard(child)
         self._retired.add(child)
         child.leave()
@@ -115,8 +222,13 @@ class ChildPool:
     async def close(self) -> None:
         """Let idle children end, kill the others, and return when they are gone."""
         self._is_open = False
-        while waiter := self._next_waiter():
-            waiter.set_exception(_closed())
+        for timer in (self._check, self._steal):
+            if timer is not None:
+                timer.cancel()
+        for child in self._ready:
+            self._queue.extend(child.take_back())
+        while self._queue:
+            self._fail(self._queue.popleft(), _closed())
         for task in self._starts:
             task.cancel()
         for child in self._children:  # those that are retired are leaving already
@@ -137,15 +249,31 @@ class ChildPool:
         return self._children | self._retired
 
     def _grow(self) -> None:
-        """Start as many children as callers wait for one that is not yet on its way, and as there is room for."""
-        waiting = [module for module, waiter in self._waiters if not waiter.done()]
-        room = self._size - len(self._children)
-        for module in waiting[len(self._starts) :][:room]:
-            self._start(module)
+        """Start as many children as calls wait for one that is not yet on its way, and as there is room for."""
+        for _ in range(self._size - len(self._children) if self._is_open else 0):
+            call = self._waiting_call(len(self._starts))
+            if call is None or call.address is None:
+                return
+            self._start(call.address.module)
+
+    def _waiting_call(self, number: int) -> QueuedCall | None:
+        """The first, second, ... call that has not begun; None if there are fewer."""
+        if number < len(self._queue):
+            return self._queue[number]
+        if self.loop.time() < self._refused_until:
+            return None
+        ahead = (queued for child in self._ready for queued in itertools.islice(child.sent.calls, 1, None))
+        return next(itertools.islice(ahead, number - len(self._queue), None), None)
 
     def _start(self, module: str) -> None:
         try:
-            child = ChildProcess(next(self._names), self._renewal)
+            child = ChildProcess(
+                next(self._names),
+                self._renewal,
+                on_progress=self._on_progress,
+                on_returned=self._return,
+                on_duration=self._durations.add,
+            )
         except (OSError, RuntimeError, MemoryError) as error:
             refusal = refusal_of(error)
             kind = ProcessStartError if refusal is None else TransientStartError
@@ -164,9 +292,11 @@ class ChildPool:
         elif error := start.exception():
             child.kill()
             self._fail_one(self._start_error(error))
-        else:
+        elif not child.dead.done():
             self._deaths = 0
-            self.release(child)
+            self._ready[child] = None
+            self._release(child)
+            self._feed()
 
     def _start_error(self, error: BaseException) -> BaseException:
         """The error of a failed start for its call.
@@ -185,24 +315,41 @@ class ChildPool:
     def _on_death(self, child: ChildProcess) -> None:
         self._children.discard(child)
         self._retired.discard(child)
+        self._ready.pop(child, None)
         if child in self._idle:
             self._idle.remove(child)
         self._grow()
 
     def _fail_one(self, error: BaseException) -> None:
-        if waiter := self._next_waiter():
-            waiter.set_exception(error)
+        """A start has failed, and with it the call that has waited for longest."""
+        if self._queue:
+            self._fail(self._queue.popleft(), error)
+        else:
+            self._refused_until = self.loop.time() + _START_PAUSE
 
-    def _next_waiter(self) -> asyncio.Future[ChildProcess] | None:
-        while self._waiters:
-            _, waiter = self._waiters.popleft()
-            if not waiter.done():
-                return waiter
-        return None
+    def _fail(self, queued: QueuedCall, error: BaseException) -> None:
+        self.loop.call_soon(queued.fail, error)
 
     async def _wait_for_deaths(self, timeout: float) -> None:
         if living := self._living():
             await asyncio.wait([child.dead for child in living], timeout=timeout)
+
+
+class Durations:
+    """How long calls of each function have taken, in nanoseconds."""
+
+    def __init__(self) -> None:
+        self._means: dict[Address | None, int] = {None: 0}  # calls of the runner's own take no time
+
+    def expected(self, address: Address | None) -> int:
+        """What a call is likely to take; of an unknown function, all the time that there is."""
+        return self._means.get(address, AHEAD)
+
+    def add(self, queued: QueuedCall, duration: int) -> None:
+        """A call has taken so long. The last few of a function count."""
+        if queued.address is not None:
+            mean = self._means.get(queued.address, duration)
+            self._means[queued.address] = mean + (duration - mean) // 4
 
 
 def _closed() -> ApplicationStateError:

@@ -15,19 +15,23 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, ProcessDiedError, shown
 from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners import child, protocol
-from jobify.runners.base import Call
-from jobify.runners.childprocess import ChildProcess, Renewal
+from jobify.runners.base import Call, OnEnd
+from jobify.runners.childprocess import Renewal
 from jobify.runners.executor_future import await_future
 from jobify.runners.function_address import Address, process_address
 from jobify.runners.pool import ChildPool
+from jobify.runners.queued_call import QueuedCall
 from jobify.runtime.machine import available_cpus
 
 __all__ = ("ExecutorProcessRunner", "ProcessRunner")
+
+_End: TypeAlias = tuple[Any, BaseException | None]
 
 
 class ProcessRunner:
@@ -62,29 +66,49 @@ class ProcessRunner:
         if self._pool is not None:
             self._pool.extend(count)
 
-    async def run(self, call: Call) -> Any:
-        address, request = _request(call)
-        if self._pool is None:
-            raise _not_ready("it is not started.", "Start the app first.")
+    def submit(self, call: Call, on_end: OnEnd) -> None:
+        """Have a child make ``call``. Short calls are sent to a child ahead of their turn."""
         try:
-            worker = await self._pool.acquire(address.module)
-        except TransientStartError as error:
-            call.refusal = error.reason
-            raise
-        return _outcome(await self._perform(self._pool, worker, request, call), call)
+            queued = QueuedCall(call, on_end)
+            if self._pool is None:
+                raise _not_ready("it is not started.", "Start the app first.")
+        except Exception as error:
+            asyncio.get_running_loop().call_soon(on_end, call, None, error)
+            return
+        call.queued = queued
+        self._pool.submit(queued)
 
-    async def _perform(self, pool: ChildPool, worker: ChildProcess, request: bytes, call: Call) -> bytes:
-        call.begin()
+    def withdraw(self, call: Call) -> bool:
+        """Take back ``call``, if no child has begun it."""
+        if call.queued is None or self._pool is None or not self._pool.withdraw(call.queued):
+            return False
+        call.queued = None
+        return True
+
+    def interrupt(self, call: Call) -> None:
+        """Take back ``call``, or kill the child that makes it, and no other."""
+        if call.queued is not None and self._pool is not None:
+            self._pool.interrupt(call.queued)
+
+    async def run(self, call: Call) -> Any:
+        ended: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
+        self.submit(call, partial(_set_end, ended))
         try:
-            reply = await worker.perform(request, call.on_message)
+            value, error = await ended
         except BaseException:
-            worker.kill()
-            worker.dead.add_done_callback(lambda _: call.end())
+            self.interrupt(call)
             raise
-        call.end()
-        worker.calls += call.func is not child.check
-        pool.release(worker)
-        return reply
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error, ended  # they would keep this frame alive, which its traceback holds
+
+
+def _set_end(ended: asyncio.Future[_End], _call: Call, value: Any, error: BaseException | None) -> None:
+    if not ended.done():
+        ended.set_result((value, error))
 
 
 class ExecutorProcessRunner:

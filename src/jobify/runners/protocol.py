@@ -1,7 +1,16 @@
 """The protocol between parent and child: requests, messages and replies as bytes.
 
-Parent to child: how to prepare, then one request per call. Child to parent: that it is ready (or broken), then for each
-request any number of messages and one reply. Every payload is a kind (one byte) and a pickle, behind its length.
+Two sockets connect them. On the *stream*, every payload comes behind its length. The parent sends on it how to prepare,
+and the child replies that it is ready (or broken); then the child sends, for each request, any number of messages and
+one reply. A payload of the child is a kind (one byte) and a pickle. A reply says when the call has ended: that is when
+the next one began that waits for the child.
+
+A request is a *packet* on a second socket: a byte and a pickle. Packets are what makes sending ahead safe. The child
+takes one when it has sent the reply to the one before, and the parent holds the reading end as well: to take back what
+the child has not begun, it reads the packets itself. The kernel gives each packet once, so that a call is begun or
+taken back, and never both; when no packet is left, the child can be at nothing but the first call without a reply. A
+request that is too large for a packet is sent on the stream, behind a packet that announces it. It cannot be taken
+back, so it goes to a child that is idle, and none is sent behind it.
 
 Pickles fail in many ways, on either side. Here each of them ends as an exception that says what could not be sent, and
 never as a child or a connection that is lost: arguments and values as :class:`~jobify.exceptions.PayloadError`. How
@@ -11,6 +20,7 @@ exceptions travel is in :mod:`jobify.runners.remote_errors`.
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -23,12 +33,14 @@ from jobify.runners.remote_errors import Failure, describe, rebuild
 __all__ = (
     "BROKEN",
     "HEADER",
+    "LARGEST_PACKET",
     "LOGGED",
     "MESSAGE",
     "MISFIT",
     "RAISED",
     "READY",
     "STARTS",
+    "STREAMED",
     "TOO_LARGE",
     "VALUE",
     "Request",
@@ -39,6 +51,7 @@ __all__ = (
     "encode_value",
     "frame",
     "outcome",
+    "packet",
     "read",
 )
 
@@ -48,8 +61,15 @@ RAISED, MISFIT = b"e", b"x"
 memory is above the limit, it has sent log records and a barrier behind them, a returned value, an exception, an
 exception because the call does not fit the code there."""
 
-HEADER: Final = 8
-"""Bytes of the length in front of each payload, big-endian."""
+HEADER: Final = struct.Struct(">QQ")
+"""In front of each payload of the stream: its length, and for a reply to a call when the call has ended, in nanoseconds
+since the system's start (else 0)."""
+
+LARGEST_PACKET: Final = 32 * 1024
+"""Bytes of the largest packet."""
+
+STREAMED: Final = b"s"
+"""The packet of a request that is sent on the stream. Any other packet is a byte and the request."""
 
 
 class Request(NamedTuple):
@@ -62,22 +82,32 @@ class Request(NamedTuple):
     """The job that it is for, if it is for one."""
 
 
-def frame(payload: bytes) -> bytes:
-    """``payload`` behind its length."""
-    return len(payload).to_bytes(HEADER, "big") + payload
+def frame(payload: bytes, ended_at: int = 0) -> bytes:
+    """``payload`` for the stream."""
+    return HEADER.pack(len(payload), ended_at) + payload
 
 
 def read(stream: BinaryIO) -> bytes | None:
     """The next payload of ``stream``; None at its end, also in the middle of a payload."""
-    header = stream.read(HEADER)
-    length = int.from_bytes(header, "big")
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    length, _ = HEADER.unpack(header)
     payload = stream.read(length)
-    return payload if len(header) == HEADER and len(payload) == length else None
+    return payload if len(payload) == length else None
+
+
+def packet(request: bytes) -> bytes:
+    """``request`` as a packet; :data:`STREAMED` if it is too large for one."""
+    return b"r" + request if len(request) < LARGEST_PACKET else STREAMED
 
 
 def encode_request(request: Request) -> bytes:
     try:
-        return pickle.dumps(request, pickle.HIGHEST_PROTOCOL)
+        (module, name), args, kwargs, job_info = request
+        # Plain tuples, because a named one is a class that the other side would have to look up.
+        plain = ((module, name), args, kwargs, None if job_info is None else tuple(job_info))
+        return pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         raise PayloadError(
             f"The arguments of {request.address} cannot be sent to another process ({error}). Pass values that pickle "

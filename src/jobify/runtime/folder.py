@@ -8,8 +8,6 @@ child resolves paths that it meets in an import there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 __all__ = ("absolute", "first_folder", "resolving_in")
 
@@ -37,12 +35,18 @@ def first_folder() -> str | None:
     return _first
 
 
-@contextmanager
-def resolving_in(folder: str | None) -> Iterator[None]:
+class resolving_in:
     """Resolve relative paths in ``folder`` meanwhile; None: in the current folder."""
-    global _imposed
-    before, _imposed = _imposed, folder
-    try:
-        yield
-    finally:
-        _imposed = before
+
+    __slots__ = ("_before", "_folder")
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        global _imposed
+        self._before, _imposed = _imposed, self._folder
+
+    def __exit__(self, *error: object) -> None:
+        global _imposed
+        _imposed = self._before
