@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from support import run
+from support import MEASURED, run
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -29,6 +30,8 @@ FAST_FOLDERS = {
     "serializers", "storage", "typeadapter",
 }  # fmt: skip
 """Where a test is fast unless it is marked as slow. Elsewhere all are slow: they start programs, or wait for much."""
+UNMEASURED_FOLDERS = {"crash", "docs", "e2e", "races"}
+"""Where programs that tests start are not measured: they run what other tests measure, at half the speed with it."""
 
 
 def folder_of(path: Path) -> str:
@@ -51,10 +54,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast" if folder_of(item.path) in FAST_FOLDERS else "slow")
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """Take ten thousand tests out of each later garbage collection: they stay until the end."""
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def unmeasured_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Do not measure the programs that a test starts, where that finds nothing new."""
+    is_unmeasured = folder_of(request.path) in UNMEASURED_FOLDERS
+    kept = {name: os.environ.pop(name) for name in MEASURED & os.environ.keys() if is_unmeasured}
+    yield
+    os.environ.update(kept)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,12 @@ TESTS = Path(__file__).parents[1]
 LINES = {"item-": 118, "rule-": 23, "x": 20, "b": 49, "j": 24, "t": 15, "f": 58}
 PROMISES = {kind: {f"{kind}{number}" for number in range(1, count + 1)} for kind, count in LINES.items()}
 NUMBERED = re.compile(r"test_(?:(?:item|rule)_|[bfjtx])\d+_")
-MODULES = {path: ast.parse(path.read_text()) for path in sorted(TESTS.rglob("test_*.py"))}
+
+
+@cache
+def modules() -> list[ast.Module]:
+    """The modules with tests."""
+    return [ast.parse(path.read_text()) for path in sorted(TESTS.rglob("test_*.py"))]
 
 
 def marks(module: ast.Module) -> Iterator[str]:
@@ -36,7 +42,10 @@ def marks(module: ast.Module) -> Iterator[str]:
                 yield from (ast.literal_eval(argument) for argument in arguments)
 
 
-MARKED = {mark for module in MODULES.values() for mark in marks(module)}
+@cache
+def marked() -> set[str]:
+    """The promises that any test is marked with."""
+    return {mark for module in modules() for mark in marks(module)}
 
 
 def test_marks_are_read_of_tests_and_modules() -> None:
@@ -46,13 +55,13 @@ def test_marks_are_read_of_tests_and_modules() -> None:
 
 @pytest.mark.parametrize("kind", PROMISES)
 def test_every_line_has_a_test_that_is_marked_with_it(kind: str) -> None:
-    assert PROMISES[kind] - MARKED == set()
+    assert PROMISES[kind] - marked() == set()
 
 
 def test_no_mark_is_of_an_unknown_line() -> None:
-    assert MARKED - set().union(*PROMISES.values()) == set()
+    assert marked() - set().union(*PROMISES.values()) == set()
 
 
 def test_names_say_the_story_and_not_its_number() -> None:
-    names = [node.name for module in MODULES.values() for node in ast.walk(module) if hasattr(node, "name")]
+    names = [node.name for module in modules() for node in ast.walk(module) if hasattr(node, "name")]
     assert [name for name in names if name and NUMBERED.match(name)] == []
