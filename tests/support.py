@@ -41,6 +41,11 @@ async def eventually(condition: Callable[[], object], *, within: float = PATIENC
         await asyncio.sleep(0.002)
 
 
+async def a_while(seconds: float = 0.01) -> None:
+    """Give what must not happen the time to happen. On a slow machine a test sees less, and never fails for that."""
+    await asyncio.sleep(seconds)
+
+
 async def soon(waited: Awaitable[T]) -> T:
     """What ``waited`` gives; a failure if it does not end."""
     async with asyncio.timeout(PATIENCE):

@@ -17,7 +17,7 @@ from jobify import Jobify
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from probes import shared_of
-from support import PATIENCE, run, soon
+from support import PATIENCE, a_while, run, soon
 
 pytestmark = pytest.mark.promise("f47")
 
@@ -130,7 +130,7 @@ def test_so_do_those_of_async_callers(app: Jobify, path: Path) -> None:
     async def main() -> None:
         with locked(path):
             writing = asyncio.ensure_future(app.aenqueue("task", args=(2,)))
-            await asyncio.sleep(0.05)
+            await a_while(0.05)
             for read in (
                 app.aget_job(job_id),
                 app.ajobs(),
@@ -160,7 +160,7 @@ def test_and_those_of_an_app_that_runs(app: Jobify, path: Path) -> None:
         async with app:
             with locked(path):
                 writing = asyncio.ensure_future(app.aenqueue("task", args=(2,)))
-                await asyncio.sleep(0.05)
+                await a_while(0.05)
                 for read in reads(app, job_id):
                     await soon(asyncio.to_thread(read))
                 assert app.find_job("unknown") is None

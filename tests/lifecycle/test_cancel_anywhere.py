@@ -14,7 +14,7 @@ import pytest
 from jobify import Cron, Jobify, OuterContext
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, soon
+from support import a_while, durable, eventually, nudge, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 Submit = Callable[[Any, str], Coroutine[Any, Any, Any]]
@@ -115,7 +115,7 @@ async def test_a_cancel_that_is_cancelled(tmp_path: Path, ticks: int) -> None:
         await eventually(lambda: begun)
         for job in (waiting, running):
             await submit_and_cancel(job.cancel(), ticks)
-        await asyncio.sleep(0.005)
+        await a_while()
         for job in (waiting, running):
             assert job.is_done() or app.find_job(job.id) is job
             await soon(job.cancel())

@@ -19,7 +19,7 @@ from jobify.engine.services.timekeeper import Timekeeper
 from jobify.model.records import JobRecord
 from jobify.testing.clock import FakeClock
 from probes import backends_of, services_of
-from support import durable, eventually, nudge, run, soon
+from support import a_while, durable, eventually, nudge, run, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 HOUR, YEAR = 3600.0, 365 * 86_400.0
@@ -258,7 +258,7 @@ async def test_running_jobs_do_not_feel_it(new_app: NewApp, change: float) -> No
         stopping = asyncio.ensure_future(app.shutdown(grace=600))
         await asyncio.sleep(0)
         set_by(clock, change)
-        await asyncio.sleep(0.01)
+        await a_while()
         assert not stopping.done()
         go_on.set()
         await soon(stopping)

@@ -22,7 +22,7 @@ from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, running
-from support import eventually, run
+from support import a_while, eventually, run
 
 pytestmark = pytest.mark.promise("f44")
 
@@ -103,7 +103,7 @@ async def test_an_app_that_starts_again_waits_for_the_thread_of_its_earlier_life
     await eventually(lambda: work.running)
     await stop_at_once(app)
     await app.startup()
-    await asyncio.sleep(2.5)
+    await a_while(2.5)
     assert (work.runs, work.running) == (1, 1)
     work.may_end.set()
     await eventually(lambda: app.configs.storage.get(["one"])[0].status == "success")
@@ -185,7 +185,7 @@ def test_a_loop_that_was_closed_under_a_thread_does_not_free_its_job(tmp_path: P
 
     async def second() -> None:
         await app.startup()
-        await asyncio.sleep(1.5)
+        await a_while(1.5)
         assert work.runs == 1
         work.may_end.set()
         await eventually(lambda: storage.get(["one"])[0].status == "success")

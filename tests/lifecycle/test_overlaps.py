@@ -17,7 +17,7 @@ import pytest
 
 from jobify import INJECT, Cron, JobContext, Jobify, JobStatus, RunMode, SmartRetry
 from jobify.exceptions import ConfigurationError, JobTimeoutError, ProcessDiedError
-from support import PATIENCE, durable, eventually, run, soon
+from support import PATIENCE, a_while, durable, eventually, run, soon
 
 AT_ONCE = SmartRetry(2, initial_delay=0)
 
@@ -55,7 +55,7 @@ async def test_a_thread_that_timed_out_is_not_joined_by_its_retry(
         job = await task.push()
         for attempt in range(3):
             await eventually(lambda attempt=attempt: work.runs == attempt + 1)
-            await asyncio.sleep(0.06)
+            await a_while(0.06)
             assert work.running == 1
             assert not job.is_done() or attempt == 2
             work.gates[attempt].set()
@@ -76,7 +76,7 @@ async def test_runs_of_a_cron_do_not_overlap_a_thread_that_timed_out() -> None:
     async with app:
         await task.schedule().cron(Cron("* * * * * * *", max_runs=2), job_id="it")
         await eventually(lambda: work.runs == 1)
-        await asyncio.sleep(1.1)
+        await a_while(1.1)
         assert work.runs == 1
         work.gates[0].set()
         work.gates[1].set()
@@ -97,7 +97,7 @@ def test_a_cancelled_thread_keeps_its_slot_until_it_ends() -> None:
                 await eventually(lambda: work.runs == 1)
                 await soon(first.cancel())
                 assert first.status is JobStatus.CANCELLED
-                await asyncio.sleep(0.03)
+                await a_while(0.03)
                 assert work.runs == 1
                 assert second.status is JobStatus.SCHEDULED
                 work.gates[0].set()

@@ -16,7 +16,7 @@ from jobify import Cron, GracePolicy, Job, Jobify, JobStatus, MisfirePolicy
 from jobify.model.cron import INFINITY
 from jobify.model.records import JobRecord
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, run, soon
+from support import a_while, durable, eventually, nudge, run, soon
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -67,8 +67,7 @@ class Deployment:
 
 async def nothing(app: Jobify) -> None:
     nudge(app)
-    for _ in range(20):
-        await asyncio.sleep(0.001)
+    await a_while(0.02)
 
 
 @pytest.mark.promise("b7", "rule-13")

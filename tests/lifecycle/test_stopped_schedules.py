@@ -15,7 +15,7 @@ import pytest
 from jobify import Cron, Jobify, MisfirePolicy, RunMode, SmartRetry
 from jobify.testing.clock import FakeClock
 from probes import client_of, database_of
-from support import durable, eventually, nudge, run
+from support import a_while, durable, eventually, nudge, run
 
 pytestmark = pytest.mark.promise("f7")
 
@@ -81,8 +81,7 @@ class Shop:
 
 async def stays_stopped(app: Jobify) -> None:
     nudge(app)
-    for _ in range(20):
-        await asyncio.sleep(0.001)
+    await a_while(0.02)
     assert Shop.view(app).is_stopped
 
 

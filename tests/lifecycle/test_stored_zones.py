@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import sqlite3
@@ -23,7 +22,7 @@ from jobify.model.zones import CronUnavailableError, zone_name, zone_named
 from jobify.storage import SQLiteStorage
 from jobify.testing.clock import FakeClock
 from probes import rules_of
-from support import durable, eventually, nudge, run
+from support import a_while, durable, eventually, nudge, run
 
 pytestmark = pytest.mark.promise("f28")
 
@@ -327,5 +326,5 @@ async def test_several_apps_of_one_file_agree_on_each_run(tmp_path: Path) -> Non
                 nudge(app)
             expected = sum(hour + 1 >= due for due in (7, 31))
             await eventually(lambda: len(runs) >= expected)
-            await asyncio.sleep(0.002)
+            await a_while()
     assert runs == [datetime(2030, 6, day, 9, tzinfo=BERLIN) for day in (1, 2)]

@@ -14,7 +14,7 @@ import pytest
 from jobify import INJECT, Cron, Job, Jobify, JobStatus, MisfirePolicy
 from jobify.model.clock import SystemClock, seconds
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, run, soon
+from support import a_while, durable, eventually, nudge, run, soon
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -173,7 +173,7 @@ async def test_a_delay_is_elapsed_time(zone: ZoneInfo, start: datetime) -> None:
         late = await task.schedule().delay(7200)
         clock.advance(7199)
         nudge(app)
-        await asyncio.sleep(0.005)
+        await a_while()
         assert late.status is JobStatus.SCHEDULED
         clock.advance(1)
         nudge(app)
@@ -279,7 +279,7 @@ async def test_a_jump_forward_is_noticed_within_a_second(tmp_path: Path, storage
             hour = task.schedule().now() + timedelta(hours=1)
             jobs = [await task.schedule().at(hour), await task.schedule().at(hour - timedelta(seconds=1))]
         cron = await task.schedule().cron("0 0 1 1 *", job_id="yearly")
-        await asyncio.sleep(0.05)
+        await a_while(0.05)
         clock.jump = seconds(3601)
         assert await soon(asyncio.gather(*jobs)) == ["done", "done"]
         clock.jump = seconds(400 * 86_400)
@@ -301,7 +301,7 @@ async def test_a_jump_back_neither_runs_nor_loses_anything() -> None:
         cron = await task.schedule().cron("* * * * *", job_id="it")
         clock.set(NOON - timedelta(hours=1))
         nudge(app)
-        await asyncio.sleep(0.01)
+        await a_while()
         assert runs == []
         clock.set(NOON + timedelta(minutes=1))
         nudge(app)
@@ -309,7 +309,7 @@ async def test_a_jump_back_neither_runs_nor_loses_anything() -> None:
         clock.set(NOON + timedelta(seconds=55))  # a time server corrects a few seconds: no run is repeated
         nudge(app)
         await eventually(lambda: cron.status is JobStatus.SCHEDULED)
-        await asyncio.sleep(0.01)
+        await a_while()
         assert len(runs) == 2
         assert cron.exec_at == NOON + timedelta(minutes=2)
         clock.set(NOON)

@@ -16,7 +16,7 @@ from jobify.exceptions import DuplicateJobError, JobFailedError, RemoteError
 from jobify.model.records import JobQuery
 from jobify.testing.clock import FakeClock
 from probes import events_of
-from support import durable, eventually, nudge, soon
+from support import a_while, durable, eventually, nudge, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -91,7 +91,7 @@ async def test_a_cron_runs_once_per_due_time(tmp_path: Path, attempt: int) -> No
             for app in fleet.apps:
                 nudge(app)
             await eventually(lambda minute=minute: fleet.due[NOON + timedelta(minutes=minute)])
-        await asyncio.sleep(0.02)
+        await a_while()
         assert fleet.due == Counter(NOON + timedelta(minutes=minute) for minute in range(1, 16))
         (record,) = fleet.apps[0].configs.storage.find(JobQuery(is_schedule=True))
         await eventually(lambda: fleet.apps[0].configs.storage.get([record.id])[0].run_count == 15)

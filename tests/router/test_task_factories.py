@@ -15,7 +15,7 @@ import pytest
 from jobify import Jobify, SmartRetry, current_job
 from jobify.exceptions import ApplicationStateError
 from probes import attempts_of
-from support import durable, eventually, run, soon
+from support import a_while, durable, eventually, run, soon
 
 Factory = Callable[..., "asyncio.Task[Any]"]
 
@@ -157,7 +157,7 @@ def test_a_shutdown_while_jobs_push(app: Jobify, factory: Factory | None) -> Non
     async def main() -> None:
         await app.startup()
         await busy.push()
-        await asyncio.sleep(0.02)
+        await a_while()
         await soon(app.shutdown(grace=0.01))
 
     go(main(), factory)

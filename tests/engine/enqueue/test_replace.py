@@ -13,7 +13,7 @@ import pytest
 from jobify import Cron, Job, Jobify, JobStatus
 from jobify.exceptions import DuplicateJobError, PayloadError
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, run, soon
+from support import a_while, durable, eventually, nudge, run, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 LATE = NOON + timedelta(hours=1)
@@ -173,7 +173,7 @@ async def test_a_thread_and_its_replacement_do_not_overlap(tmp_path: Path) -> No
         job = await work.schedule("old").push(job_id="it")
         await asyncio.to_thread(started.wait, 60)
         await work.schedule("new").push(job_id="it", replace=True)
-        await asyncio.sleep(0.01)
+        await a_while()
         go_on.set()
         assert await soon(job) == "new"
     assert overlaps == []

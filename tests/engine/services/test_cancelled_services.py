@@ -15,7 +15,7 @@ from jobify.exceptions import AppStoppedError
 from jobify.middleware import QueueMiddleware
 from jobify.worker.worker import Worker, prepare
 from probes import attempts_of, slots_of
-from support import durable, eventually, soon
+from support import a_while, durable, eventually, soon
 
 pytestmark = pytest.mark.promise("f26")
 
@@ -178,7 +178,7 @@ async def test_the_end_of_the_loop_is_told_from_it(tmp_path: Path, caplog: pytes
 
     await app.startup()
     jobs.append(await hang.push())
-    await asyncio.sleep(0.01)
+    await a_while()
     assert [record for record in caplog.records if "background services" in record.getMessage()] == []
     client = Jobify(storage=durable(tmp_path))
     assert client.get_job(jobs[0].id).status in ("pending", "running")  # never failed
