@@ -364,6 +364,23 @@ def test_a_process_without_an_address_finds_new_peers_by_reading_again(
     ours.notify(workers=True, clients=True)
 
 
+def test_those_that_are_known_are_woken_before_the_addresses_are_read_again() -> None:
+    """Reading takes longer than waking, and an idle worker waits for the wake-up."""
+    ringing, bells = _numbered_bells()
+    elapsed, seen = [0.0], []
+    ringing._elapsed = lambda: elapsed[0]
+    ringing.notify(workers=True, clients=False)
+    assert bells["worker"].drain() is True
+    addresses = ringing._addresses
+    ringing._addresses = lambda: seen.append(bells["worker"].drain()) or addresses()  # type: ignore[func-returns-value]
+    elapsed[0] += 60
+    ringing.notify(workers=True, clients=False)
+    assert seen == [True]
+    assert bells["worker"].drain() is False, "it was woken twice"
+    for one_of_them in (ringing, *bells.values()):
+        one_of_them.close()
+
+
 def test_anything_may_come_out_of_the_socket() -> None:
     (ours,) = _bells(1)
     assert ours.address is not None

@@ -172,7 +172,7 @@ class Engine:
     def _services_of(self, backend: Backend) -> list[Service]:
         """The services of a storage, subscribed to events. A storage in memory needs none for other processes."""
         events, clock, limits = self._events, self._clock, self._config.limits
-        handles, completer, changed = self._handles, self._completer, events.storage_changed
+        handles, completer, changed = self._handles, self._completer, partial(events.storage_changed, backend)
         claim_handler = ClaimHandler(
             self._registry,
             completer,
@@ -191,7 +191,7 @@ class Engine:
         self.dispatchers[backend], self.timekeepers[backend] = dispatcher, timekeeper
         events.on_job_due[backend] = dispatcher.job_due
         events.on_waiter_added.append(watcher.watch_now)
-        events.on_storage_changed += (dispatcher.wake, watcher.wake, commands.wake)
+        events.on_storage_changed[backend] = (dispatcher.wake, watcher.wake, commands.wake)
         services: list[Service] = [
             watcher,
             commands,

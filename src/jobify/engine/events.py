@@ -23,7 +23,7 @@ class EngineEvents:
     def __init__(self) -> None:
         self.on_job_due: dict[Backend, Callable[[Microseconds], None]] = {}
         self.on_waiter_added: list[Callable[[Job[Any]], None]] = []
-        self.on_storage_changed: list[Callable[[], None]] = []
+        self.on_storage_changed: dict[Backend, tuple[Callable[[], None], ...]] = {}
         self.jobs_changed = asyncio.Event()
         """Set when there may be fewer unfinished jobs than before."""
         self.lost: asyncio.Future[StorageLostError] = asyncio.get_running_loop().create_future()
@@ -40,16 +40,17 @@ class EngineEvents:
         for listener in self.on_waiter_added:
             listener(job)
 
-    def storage_changed(self) -> None:
-        """Another process, or another part of this one, may have changed something in a storage."""
-        for listener in self.on_storage_changed:
-            listener()
+    def storage_changed(self, backend: Backend | None = None) -> None:
+        """Another process, or another part of this one, may have changed something in this storage; None: in any."""
+        for changed in self.on_storage_changed if backend is None else (backend,):
+            for listener in self.on_storage_changed.get(changed, ()):
+                listener()
         self.jobs_changed.set()
 
     def local_change(self, backend: Backend) -> None:
         """Another user of the same storage object has written something."""
         backend.queues.invalidate()
-        self.storage_changed()
+        self.storage_changed(backend)
 
     def storage_lost(self, error: StorageLostError) -> None:
         """The durable storage was deleted or replaced: nothing of it can change any more."""

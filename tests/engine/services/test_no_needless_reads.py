@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from jobify import Jobify
+from jobify.engine.execution.dispatcher import Dispatcher
 from jobify.engine.services.remote_watcher import RemoteJobWatcher
 from jobify.model.records import Claimed, ClaimRequest
 from jobify.storage import SQLiteStorage
 from jobify.types import Microseconds
+from probes import backends_of, dispatchers_of, events_of
 from support import durable, soon
 
 
@@ -60,3 +62,25 @@ async def test_waiting_for_a_job_that_runs_here_wakes_no_watcher(
             job = await soon(now.push())
             assert await soon(job) == 1
     assert len(wakes) < 30
+
+
+async def test_a_change_of_the_database_has_nothing_claimed_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other process can have changed what is in memory."""
+    woken: list[Dispatcher] = []
+    wake = Dispatcher.wake
+    monkeypatch.setattr(Dispatcher, "wake", lambda self: (woken.append(self), wake(self)))
+    app = Jobify(storage=durable(tmp_path))
+
+    @app.task(name="task")
+    async def task() -> None: ...
+
+    async with app:
+        on_disk, in_memory = backends_of(app)
+        woken.clear()
+        events_of(app).local_change(on_disk)
+        assert woken == [dispatchers_of(app)[on_disk]]
+        woken.clear()
+        events_of(app).storage_changed()  # it is not known which
+        assert woken == [dispatchers_of(app)[on_disk], dispatchers_of(app)[in_memory]]

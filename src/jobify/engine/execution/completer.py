@@ -257,9 +257,9 @@ class Completer:
             log.error("The handle of job %s was not updated: %r", attempt.id, error)
             if attempt.job is not None:
                 self.handles.add(attempt.job)
-            self.events.storage_changed()
+            self.events.storage_changed(attempt.backend)
         if attempt.is_replaced or settled is _CASCADED:
-            self.events.storage_changed()
+            self.events.storage_changed(attempt.backend)
         elif settlement.finished_at is None and settlement.parking is None:
             self.events.job_due(attempt.backend, settlement.due_at)
         self.events.jobs_changed.set()
@@ -272,7 +272,7 @@ class Completer:
         if attempt.id not in self.attempts.running:  # else it came back, and its handle belongs to the later attempt
             self.handles.release(attempt)
         self.untrack(attempt)
-        self.events.storage_changed()
+        self.events.storage_changed(attempt.backend)
 
     def is_final(self, attempt: Attempt, error: Exception) -> bool:
         """Handle an error that ends the retries; return False for any other error."""

@@ -122,14 +122,19 @@ class DatagramNotifier:
     # -- wake-ups ------------------------------------------------------------------------------------------------------
 
     def notify(self, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
-        if not self._has_fresh_peers():
+        known = self._meant(workers, clients, owners)
+        self._send(_WAKE_UP, known)
+        if not self._has_fresh_peers():  # read after those that are known have been woken: they need not wait for it
             self._read_peers()
-        if workers:
-            self._send(_WAKE_UP, self._workers)
-        if clients or owners:
-            meant = dict.fromkeys(self._clients if clients else ())
-            meant.update((self._by_owner[owner], None) for owner in owners if owner in self._by_owner)
-            self._send(_WAKE_UP, [address for address in meant if not workers or address not in self._workers])
+            self._send(_WAKE_UP, [one for one in self._meant(workers, clients, owners) if one not in known])
+
+    def _meant(self, workers: bool, clients: bool, owners: Collection[int]) -> Collection[str]:
+        """The addresses of these, as far as they are known."""
+        if not (clients or owners):
+            return self._workers if workers else ()
+        meant = dict.fromkeys((*(self._workers if workers else ()), *(self._clients if clients else ())))
+        meant.update((self._by_owner[owner], None) for owner in owners if owner in self._by_owner)
+        return meant
 
     def announce(self) -> None:
         """Notify all peers that there is one more."""
