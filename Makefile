@@ -28,7 +28,8 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help check test lint fmt demo docs docs-serve bench chaos clean lint-ruff lint-mypy lint-basedpyright lint-imports
+.PHONY: help check test lint fmt demo docs docs-serve bench perf perf-baseline chaos clean \
+	lint-ruff lint-mypy lint-basedpyright lint-imports
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -38,12 +39,13 @@ check: $(DEV)  ## run the quick linters and the fast tests: for the inner loop (
 	@$(BIN)/python -m compileall -q src
 	@$(BIN)/python -m pytest -m fast --numprocesses=$(PROCESSES) --dist=worksteal
 
-test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, tests with branch coverage
+test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, counts, tests with branch coverage
 	@echo "All linters and all tests: usually $(TEST_MINUTES) minutes on two cores. The inner loop: make check"
 	@$(BIN)/python -m compileall -q src  # once, and not in each of the thousand programs that the tests start
-	@lint=0; $(MAKE) lint || lint=$$?; \
+	@failed=0; $(MAKE) lint || failed=$$?; \
+	$(MAKE) perf || failed=$$?; \
 	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal || exit $$?; \
-	exit $$lint
+	exit $$failed
 
 lint: $(DEV)  ## run the linters, type checkers and the layer check only
 	@$(MAKE) --keep-going --jobs=2 $(SYNC) lint-mypy lint-basedpyright lint-imports lint-ruff
@@ -83,6 +85,12 @@ docs-serve: $(DEV)  ## show the site at http://127.0.0.1:8000 while you write
 bench: $(DEV) $(PEER_READY)  ## measure against the peers' releases, write bench/RESULTS.md and the README's table (minutes)
 	@$(BIN)/python -m compileall -q src  # as an installer does, and has done for the rivals
 	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
+
+perf: $(DEV)  ## compare the work for each job with bench/perf/baseline.json: fails if a count has grown by over 3 %
+	@$(BIN)/python bench/perf/gate.py
+
+perf-baseline: $(DEV)  ## write what `make perf` counts now into that file, for this Python
+	@$(BIN)/python bench/perf/gate.py --write
 
 chaos: $(DEV)  ## kill, stop, lock, fill the disk, move the file, turn the clock; prove that no job is lost (minutes)
 	@$(BIN)/python -m tests.crash.chaos $(if $(SEED),--seed $(SEED))

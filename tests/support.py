@@ -67,6 +67,11 @@ MEASURED = {"COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"}
 """Variables that make every Python process measure its coverage."""
 
 
+def without_coverage() -> dict[str, str]:
+    """The environment of a program whose coverage is not measured."""
+    return {name: value for name, value in os.environ.items() if name not in MEASURED}
+
+
 class Program:
     """A Python program of its own, in ``directory``, whose lines of output can be waited for. While its coverage is
     measured it has a handler of SIGTERM."""
@@ -77,7 +82,7 @@ class Program:
         path = directory / name
         path.write_text(textwrap.dedent(code))
         command = [sys.executable, "-W", "error", str(path), *arguments]
-        variables = {name: value for name, value in os.environ.items() if is_measured or name not in MEASURED}
+        variables = dict(os.environ) if is_measured else without_coverage()
         self.process = subprocess.Popen(
             command, cwd=directory, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
