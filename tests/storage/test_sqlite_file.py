@@ -22,7 +22,7 @@ from jobify.exceptions import (
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import schema
-from jobify.storage.sqlite.schema import APPLICATION_ID, migrations, split
+from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job, line, one
 from probes import database_of, reader_of
 
@@ -123,11 +123,9 @@ def test_two_names_of_a_file_are_one_database(tmp_path: Path) -> None:
 # -- schema ------------------------------------------------------------------------------------------------------------
 
 
-def test_all_migrations_make_the_schema() -> None:
-    migrated, whole = sqlite3.connect(":memory:"), sqlite3.connect(":memory:")
-    for script in migrations():
-        for statement in split(script):
-            migrated.execute(statement)
+def test_all_migrations_make_the_schema(tmp_path: Path) -> None:
+    _open(tmp_path / "jobs.db").close()
+    migrated, whole = sqlite3.connect(tmp_path / "jobs.db"), sqlite3.connect(":memory:")
     whole.executescript((Path(schema.__file__).parent / "schema.sql").read_text())
     assert _objects(migrated) == _objects(whole)
     migrated.close()

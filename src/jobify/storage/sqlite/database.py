@@ -85,6 +85,7 @@ class Database:
             self._write(FIRST_READ, ())
             self._identity.begin()
             self._identity.connected()
+            self._budget.reset()  # a migration was written before there was a log
 
     def close(self) -> None:
         """Close both connections. Waits for a statement that writes; one that reads ends with an error."""

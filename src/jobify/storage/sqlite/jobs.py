@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
 from jobify.model.records import AttemptRecord, CancelResult, Expired, NewJob, Progress
@@ -54,11 +55,12 @@ class Jobs:
                 with self._database.atomic():
                     return self._insert_special(jobs)
         try:
-            write_batch(self._database, "insert", job_values, jobs)
+            if write_batch(self._database, "insert", job_values, jobs) == len(jobs):
+                return [True] * len(jobs)
         except sqlite3.IntegrityError:
-            with self._database.atomic():
-                return self._insert_free(jobs)
-        return [True] * len(jobs)
+            pass
+        with self._database.atomic():
+            return self._insert_free(jobs)
 
     def _insert_special(self, jobs: Sequence[NewJob]) -> list[bool]:
         """Insert jobs some of which have parents, or large arguments."""
@@ -87,8 +89,22 @@ class Jobs:
                     keys.add(job.unique_key)
         free = [job for job, is_one in zip(jobs, is_free, strict=True) if is_one]
         make_room(self._database, free)
-        write_batch(self._database, "insert", job_values, free)
+        with self._numbers_not_given():
+            write_batch(self._database, "insert", job_values, free)
         return is_free
+
+    @contextmanager
+    def _numbers_not_given(self) -> Iterator[None]:
+        """Inside a transaction: jobs that are inserted get numbers that no job had, although the last one was deleted.
+        A row stands in its place meanwhile."""
+        (last,) = self._database.row(sql("last_number"))
+        if last is None:
+            yield
+            return
+        self._database.write(sql("hold_last_number"), (last,))
+        self._database.write(sql("forget_last_number"))
+        yield
+        self._database.write(sql("release_last_number"), (last,))
 
     # -- put, move -----------------------------------------------------------------------------------------------------
 
@@ -101,7 +117,9 @@ class Jobs:
             reference = store_value(self._database, job.payload) if len(job.payload) > LARGE else None
             set_aside_needed(self._database, [job])
             row = (*_successor_row(_without_large_payload(job), progress or Progress(0, 0)), reference)
-            if self._database.write(sql("replace"), row):
+            with self._numbers_not_given():
+                is_replaced = self._database.write(sql("replace"), row)
+            if is_replaced:
                 forget_parents(self._database, [job.id])
                 return True
             self._database.write(sql("drop_successor"), (job.id,))

@@ -16,6 +16,7 @@
 -- Jobs ----------------------------------------------------------------------------------------------------------------
 
 -- name: insert
+-- Nothing is inserted while the number of the last job is in last_deleted.
 INSERT INTO jobs (
     id, task, queue, priority, status, ready, due_at, created_at, payload, rule, offset_at, options, origin, owner, fence,
     attempt, started_at, unique_key, expires_at
@@ -25,7 +26,22 @@ SELECT
     nullif(column11, ''), nullif(column12, 0), nullif(column13, ''), nullif(column14, ''), column15, column16,
     nullif(column17, ''), nullif(column18, 0), nullif(column19, '')
 FROM (VALUES {rows})
-WHERE column1 <> 0
+WHERE column1 <> 0 AND NOT EXISTS (SELECT 1 FROM last_deleted)
+
+-- name: last_number
+-- The number of the last job, if that job was deleted.
+SELECT (SELECT seq FROM last_deleted)
+
+-- name: hold_last_number
+-- In the place of the last job, so that the next one gets a number that was never given.
+INSERT INTO jobs (seq, id, task, queue, priority, status, ready, due_at, created_at, payload, fence, attempt)
+VALUES (?, hex(randomblob(16)), '', '', 0, 'success', 0, 0, 0, x'', 0, 0)
+
+-- name: forget_last_number
+DELETE FROM last_deleted
+
+-- name: release_last_number
+DELETE FROM jobs WHERE seq = ?
 
 -- name: refer_to_payload
 UPDATE jobs SET payload_ref = ? WHERE id = ?

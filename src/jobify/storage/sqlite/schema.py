@@ -40,6 +40,11 @@ _HEAD = f"""
 """
 """One statement, so that it never sees half of what another process is just migrating."""
 
+_EDIT: Final = """
+    UPDATE sqlite_master SET sql = replace(sql, 'seq INTEGER PRIMARY KEY AUTOINCREMENT', 'seq INTEGER PRIMARY KEY')
+    WHERE type = 'table' AND name = 'jobs' AND sql LIKE '%KEY AUTOINCREMENT%'
+"""
+
 _PAGE_SIZE: Final = 2048
 """Bytes, of a new file. A commit writes each page that it changes into the log, and the log is flushed as a whole: with
 SQLite's 4096 a single job costs half as much again. With 1024 it gains little, and long rows lose."""
@@ -101,9 +106,30 @@ def _migrate(database: Database, steps: list[str]) -> None:
         for step in steps[_version(database, len(steps)) :]:
             for statement in split(step):
                 database.execute(statement)
+        _drop_autoincrement(database)
         _announce_guest(database)
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute(f"PRAGMA user_version = {len(steps)}")
+
+
+def _drop_autoincrement(database: Database) -> None:
+    """Have SQLite keep no count of the numbers of jobs: it costs a page at each insert, and ``last_deleted`` replaces it.
+
+    One word is all that is different, so the schema is edited, as SQLite's page on ALTER TABLE describes it for
+    constraints; a new table would take seconds for a million jobs. An SQLite that is set not to allow that (Apple's) goes
+    on with the count, which changes nothing but the price.
+    """
+    (schema_version,) = database.row("PRAGMA schema_version")
+    database.execute("PRAGMA writable_schema = ON")
+    try:
+        is_changed = database.execute(_EDIT).rowcount
+    except StorageError:
+        return
+    finally:
+        database.execute("PRAGMA writable_schema = OFF")
+    if is_changed:
+        database.execute(f"PRAGMA schema_version = {schema_version + 1}")  # all connections read it again
+        database.execute("DELETE FROM sqlite_sequence WHERE name = 'jobs'")
 
 
 def _announce_guest(database: Database) -> None:

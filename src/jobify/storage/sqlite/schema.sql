@@ -3,9 +3,9 @@
 -- Times are microseconds since 1970 (UTC), booleans are 0 and 1.
 
 CREATE TABLE jobs (
-    -- The order of insertion. AUTOINCREMENT: never given twice, so with the fence it proves that a row is still the one
+    -- The order of insertion. Never given twice (see last_deleted), so with the fence it proves that a row is still the one
     -- that was seen.
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     -- A word of JobStatus. Not checked: a newer release may know more words, and such a row must be left in peace.
     status TEXT NOT NULL,
@@ -89,6 +89,18 @@ CREATE INDEX jobs_parked ON jobs (task) WHERE is_parked = 1;
 -- What fell with a job: what was cancelled for it. (cause is the seq of the job that ended, or was deleted, and took this one
 -- with it, directly or through others. NULL: nothing, or it is not known.)
 CREATE INDEX jobs_fallen ON jobs (cause) WHERE cause IS NOT NULL;
+
+-- The number of the last job, if that job was deleted and none was inserted since: else there is no row. The next job gets
+-- a higher one. (AUTOINCREMENT would write a page of its own at each insert.)
+CREATE TABLE last_deleted (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    seq INTEGER NOT NULL
+) STRICT;
+
+CREATE TRIGGER jobs_keep_number AFTER DELETE ON jobs WHEN NOT EXISTS (SELECT 1 FROM jobs WHERE seq > OLD.seq)
+BEGIN
+    INSERT INTO last_deleted (id, seq) VALUES (1, OLD.seq) ON CONFLICT (id) DO UPDATE SET seq = max(seq, excluded.seq);
+END;
 
 -- A pending replacement of a running job: what put() was given.
 CREATE TABLE successors (

@@ -274,15 +274,19 @@ def write_batch(
     *,
     is_acknowledged: bool = True,
     **fields: str,
-) -> None:
-    """Run statement ``name`` for a batch: all of it, or none. If it is not too long, that is one statement."""
+) -> int:
+    """Run statement ``name`` for a batch, all of it or none; how many rows it changed. If it is not too long, that is one
+    statement."""
     if len(batch) > CHUNK:
         with database.atomic():
-            for piece in chunks(batch):
+            return sum(
                 write_batch(database, name, values_of, piece, is_acknowledged=is_acknowledged, **fields)
-    elif batch:
-        rows, values = values_of(batch)
-        database.write(sql(name, rows=rows, **fields), values, is_acknowledged=is_acknowledged)
+                for piece in chunks(batch)
+            )
+    if not batch:
+        return 0
+    rows, values = values_of(batch)
+    return database.write(sql(name, rows=rows, **fields), values, is_acknowledged=is_acknowledged)
 
 
 def write_rows(database: Database, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
