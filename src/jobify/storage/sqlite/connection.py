@@ -29,8 +29,8 @@ from jobify.storage.sqlite.file_identity import FileIdentity
 __all__ = ("FIRST_READ", "LONG_LOG", "Connections", "NonblockingBudget", "WalFile")
 
 LONG_LOG: Final = 8_240_000
-"""Bytes of a log that is worth a checkpoint, which is three flushes: of jobs that are enqueued one by one, a thousand share
-them. SQLite finds a page in a log of this length with one block of the shared memory."""
+"""Bytes of a log that is worth a checkpoint, which is three flushes: of jobs that are enqueued one by one, a thousand
+share them. SQLite finds a page in a log of this length with one block of the shared memory."""
 
 FIRST_READ: Final = "PRAGMA user_version"
 """Reads a page, for which SQLite opens the log and the shared memory."""

@@ -113,11 +113,12 @@ def _migrate(database: Database, steps: list[str]) -> None:
 
 
 def _drop_autoincrement(database: Database) -> None:
-    """Have SQLite keep no count of the numbers of jobs: it costs a page at each insert, and ``last_deleted`` replaces it.
+    """Have SQLite keep no count of the numbers of jobs: it costs a page at each insert, and ``last_deleted`` replaces
+    it.
 
     One word is all that is different, so the schema is edited, as SQLite's page on ALTER TABLE describes it for
-    constraints; a new table would take seconds for a million jobs. An SQLite that is set not to allow that (Apple's) goes
-    on with the count, which changes nothing but the price.
+    constraints; a new table would take seconds for a million jobs. An SQLite that is set not to allow that (Apple's)
+    goes on with the count, which changes nothing but the price.
     """
     (schema_version,) = database.row("PRAGMA schema_version")
     database.execute("PRAGMA writable_schema = ON")

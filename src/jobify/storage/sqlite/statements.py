@@ -275,8 +275,8 @@ def write_batch(
     is_acknowledged: bool = True,
     **fields: str,
 ) -> int:
-    """Run statement ``name`` for a batch, all of it or none; how many rows it changed. If it is not too long, that is one
-    statement."""
+    """Run statement ``name`` for a batch, all of it or none; how many rows it changed. If it is not too long, that is
+    one statement."""
     if len(batch) > CHUNK:
         with database.atomic():
             return sum(
