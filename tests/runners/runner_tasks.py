@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import logging
 import os
 import signal
 import socket
@@ -322,3 +323,34 @@ def grow() -> int:
 
 
 _kept: list[bytes] = []
+
+
+def act(path: str, number: int, deed: str = "", argument: Any = None) -> int:
+    """Write down the number, and do what is asked for. Mostly nothing, so that calls are known to be short."""
+    if deed == "exit":
+        os._exit(argument)
+    elif deed == "signal":
+        os.kill(os.getpid(), argument)
+    elif deed == "hang":
+        send(os.getpid())
+        time.sleep(1000)
+    elif deed == "wait":
+        wait_for(argument)
+    elif deed == "fork" and os.fork() == 0:
+        wait_for(argument)
+        os._exit(0)
+    elif deed == "spawn":
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True, stdout=subprocess.DEVNULL
+        )
+        send(process.pid)
+    elif deed == "grow":
+        _kept.append(b"x" * argument)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, b"%d:%d\n" % (number, os.getpid()))
+    os.close(descriptor)
+    return number
+
+
+def level_of(name: str) -> int:
+    return logging.getLogger(name).level

@@ -36,9 +36,9 @@ class Parent:
         return self.hear()
 
     def ask(self, request: bytes) -> None:
-        packet = protocol.packet(request)
+        packet = protocol.packet(0, request)
         self.requests.sendall(packet)
-        if packet == protocol.STREAMED:
+        if packet[:1] == protocol.STREAMED:
             self.connection.sendall(protocol.frame(request))
 
     def hear(self) -> bytes:
@@ -120,7 +120,7 @@ def test_the_end_of_the_parent_is_noticed_while_a_task_runs(tmp_path: Path) -> N
 def test_a_request_that_was_cut_off_is_not_served() -> None:
     with serving() as (parent, thread, _):
         parent.prepare(preparation())
-        parent.requests.sendall(protocol.STREAMED)
+        parent.requests.sendall(protocol.packet(0, bytes(protocol.LARGEST_PACKET)))
         parent.connection.sendall(protocol.frame(request(runner_tasks.add, 1))[:-1])
         parent.hang_up()
         thread.join()

@@ -242,7 +242,7 @@ class Child:
         self._is_busy = True
         if self._is_over:  # checked after the flag was set, because the thread reads it
             return None
-        return self._next_streamed() if packet == protocol.STREAMED else packet[1:]
+        return self._next_streamed() if packet[:1] == protocol.STREAMED else packet[protocol.PACKET.size :]
 
     def _next_streamed(self) -> bytes | None:
         payload = self._inbox.get()

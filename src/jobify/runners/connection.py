@@ -159,13 +159,15 @@ class RequestPackets:
             return False
         return True
 
-    def take_back(self) -> int:
-        """Remove the requests that the child has not read; how many there were. They were the last ones sent."""
-        count = 0
+    def take_back(self) -> set[int]:
+        """Remove the requests that the child has not read; their numbers. They need not be the last ones sent, because
+        the child goes on reading meanwhile."""
+        numbers = set()
+        size, unpack = protocol.PACKET.size, protocol.PACKET.unpack
         with suppress(OSError):
-            while self._unread.recv(1, _FLAGS):
-                count += 1
-        return count
+            while head := self._unread.recv(size, _FLAGS):  # the rest of the packet is dropped
+                numbers.add(unpack(head)[1])
+        return numbers
 
     def close(self) -> None:
         self._unread.close()

@@ -5,12 +5,13 @@ and the child replies that it is ready (or broken); then the child sends, for ea
 one reply. A payload of the child is a kind (one byte) and a pickle. A reply says when the call has ended: that is when
 the next one began that waits for the child.
 
-A request is a *packet* on a second socket: a byte and a pickle. Packets are what makes sending ahead safe. The child
-takes one when it has sent the reply to the one before, and the parent holds the reading end as well: to take back what
-the child has not begun, it reads the packets itself. The kernel gives each packet once, so that a call is begun or
-taken back, and never both; when no packet is left, the child can be at nothing but the first call without a reply. A
-request that is too large for a packet is sent on the stream, behind a packet that announces it. It cannot be taken
-back, so it goes to a child that is idle, and none is sent behind it.
+A request is a *packet* on a second socket: a byte, a number and a pickle. Packets are what makes sending ahead safe.
+The child takes one when it has sent the reply to the one before, and the parent holds the reading end as well: to take
+back what the child has not begun, it reads the packets itself. The kernel gives each packet once, so that a call is
+begun or taken back, and never both. When no packet is left, every call that was not taken back has its reply in the
+stream, except the last one that the child has read: a kill can hit no other. A request that is too large for a packet
+is sent on the stream, behind a packet that announces it. It cannot be taken back, so it goes to a child that is idle,
+and none is sent behind it.
 
 Pickles fail in many ways, on either side. Here each of them ends as an exception that says what could not be sent, and
 never as a child or a connection that is lost: arguments and values as :class:`~jobify.exceptions.PayloadError`. How
@@ -37,8 +38,10 @@ __all__ = (
     "LOGGED",
     "MESSAGE",
     "MISFIT",
+    "PACKET",
     "RAISED",
     "READY",
+    "REQUEST",
     "STARTS",
     "STREAMED",
     "TOO_LARGE",
@@ -68,8 +71,11 @@ since the system's start (else 0)."""
 LARGEST_PACKET: Final = 32 * 1024
 """Bytes of the largest packet."""
 
-STREAMED: Final = b"s"
-"""The packet of a request that is sent on the stream. Any other packet is a byte and the request."""
+REQUEST, STREAMED = b"r", b"s"
+"""The kinds of packets: the request follows, or it is sent on the stream."""
+
+PACKET: Final = struct.Struct(">cQ")
+"""In front of each packet: its kind, and the number of the call in the parent."""
 
 
 class Request(NamedTuple):
@@ -97,9 +103,11 @@ def read(stream: BinaryIO) -> bytes | None:
     return payload if len(payload) == length else None
 
 
-def packet(request: bytes) -> bytes:
-    """``request`` as a packet; :data:`STREAMED` if it is too large for one."""
-    return b"r" + request if len(request) < LARGEST_PACKET else STREAMED
+def packet(number: int, request: bytes) -> bytes:
+    """``request`` as a packet, or one that announces it on the stream, if it is too large for a packet."""
+    if len(request) > LARGEST_PACKET - PACKET.size:
+        return PACKET.pack(STREAMED, number)
+    return PACKET.pack(REQUEST, number) + request
 
 
 def encode_request(request: Request) -> bytes:

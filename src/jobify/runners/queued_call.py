@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from jobify.runtime.logs import get_logger
 __all__ = ("Holder", "QueuedCall")
 
 log = get_logger("jobify.runners")
+
+_numbers = itertools.count()
 
 
 class Holder(Protocol):
@@ -40,6 +43,8 @@ class QueuedCall:
         "cost",
         "holder",
         "is_counted",
+        "is_large",
+        "number",
         "packet",
         "request",
         "sent_at",
@@ -51,13 +56,16 @@ class QueuedCall:
         self.request = protocol.encode_request(
             protocol.Request(self.address, call.args, call.kwargs, call.job_info),
         )
-        self.packet = protocol.packet(self.request)
         self.call: Call | None = call
         self.is_counted = call.func is not child.check
         """Whether it is one of the calls after which a child is replaced."""
-        self._begin(on_end)
+        self._prepare(on_end)
 
-    def _begin(self, on_end: OnEnd) -> None:
+    def _prepare(self, on_end: OnEnd) -> None:
+        self.number = next(_numbers)
+        self.packet = protocol.packet(self.number, self.request)
+        self.is_large = self.packet[:1] == protocol.STREAMED
+        """Whether it is sent on the stream, and so cannot be taken back."""
         self._on_end = on_end
         self._is_forgotten = False
         self.holder: Holder | None = None
@@ -71,19 +79,13 @@ class QueuedCall:
         """A call of the runner's own, whose end is not reported."""
         queued = cls.__new__(cls)
         queued.address = queued.call = None
-        queued.request, queued.packet = request, protocol.packet(request)
-        queued.is_counted = False
-        queued._begin(_ignore)
+        queued.request, queued.is_counted = request, False
+        queued._prepare(_ignore)
         return queued
 
     @property
     def is_internal(self) -> bool:
         return self.call is None
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it is sent on the stream, and so cannot be taken back."""
-        return self.packet is protocol.STREAMED
 
     @property
     def on_message(self) -> Callable[[Any], Awaitable[None] | None] | None:

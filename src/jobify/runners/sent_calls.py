@@ -94,7 +94,11 @@ class SentCalls:
         calls = self.calls
         if not calls or (calls[-1].is_large and not is_dead):
             return []
-        taken = [calls.pop() for _ in range(min(self._packets.take_back(), len(calls)))]
+        numbers = self._packets.take_back()
+        if not numbers:
+            return []
+        taken = [queued for queued in calls if queued.number in numbers]
+        self.calls = calls = deque(queued for queued in calls if queued.number not in numbers)
         for queued in taken:
             self.load -= queued.cost
             if queued.is_internal:
@@ -103,7 +107,7 @@ class SentCalls:
         self._has_no_room = False
         if len(calls) <= self._connection.replies:
             self._set_began_at(0)
-        return [queued for queued in reversed(taken) if not queued.is_internal]
+        return [queued for queued in taken if not queued.is_internal]
 
     def has_reply(self, queued: QueuedCall) -> bool:
         """Whether the child has replied to a call by now."""
