@@ -8,49 +8,11 @@ from pathlib import Path
 import pytest
 
 from jobify.storage.base import Storage
-from jobify.testing.rows import (
-    NASTY_BYTES,
-    NASTY_TEXTS,
-    NOW,
-    PROFILE,
-    SECOND,
-    after,
-    again,
-    claim,
-    claim_once,
-    claimed,
-    end,
-    job,
-    line,
-    made_without_waiting,
-    one,
-    report,
-    running,
-    statuses,
-)
+from jobify.testing import rows
+from jobify.testing.rows import *  # noqa: F403 - all of it
 
-__all__ = (
-    "NASTY_BYTES",
-    "NASTY_TEXTS",
-    "NOW",
-    "PROFILE",
-    "SECOND",
-    "StorageCase",
-    "after",
-    "again",
-    "claim",
-    "claim_once",
-    "claimed",
-    "end",
-    "job",
-    "line",
-    "made_without_waiting",
-    "one",
-    "report",
-    "running",
-    "statuses",
-    "undone",
-)
+__all__ = ["StorageCase", "undone"]
+__all__ += rows.__all__
 
 
 class StorageCase:
@@ -69,7 +31,7 @@ class StorageCase:
 
     @pytest.fixture
     def owner(self, storage: Storage) -> int:
-        return storage.register(PROFILE, now=NOW)
+        return storage.register(rows.PROFILE, now=rows.NOW)
 
 
 class _Stop(Exception):
