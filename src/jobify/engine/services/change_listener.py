@@ -12,14 +12,15 @@ from collections.abc import Callable
 
 from jobify.engine.service import Periodic
 from jobify.gateway.backend import Backend
+from jobify.runtime.backoff import Backoff
 
 __all__ = ("ChangeListener",)
 
 _POLL_WITH_NOTIFIER = 1.0
 _POLL_WITHOUT_NOTIFIER = 0.1
 """Seconds between two checks whether another process has committed."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
-"""Seconds for which a flooded notifier is not read; they double as long as the flood goes on."""
+_PAUSES = (0.01, 0.5)
+"""Seconds for which a flooded notifier is not read, first and at most; they double as long as the flood goes on."""
 
 
 class ChangeListener(Periodic):
@@ -30,7 +31,7 @@ class ChangeListener(Periodic):
         self._backend = backend
         self._on_change = on_change
         self._fileno = -1
-        self._pause = 0.0
+        self._backoff = Backoff(*_PAUSES)
         self._paused: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -62,14 +63,13 @@ class ChangeListener(Periodic):
         if notifier.is_flooded:
             self._pause_listening()
         else:
-            self._pause = 0.0
+            self._backoff.reset()
 
     def _pause_listening(self) -> None:
         """Keep the event loop free from a sender that never stops. Changes are noticed all the same, a little later."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._fileno)
-        self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
-        self._paused = loop.call_later(self._pause, self._resume_listening)
+        self._paused = loop.call_later(self._backoff.next(), self._resume_listening)
 
     def _resume_listening(self) -> None:
         self._paused = None
