@@ -15,6 +15,7 @@ import pytest
 
 from jobify.exceptions import ApplicationStateError, TaskExitError
 from jobify.runners.base import Call
+from jobify.runners.executor_thread import ExecutorThreadRunner
 from jobify.runners.thread import ThreadRunner
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
@@ -47,8 +48,10 @@ class Gate:
 
 
 @asynccontextmanager
-async def started(slots: int = 2, executor: ThreadPoolExecutor | None = None) -> AsyncIterator[ThreadRunner]:
-    runner = ThreadRunner(slots=slots, executor=executor)
+async def started(
+    slots: int = 2, executor: ThreadPoolExecutor | None = None
+) -> AsyncIterator[ThreadRunner | ExecutorThreadRunner]:
+    runner = ThreadRunner(slots=slots) if executor is None else ExecutorThreadRunner(executor)
     await runner.start()
     try:
         yield runner
@@ -311,7 +314,7 @@ async def test_a_call_that_another_thread_has_taken_is_not_refused(
         assert begun.wait(60)
         raise RuntimeError("can't start new thread")
 
-    async with started(slots=2) as runner:
+    async with started(executor=ThreadPoolExecutor(2)) as runner:
         first = asyncio.create_task(runner.run(Call(gate)))
         await gate.entered()
         call = Call(take)

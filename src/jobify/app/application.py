@@ -312,12 +312,16 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
 
 def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
+    from jobify.runners.executor_thread import ExecutorThreadRunner
     from jobify.runners.loop import LoopRunner
     from jobify.runners.thread import ThreadRunner
 
+    threadpool = configs.worker_pools.threadpool
     runners: dict[RunMode, Runner] = {
         RunMode.MAIN: LoopRunner(configs.limits.concurrency),
-        RunMode.THREAD: ThreadRunner(slots=configs.limits.threads, executor=configs.worker_pools.threadpool),
+        RunMode.THREAD: (
+            ThreadRunner(slots=configs.limits.threads) if threadpool is None else ExecutorThreadRunner(threadpool)
+        ),
     }
     if any(endpoint.run_mode is RunMode.PROCESS for endpoint in registry.values()):
         # Imported when needed, because multiprocessing takes a tenth of the time to import jobify.

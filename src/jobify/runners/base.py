@@ -56,12 +56,13 @@ class Call:
 
     __slots__ = (
         "_ended",
-        "_is_over",
         "_turn",
         "address",
         "args",
         "context",
         "func",
+        "has_returned",
+        "is_running",
         "is_stop_requested",
         "job_info",
         "kwargs",
@@ -69,6 +70,7 @@ class Call:
         "misfit",
         "on_begin",
         "on_message",
+        "on_return",
         "queued",
         "refusal",
         "seconds",
@@ -112,20 +114,22 @@ class Call:
         """What its runner keeps of it while it is submitted."""
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop in which it is made; None before."""
+        self.is_running = False
+        """Whether any code of the function may be running, set by runners. A call that waits for a thread counts, until
+        it is withdrawn."""
+        self.has_returned = False
+        """Whether the function has returned; set in its thread, before the event loop learns of it."""
+        self.on_return: Callable[[], object] | None = None
+        """Called in the thread when the function has returned."""
         self._turn = threading.Lock()
-        self._is_over = True
         self._ended: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Call {getattr(self.func, '__qualname__', self.func)}>"
 
-    @property
-    def is_running(self) -> bool:
-        return not self._is_over
-
     async def ended(self) -> None:
         """Return when no code of the function runs any more; at once if it never began."""
-        if self._is_over:
+        if not self.is_running:
             return
         if self._ended is None:
             self._ended = asyncio.get_running_loop().create_future()
@@ -139,7 +143,7 @@ class Call:
         """For runners: from here on, the function may be running."""
         if self.loop is None:
             self.loop = asyncio.get_running_loop()
-        self._is_over = False
+        self.is_running = True
         if self.on_begin is not None:
             on_begin, self.on_begin = self.on_begin, None
             on_begin(self)
@@ -147,7 +151,7 @@ class Call:
     def end(self) -> None:
         """For runners, on the event loop: nothing of the function runs any more, or it was taken back before it began,
         and may begin later. Saying it twice is harmless."""
-        self._is_over = True
+        self.is_running = False
         if self._ended is not None:
             ended, self._ended = self._ended, None
             if not ended.done():
