@@ -153,15 +153,18 @@ async def test_a_long_wait_for_such_a_thread_is_not_silent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("jobify.engine.engine._NUDGE", 0.01)
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     app = Jobify(storage=False)
 
-    @app.task(timeout=0.01)
+    @app.task
     def work() -> None:
+        begun.set()
         go_on.wait(60)
 
     await app.startup()
-    await soon((await work.push()).wait())
+    job = await work.push()
+    await asyncio.to_thread(begun.wait, 60)
+    await soon(job.cancel())
     stopping = asyncio.create_task(app.shutdown())
     await eventually(lambda: "waits for threads whose jobs are over: 1" in caplog.text)
     go_on.set()

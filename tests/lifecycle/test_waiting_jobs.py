@@ -99,11 +99,12 @@ def test_a_thread_that_waits_has_another_one_started(tmp_path: Path, kind: str, 
 
         async def main() -> None:
             async with app:
-                slots = _lane(app, RunMode.THREAD)._capacity
+                slots = _lane(app, RunMode.THREAD).capacity
                 assert await soon(await nest.push(slots + 5)) == slots + 5
                 await eventually(lambda: _lane(app, RunMode.THREAD).is_idle)
-                pool = runners_of(app)[RunMode.THREAD]._executor
-                assert pool._max_workers == slots
+                runner = runners_of(app)[RunMode.THREAD]
+                size = runner._executor._max_workers if hasattr(runner, "_executor") else runner._pool._size
+                assert size == slots
 
         run(main())
         app.close()
@@ -116,7 +117,7 @@ async def test_a_child_process_that_waits_has_another_one_started(
     app = waiting_tasks.build()
 
     async with app:
-        slots = _lane(app, RunMode.PROCESS)._capacity
+        slots = _lane(app, RunMode.PROCESS).capacity
         job = await app.aenqueue("nest", args=(slots + 1,))
         assert await job.aresult(timeout=60) == slots + 1
         await eventually(lambda: _lane(app, RunMode.PROCESS).is_idle)

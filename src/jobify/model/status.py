@@ -28,6 +28,7 @@ __all__ = (
     "Refused",
     "Released",
     "RetryAt",
+    "Returned",
     "Skipped",
     "Snoozed",
     "Succeeded",
@@ -116,6 +117,10 @@ class Released(Struct, frozen=True):
     reason: str = "shutdown"
 
 
+class Returned(Struct, frozen=True):
+    """The job was claimed ahead of a free slot, and has not begun; it waits as before. The attempt is not counted."""
+
+
 class Refused(Struct, frozen=True):
     """The system refused a resource (a process, a thread), so the attempt did not begin.
 
@@ -151,7 +156,18 @@ class Skipped(Struct, frozen=True):
 
 
 Outcome: TypeAlias = (
-    Succeeded | RetryAt | Failed | TimedOut | Cancelled | Released | Refused | Snoozed | Lost | Unfit | Skipped
+    Succeeded
+    | RetryAt
+    | Failed
+    | TimedOut
+    | Cancelled
+    | Released
+    | Returned
+    | Refused
+    | Snoozed
+    | Lost
+    | Unfit
+    | Skipped
 )
 """How an attempt ended."""
 

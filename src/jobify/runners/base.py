@@ -157,6 +157,10 @@ class Call:
             if not ended.done():
                 ended.set_result(None)
 
+    def release(self) -> None:
+        """Release what it holds of its caller, once nothing of it runs."""
+        self.tag = self.on_begin = self.on_message = self.context = None
+
 
 class Runner(Protocol):
     """Runs calls in one run mode. The module describes the rules."""

@@ -68,7 +68,8 @@ class Notifier(Protocol):
 class BegunJobs(Protocol):
     """Where an owner records which of its jobs have begun, to be read after its death.
 
-    Called for every attempt, by one thread: it must cost next to nothing, and never waits.
+    Called for every attempt: it must cost next to nothing, and never waits. Jobs are entered by any thread, and left by
+    that of the event loop.
     """
 
     def enter(self, id: str) -> int:

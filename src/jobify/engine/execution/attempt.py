@@ -107,6 +107,8 @@ class Attempt(Struct, eq=False, gc=False):
     """The function at work in a thread or a process."""
     runner: Runner | None = None
     """The runner of ``call``."""
+    interrupter: Callable[[Attempt, Interruption], None] | None = None
+    """What interrupts it while it has no task of its own: it waits for a slot, or its runner needs none."""
     started_at: Microseconds = 0
     timeout: float | None = None
     deadline: float | None = None
@@ -166,6 +168,9 @@ class Attempt(Struct, eq=False, gc=False):
         """Stop the attempt. The first reason counts, except that a user's cancel wins over a shutdown."""
         if self.interruption is None or why is Interruption.CANCEL:
             self.interruption = why
+        if self.interrupter is not None:
+            self.interrupter(self, why)
+            return
         if self.call is not None:
             self.call.is_stop_requested = True
             if why is not Interruption.CANCEL and self.endpoint.run_mode is RunMode.THREAD and self.call.is_running:

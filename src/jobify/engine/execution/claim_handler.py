@@ -9,7 +9,7 @@ does not take it; at a shutdown the storage takes back whatever this process sti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -20,11 +20,13 @@ from jobify.engine.execution.executor import Executor
 from jobify.engine.execution.slots import SlotPool
 from jobify.exceptions import shown
 from jobify.gateway.backend import Backend
+from jobify.gateway.notification import NEW_WORK
 from jobify.model.clock import Clock, seconds
 from jobify.model.cron_rules import CronRuleCache
 from jobify.model.misfire import Plan, plan
 from jobify.model.records import Claim, Settled, Settlement
 from jobify.model.status import Cancelled, Event, Failed, JobStatus, next_status
+from jobify.model.task_options import RunMode
 from jobify.model.zones import CronUnavailableError
 from jobify.router.registry import Registry
 from jobify.runtime.failure_log import FailureLog
@@ -66,6 +68,10 @@ class ClaimHandler:
         self._executor = executor
         self.released = released
         self._clock = clock
+
+    def count_fitting(self, mode: RunMode, claims: Sequence[Claim], free: int) -> int:
+        """How many of ``claims`` to handle; the others are to be released. See :class:`Prefetch`."""
+        return self._executor.count_fitting(mode, claims, free)
 
     def handle(self, backend: Backend, claim: Claim, pool: SlotPool) -> None:
         """Start what was claimed; its slot is held already. Never raises: if it cannot begin, both are released."""
@@ -158,12 +164,13 @@ class ReleasedClaims:
         )
 
     def release(self, backend: Backend, claim: Claim) -> None:
-        """Release ``claim`` as it was, to be run later. Never raises; frees no slot."""
+        """Release ``claim`` as it was, to be run later or by another process. Never raises; frees no slot."""
         self._write(backend, _released(backend, claim, due_at=claim.due_at), _FIRST_PAUSE)
 
     def _write(self, backend: Backend, settlement: Settlement, pause: float) -> None:
+        audience = NEW_WORK if settlement.ready else None
         try:
-            backend.gate.settle(settlement, partial(self._on_answer, backend, settlement, pause), audience=None)
+            backend.gate.settle(settlement, partial(self._on_answer, backend, settlement, pause), audience=audience)
         except Exception as error:
             self._on_answer(backend, settlement, pause, error)
 

@@ -50,6 +50,7 @@ from jobify.model.status import (
     Refused,
     Released,
     RetryAt,
+    Returned,
     Skipped,
     Snoozed,
     Succeeded,
@@ -226,6 +227,7 @@ class Completer:
         if is_late and attempt.endpoint.run_mode is RunMode.THREAD:
             await self._record_now(attempt, outcome)
         await call.ended()
+        call.release()
         attempt.free_slot()
         if is_tried_again:
             outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
@@ -428,4 +430,8 @@ class PendingOutcome(Struct, eq=False, gc=False):
 
 def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
     """Whether another attempt under this id waits for the end of this one."""
-    return isinstance(outcome, RetryAt | Released | Refused | Snoozed) or attempt.run is not None or attempt.is_replaced
+    return (
+        isinstance(outcome, RetryAt | Released | Returned | Refused | Snoozed)
+        or attempt.run is not None
+        or attempt.is_replaced
+    )

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from jobify.engine.execution.claim_handler import ClaimHandler
 from jobify.engine.execution.slots import SlotPool, SlotPools
@@ -193,7 +194,7 @@ class Dispatcher(Service):
 
     def _on_claimed(
         self,
-        reserved: list[tuple[SlotPool, int]],
+        reserved: list[_Reserved],
         answered: asyncio.Future[bool],
         scope: ClaimScope,
         claim: asyncio.Future[Claimed],
@@ -208,9 +209,7 @@ class Dispatcher(Service):
             if not answered.done():
                 answered.set_result(has_more)
 
-    def _on_answer(
-        self, claim: asyncio.Future[Claimed], reserved: list[tuple[SlotPool, int]], scope: ClaimScope
-    ) -> bool:
+    def _on_answer(self, claim: asyncio.Future[Claimed], reserved: list[_Reserved], scope: ClaimScope) -> bool:
         """Take the answer to a claim; return whether to claim again at once. An error frees the slots and is raised."""
         if claim.cancelled() or claim.exception() is not None:
             _release(reserved)
@@ -229,8 +228,8 @@ class Dispatcher(Service):
         self._empty_claims = self._empty_claims + 1 if claimed.has_more and not claimed.claims else 0
         return claimed.has_more
 
-    def _request_reserved(self, reserved: list[tuple[SlotPool, int]], scope: ClaimScope) -> asyncio.Future[Claimed]:
-        slots = tuple(TaskSlots(self._tasks[pool.mode], limit) for pool, limit in reserved)
+    def _request_reserved(self, reserved: list[_Reserved], scope: ClaimScope) -> asyncio.Future[Claimed]:
+        slots = tuple(TaskSlots(self._tasks[pool.mode], limit) for pool, limit, _ in reserved)
         return self._request(slots, scope)
 
     def _request(self, slots: tuple[TaskSlots, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
@@ -239,33 +238,39 @@ class Dispatcher(Service):
         claim = self._backend.gate.claim(request, now=self._timekeeper.due_until)
         return claim if isinstance(claim, asyncio.Future) else spawn(claim)
 
-    def _reserve(self) -> list[tuple[SlotPool, int]]:
+    def _reserve(self) -> list[_Reserved]:
         """Take the free slots of all pools that have tasks before the claim, so that no push takes them meanwhile. A
         pool without one wakes the dispatcher when it has."""
         reserved = []
         for mode in self._modes:
             slots = self._pools[mode]
+            free = slots.free
             limit = slots.take_up_to(_MAX_CLAIM)
             if limit:
-                reserved.append((slots, limit))
+                reserved.append(_Reserved(slots, limit, max(0, min(free, limit))))
             else:
                 slots.when_free(self.wake)
         return reserved
 
-    def _start(self, claims: Sequence[Claim], reserved: list[tuple[SlotPool, int]]) -> None:
-        left = {slots.mode: limit for slots, limit in reserved}
+    def _start(self, claims: Sequence[Claim], reserved: list[_Reserved]) -> None:
+        by_mode: dict[RunMode, list[Claim]] = {slots.mode: [] for slots, _, _ in reserved}
         for claim in claims:
             mode = self._mode_of.get(claim.task)
             if mode is None:
                 self._claim_handler.released.release_failed(
                     self._backend, claim, LookupError(f"this app has no task {claim.task!r}")
                 )
-                continue
-            left[mode] -= 1
-            self._claim_handler.handle(self._backend, claim, self._pools[mode])
-        for slots, _ in reserved:
-            if left[slots.mode]:
-                slots.release(left[slots.mode])
+            else:
+                by_mode[mode].append(claim)
+        for slots, limit, free in reserved:
+            some = by_mode[slots.mode]
+            kept = self._claim_handler.count_fitting(slots.mode, some, free)
+            for claim in some[:kept]:
+                self._claim_handler.handle(self._backend, claim, slots)
+            for claim in some[kept:]:
+                self._release(claim)
+            if limit > kept:
+                slots.release(limit - kept)
 
     async def _sleep(self) -> None:
         """Sleep until a wake-up, or until the next job is due by the wall clock."""
@@ -284,8 +289,17 @@ class Dispatcher(Service):
                     await self._wakeup.wait()
 
 
-def _release(reserved: list[tuple[SlotPool, int]]) -> None:
-    for slots, limit in reserved:
+class _Reserved(NamedTuple):
+    """Slots that were taken before a claim."""
+
+    pool: SlotPool
+    limit: int
+    free: int
+    """How many of them are free; the others are for jobs that are claimed ahead."""
+
+
+def _release(reserved: list[_Reserved]) -> None:
+    for slots, limit, _ in reserved:
         slots.release(limit)
 
 

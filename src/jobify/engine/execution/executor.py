@@ -11,7 +11,7 @@ only: between the end of the function and the record of its outcome nothing can 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from logging import DEBUG
@@ -21,8 +21,10 @@ from jobify.config import JobifyConfiguration
 from jobify.engine.execution.arguments import decode_arguments, fetch_parent_results
 from jobify.engine.execution.attempt import Attempt, Interruption, Phase
 from jobify.engine.execution.completer import Completer
+from jobify.engine.execution.direct_calls import DirectCalls
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_log import log as jobs_log
+from jobify.engine.execution.prefetch import Prefetch
 from jobify.engine.execution.slots import SlotPools
 from jobify.engine.execution.timers import DueTimer
 from jobify.jobs.context import JobContext, Runnable, RunStrategy
@@ -30,8 +32,9 @@ from jobify.jobs.current_job import CURRENT
 from jobify.jobs.schedule_builder import ScheduleBuilder, Scheduler
 from jobify.model.clock import SECOND, Clock, seconds
 from jobify.model.job_options import ParentResults, read_options
+from jobify.model.records import Claim
 from jobify.model.state import RequestState
-from jobify.model.status import JobStatus, Outcome, Refused, Succeeded
+from jobify.model.status import JobStatus, Outcome, Refused, Returned, Succeeded
 from jobify.model.task_options import RunMode
 from jobify.model.transient import refusal_of
 from jobify.router.registry import Registry
@@ -80,6 +83,18 @@ class Executor:
         self._is_idle.set()
         self._due_timer = DueTimer(clock)
         self._loop = asyncio.get_running_loop()
+        self._direct = direct = DirectCalls(runners, self._attempts, completer.job_log, self._conclude, clock)
+        self._prefetch = {
+            mode: Prefetch(
+                pools[mode],
+                is_direct=direct.is_direct,
+                begin=self._begin_attempt,
+                submitted=direct.not_begun,
+                give_back=self._give_back,
+            )
+            for mode in runners
+            if direct.supports(mode)
+        }
         self._make_task = _task_maker(self._loop)
         self._has_factory = self._loop.get_task_factory() is not None
         self._is_factory_reported = False
@@ -96,7 +111,19 @@ class Executor:
             self._is_idle.clear()
         if (latest is not attempt or self._attempts.lingering) and self._must_wait(attempt, latest):
             return
+        prefetch = self._prefetch.get(attempt.pool.mode)
+        if prefetch is None:
+            self._begin_attempt(attempt)
+        else:
+            prefetch.launch(attempt)
+
+    def _begin_attempt(self, attempt: Attempt) -> None:
+        """Start an attempt that is registered."""
         context, endpoint = attempt.context, attempt.endpoint
+        if attempt.pool.mode in self._prefetch and self._direct.is_direct(attempt):
+            own = copy_context() if context is None else context.copy()
+            if self._direct.submit(attempt, own):
+                return
         may_run_again = endpoint.retry is not None or attempt.options is not None or endpoint.run_mode is _PROCESS
         if context is None:
             context = copy_context()
@@ -188,8 +215,19 @@ class Executor:
         except Exception:  # the system has no timer left; the loop's own is a millisecond late
             self._loop.call_later(max(0.0, (attempt.due_at - self._clock.now()) / SECOND), start)
 
+    def return_waiting(self) -> None:
+        """Return the jobs that were claimed ahead and have not begun, and claim none ahead any more."""
+        for prefetch in self._prefetch.values():
+            prefetch.close()
+
+    def count_fitting(self, mode: RunMode, claims: Sequence[Claim], free: int) -> int:
+        """See :meth:`Prefetch.count_fitting`."""
+        prefetch = self._prefetch.get(mode)
+        return len(claims) if prefetch is None else prefetch.count_fitting(claims, free)
+
     def close(self) -> None:
         """Start no more attempts."""
+        self.return_waiting()
         self._due_timer.close()
 
     async def _run_attempt(self, attempt: Attempt) -> None:
@@ -218,16 +256,28 @@ class Executor:
                 attempt.interruption = Interruption.SHUTDOWN
         if forks.count != self._forks:
             end_fork(error)
-        now = self._clock.now()
-        outcome: Outcome
-        if error is None and attempt.interruption is None and attempt.call is None:  # decide() would return the same
-            outcome = Succeeded(value)
-        else:
-            if attempt.call is not None and attempt.call.refusal is not None:
-                self._pools.suspend(attempt.pool, attempt.call.refusal)
-            outcome = self._completer.decide(attempt, value, error, now)
-        attempt.phase = _OVER
         CURRENT.set(None)  # the context may belong to a handle, which would keep the attempt alive
+        self._conclude(attempt, value, error)
+
+    def _conclude(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
+        """The function of an attempt has ended like this, or never begins. Only plain calls follow."""
+        now = self._clock.now()
+        call = attempt.call
+        outcome: Outcome
+        if error is None and attempt.interruption is None and (call is None or call.refusal is None):
+            outcome = Succeeded(value)  # as decide() would say
+        else:
+            if call is not None and call.refusal is not None:
+                self._pools.suspend(attempt.pool, call.refusal)
+            if attempt.phase is _LAUNCHED:
+                attempt.started_at = now
+            outcome = self._completer.decide(attempt, value, error, now)
+        if call is not None and call.seconds is not None and attempt.pool.mode in self._prefetch:
+            self._prefetch[attempt.pool.mode].observe(attempt.endpoint.name, call.seconds)
+        self._settle(attempt, outcome, now)
+
+    def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
+        attempt.phase = _OVER
         if self._attempts.superseded:
             self._end(attempt)
         else:  # _end() for nearly every job, without the call
@@ -236,6 +286,11 @@ class Executor:
             if not self._by_id:
                 self._is_idle.set()
         self._completer.complete(attempt, outcome, now)
+
+    def _give_back(self, attempt: Attempt) -> None:
+        """Return a job that was claimed ahead and has not begun."""
+        if attempt.call is None or self._direct.withdraw(attempt):
+            self._settle(attempt, Returned(), self._clock.now())
 
     def _end(self, attempt: Attempt) -> None:
         """The attempt is over."""

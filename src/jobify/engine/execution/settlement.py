@@ -22,6 +22,7 @@ from jobify.model.status import (
     Refused,
     Released,
     RetryAt,
+    Returned,
     Skipped,
     Snoozed,
     Succeeded,
@@ -55,6 +56,7 @@ _EVENTS: Final[dict[type[Any], Event]] = {
     TimedOut: Event.TIMED_OUT,
     Cancelled: Event.CANCELLED,
     Released: Event.RELEASED,
+    Returned: Event.RELEASED,
     Refused: Event.RELEASED,
     Snoozed: Event.RELEASED,
     Lost: Event.LOST,
@@ -172,7 +174,7 @@ def audience_of(attempt: Attempt, outcome: Outcome) -> Audience | None:
     match outcome:
         case RetryAt() | Refused() | Snoozed() | Lost() | Skipped():
             return None
-        case Released() | Unfit():
+        case Released() | Returned() | Unfit():
             return NEW_WORK
         case Cancelled():  # the caller that has cancelled it waits, and may be in any process
             return STATE_CHANGED
@@ -268,7 +270,7 @@ def _delete_at(
 
 
 def _next(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Transition:
-    if attempt.is_last and isinstance(outcome, RetryAt | Released | Refused | Lost | Unfit):
+    if attempt.is_last and isinstance(outcome, RetryAt | Released | Returned | Refused | Lost | Unfit):
         outcome = Cancelled()
     if attempt.run is None:
         return _next_of_job(attempt, outcome, now)
@@ -279,7 +281,7 @@ def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Tran
     match outcome:
         case RetryAt(at=at):  # an elapsed time: ``now`` is what it is counted from
             return _Transition(Event.RETRY, at, now, attempt.number)
-        case Released() | Unfit():
+        case Released() | Returned() | Unfit():
             return _Transition(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number - 1)
         case Refused(at=at) | Snoozed(at=at):
             return _Transition(Event.RELEASED, at, now, attempt.number - 1)
@@ -292,7 +294,7 @@ def _next_of_schedule(run: ScheduleRun, attempt: Attempt, outcome: Outcome, now:
     same_run = _next_of_job(attempt, outcome, now)._replace(
         offset_at=run.offset_at, run_count=run.run_count, failure_count=run.failure_count
     )
-    if isinstance(outcome, RetryAt | Released | Refused | Snoozed | Lost | Unfit | Cancelled):
+    if isinstance(outcome, RetryAt | Released | Returned | Refused | Snoozed | Lost | Unfit | Cancelled):
         return same_run
     run_count = run.run_count + 1
     if attempt.is_last:
@@ -316,7 +318,7 @@ def _history(
     attempt: Attempt, outcome: Outcome, following: _Transition, now: Microseconds
 ) -> tuple[AttemptRecord, ...]:
     """History lines: of everything but a plain success, and of every run of a schedule, unless recorded already."""
-    if attempt.run is None and isinstance(outcome, Succeeded):
+    if isinstance(outcome, Returned) or (attempt.run is None and isinstance(outcome, Succeeded)):
         return ()
     is_left_out = attempt.is_recorded or isinstance(outcome, Snoozed)  # which may happen any number of times
     lines = [] if is_left_out else [attempt_record(attempt, outcome, now=now)]

@@ -41,13 +41,14 @@ class SlotPool:
     """The slots of one run mode."""
 
     __slots__ = (
-        "_capacity",
         "_is_closed",
         "_is_suspended",
         "_overdraft",
         "_refused_at",
         "_usual_overdraft",
         "_waiting",
+        "ahead",
+        "capacity",
         "free",
         "mode",
         "pause",
@@ -56,7 +57,10 @@ class SlotPool:
 
     def __init__(self, mode: RunMode, capacity: int, overdraft: int = 0) -> None:
         self.mode = mode
-        self.free = self._capacity = capacity
+        self.free = self.capacity = capacity
+        """Free slots. Negative: so many jobs are claimed ahead, or overdraw the pool."""
+        self.ahead = 0
+        """How many jobs may be claimed ahead; see :mod:`jobify.engine.execution.prefetch`."""
         self._overdraft: float = -overdraft
         self._usual_overdraft: float = -overdraft
         self._is_suspended = self._is_closed = False
@@ -71,7 +75,7 @@ class SlotPool:
     @property
     def is_idle(self) -> bool:
         """Whether no slot is taken."""
-        return self.free == self._capacity
+        return self.free == self.capacity
 
     def take(self) -> bool:
         """Take one slot for a job that this process itself pushes; it may go into the overdraft."""
@@ -81,8 +85,11 @@ class SlotPool:
         return False
 
     def take_up_to(self, limit: int) -> int:
-        """Take as many slots as are free for claims, ``limit`` at most; claims cannot overdraw."""
-        taken = max(0, min(self.free, limit))
+        """Take as many slots as are free for claims, and those of jobs to claim ahead, ``limit`` at most."""
+        free = self.free
+        if self.ahead and self.trial is None and 2 * (free + self.ahead) >= self.ahead:  # not one by one
+            free += self.ahead
+        taken = max(0, min(free, limit))
         if self.trial is not None:
             taken = min(taken, self.trial)
             self.trial -= taken
@@ -115,7 +122,7 @@ class SlotPool:
     @property
     def taken(self) -> int:
         """How many slots are taken, whether the pool is closed or not."""
-        return self._capacity - self.free - (_CLOSED if self._is_closed else 0)
+        return self.capacity - self.free - (_CLOSED if self._is_closed else 0)
 
     def take_closed(self) -> None:
         """Take a slot of a closed pool."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import threading
 from array import array
 from contextlib import suppress
 from typing import Final
@@ -43,7 +44,8 @@ def key_of(id: str) -> int:
 class BegunTable:
     """The table of an owner of this process. OSError where the system does not give one.
 
-    Entered and left by one thread at a time, that of the event loop.
+    Any thread may enter a job. Slots are given by calls that the interpreter makes at once (``pop``, ``next``), so that
+    they need no lock.
     """
 
     def __init__(self, path: str) -> None:
@@ -51,28 +53,33 @@ class BegunTable:
         self._words = memoryview(self._map).cast("I")
         self._words[0] = _MAGIC
         self._free: list[int] = []
-        self._next = _HEAD
+        self._unused = iter(range(_HEAD, _HEAD + _SLOTS))
+        self._overflow = threading.Lock()
+        """Guards the count of the jobs that found no slot."""
 
     def enter(self, id: str) -> int:
         """An attempt of this job begins; the slot that it has."""
-        if self._free:
+        try:
             slot = self._free.pop()
-        else:
-            slot = self._next
-            if slot == _HEAD + _SLOTS:
-                self._words[1] += 1
+        except IndexError:
+            slot = next(self._unused, _FULL)
+            if slot == _FULL:
+                self._count_overflow(1)
                 return _FULL
-            self._next = slot + 1
         self._words[slot] = crc32(id.encode("utf-8", "surrogatepass")) or 1
         return slot
 
     def leave(self, slot: int) -> None:
         """The end of the attempt in this slot is stored."""
         if slot == _FULL:
-            self._words[1] -= 1
+            self._count_overflow(-1)
         else:
             self._words[slot] = 0
             self._free.append(slot)
+
+    def _count_overflow(self, change: int) -> None:
+        with self._overflow:
+            self._words[1] += change
 
     def renew(self, path: str) -> None:
         """Go on in another file: the old one is gone. On any thread; what begins at this very moment is in both."""
@@ -92,9 +99,9 @@ class BegunTable:
         """Unmap the file. What is entered from now on is not recorded."""
         shared, self._map = self._map, None
         if shared is not None:
-            self._words.release()
+            words, self._words = self._words, memoryview(bytearray(_SIZE)).cast("I")
+            words.release()
             shared.close()
-            self._words = memoryview(bytearray(_SIZE)).cast("I")
 
 
 def read_begun(path: str) -> list[int] | None:

@@ -1,0 +1,158 @@
+"""Attempts whose function runs in a thread or a child process, with nothing around it: they need no task.
+
+A task on the event loop that only waits for a thread costs more than the thread's work. So the call goes straight to
+the runner, and its outcome comes back by a plain call. The same rules hold as for an attempt with a task: it begins
+with its function (then ``started_at`` is taken, and the begin recorded), a cancel or a shutdown before that means that
+it never begins, and it ends once.
+
+*Threads.* :meth:`DirectCalls._on_begin` runs in the thread of the call, everything else on the event loop. Whether a
+call has begun is decided by :meth:`~jobify.runners.base.Call.take_turn`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import Context
+from logging import DEBUG
+from typing import Any, Final
+
+from jobify.engine.execution.arguments import decode_arguments
+from jobify.engine.execution.attempt import Attempt, Interruption, Phase, RunningAttempts
+from jobify.engine.execution.job_log import JobLog
+from jobify.engine.execution.job_log import log as jobs_log
+from jobify.jobs.current_job import CURRENT
+from jobify.model.clock import Clock
+from jobify.model.status import JobStatus
+from jobify.model.task_options import RunMode
+from jobify.runners.base import Call, DirectRunner, Runner
+from jobify.runners.job_info import job_info_of
+from jobify.serializers.offload import LARGE_BYTES
+from jobify.types import UNSET
+
+__all__ = ("DirectCalls",)
+
+_LAUNCHED, _RUNNING, _OVER = Phase
+_PROCESS: Final = RunMode.PROCESS
+
+
+class DirectCalls:
+    """Makes the calls of such attempts; ``conclude`` gets each attempt with its value or its error."""
+
+    def __init__(
+        self,
+        runners: dict[RunMode, Runner],
+        attempts: RunningAttempts,
+        job_log: JobLog,
+        conclude: Callable[[Attempt, Any, BaseException | None], None],
+        clock: Clock,
+    ) -> None:
+        self._runners = {mode: runner for mode, runner in runners.items() if isinstance(runner, DirectRunner)}
+        self._attempts = attempts
+        self._job_log = job_log
+        self._conclude = conclude
+        self._clock = clock
+        self._submitted: dict[Attempt, None] = {}
+
+    def supports(self, mode: RunMode) -> bool:
+        """Whether the runner of this mode makes calls without tasks."""
+        return mode in self._runners
+
+    def is_direct(self, attempt: Attempt) -> bool:
+        """Whether an attempt only calls its function, in a runner that needs no task."""
+        endpoint = attempt.endpoint
+        return (
+            endpoint.call is None
+            and attempt.options is None
+            and attempt.pool.trial is None
+            and attempt.interruption is None
+            and endpoint.run_mode in self._runners
+            and endpoint.slot_mode is endpoint.run_mode
+            and not (isinstance(attempt.payload, bytes) and len(attempt.payload) > LARGE_BYTES)
+        )
+
+    def not_begun(self) -> Iterator[Attempt]:
+        """The attempts that wait in a runner, in order."""
+        return (attempt for attempt in self._submitted if attempt.phase is _LAUNCHED)
+
+    def submit(self, attempt: Attempt, context: Context) -> bool:
+        """Give the call to its runner. False if the arguments cannot be read: the usual way says so."""
+        endpoint = attempt.endpoint
+        if attempt.args is UNSET:
+            try:
+                attempt.args, attempt.kwargs = decode_arguments(attempt)
+            except Exception:
+                return False
+        call = attempt.call = Call(endpoint.func, attempt.args, attempt.kwargs, address=endpoint.address)
+        call.context, call.tag, call.on_begin = context, attempt, self._on_begin
+        if endpoint.run_mode is _PROCESS:
+            call.job_info = job_info_of(attempt, attempt.backend.serializer)
+            call.on_message = attempt.on_child_message
+        attempt.interrupter = self._interrupt
+        attempt.runner = runner = self._runners[endpoint.run_mode]
+        self._submitted[attempt] = None
+        runner.submit(call, self._on_end)
+        return True
+
+    def withdraw(self, attempt: Attempt) -> bool:
+        """Take a call back that has not begun; False if it has."""
+        runner, call = self._runners[attempt.endpoint.run_mode], attempt.call
+        if call is None or not runner.withdraw(call):
+            return False
+        self._forget(attempt)
+        call.release()
+        return True
+
+    def _on_begin(self, call: Call) -> None:
+        """The function begins: in its thread, or on the event loop for one in a child process."""
+        attempt: Attempt = call.tag
+        if call.address is None:
+            CURRENT.set(attempt)
+        if attempt.phase is _LAUNCHED:
+            attempt.phase = _RUNNING
+        begun = self._attempts.begun
+        if begun is not None:
+            attempt.slot = begun.enter(attempt.id)
+        attempt.started_at = self._clock.now()
+        if attempt.job is not None:
+            attempt.job.status = JobStatus.RUNNING
+        if jobs_log.isEnabledFor(DEBUG):
+            attempt.is_logged = True
+            self._job_log.began(attempt)
+
+    def _on_end(self, call: Call, value: Any, error: BaseException | None) -> None:
+        attempt: Attempt = call.tag
+        context = call.context
+        self._forget(attempt)
+        call.release()
+        if inspect.iscoroutine(value) and context is not None:
+            # A plain function that returns a coroutine (a lambda around an async function) means what it awaits to.
+            attempt.task = asyncio.get_running_loop().create_task(self._await(attempt, value), context=context)
+        else:
+            self._conclude(attempt, value, error)
+
+    async def _await(self, attempt: Attempt, coroutine: Coroutine[Any, Any, Any]) -> None:
+        value, failure = None, None
+        try:
+            value = await coroutine
+        except BaseException as error:
+            failure = error
+        CURRENT.set(None)  # the context may belong to a handle, which would keep the attempt alive
+        self._conclude(attempt, value, failure)
+
+    def _interrupt(self, attempt: Attempt, why: Interruption) -> None:
+        """Stop an attempt: at once if it has not begun, else as its runner can."""
+        call = attempt.call
+        assert call is not None
+        if not self.withdraw(attempt):
+            call.is_stop_requested = True
+            if why is not Interruption.CANCEL and call.address is None:
+                return  # a thread cannot be stopped: its result is waited for, and counts
+            self._runners[attempt.endpoint.run_mode].interrupt(call)
+            self._forget(attempt)
+        self._conclude(attempt, None, asyncio.CancelledError())
+
+    def _forget(self, attempt: Attempt) -> None:
+        self._submitted.pop(attempt, None)
+        attempt.interrupter = None
