@@ -228,7 +228,7 @@ class Engine:
         self._enqueuer.is_draining = True
         for dispatcher in self.dispatchers.values():
             await dispatcher.stop()
-        self._executor.return_waiting()
+        self._executor.prefetch.close()
         await self._wait_for_jobs(grace)
         await self._interrupt_all()
         await self._wait_for_threads()

@@ -114,7 +114,7 @@ class _Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         self.loop = loop
         self.calls: dict[Call, OnEnd | None] = {}
-        """The calls that have not ended, in order. Without a callback nobody wants the outcome any more."""
+        """The calls that have not ended, in order. None: the outcome is not wanted any more."""
         self._size = size
         self._queue: _Queue = SimpleQueue()
         self._outcomes = _Outcomes(loop, self._deliver)
@@ -176,7 +176,7 @@ class _Pool:
             self.join()  # they end at once
 
     def join(self) -> None:
-        """Return when all threads have ended, which were told to."""
+        """Return when all threads have ended, which were requested to."""
         for thread in list(self._threads):
             thread.join()
 

@@ -237,7 +237,7 @@ async def test_a_plain_function_may_return_a_coroutine(tmp_path: Path) -> None:
 def _prefetch(capacity: int) -> tuple[Prefetch, SlotPool]:
     pool = SlotPool(RunMode.THREAD, capacity)
     nothing: Any = lambda *_: ()  # noqa: E731
-    return Prefetch(pool, is_direct=nothing, begin=nothing, submitted=nothing, give_back=nothing), pool
+    return Prefetch(pool, is_direct=nothing, begin=nothing, submitted=nothing, release=nothing), pool
 
 
 @pytest.mark.parametrize(("seconds", "ahead"), [(0.001, 80), (0.009, 8), (0.019, 4), (0.021, 0), (60, 0), (1e-6, 256)])

@@ -71,7 +71,7 @@ class ClaimHandler:
 
     def count_fitting(self, mode: RunMode, claims: Sequence[Claim], free: int) -> int:
         """How many of ``claims`` to handle; the others are to be released. See :class:`Prefetch`."""
-        return self._executor.count_fitting(mode, claims, free)
+        return self._executor.prefetch.count_fitting(mode, claims, free)
 
     def handle(self, backend: Backend, claim: Claim, pool: SlotPool) -> None:
         """Start what was claimed; its slot is held already. Never raises: if it cannot begin, both are released."""

@@ -55,9 +55,10 @@ class DirectCalls:
         self._clock = clock
         self._submitted: dict[Attempt, None] = {}
 
-    def supports(self, mode: RunMode) -> bool:
-        """Whether the runner of this mode makes calls without tasks."""
-        return mode in self._runners
+    @property
+    def modes(self) -> tuple[RunMode, ...]:
+        """The run modes whose runners make calls without tasks."""
+        return tuple(self._runners)
 
     def is_direct(self, attempt: Attempt) -> bool:
         """Whether an attempt only calls its function, in a runner that needs no task."""

@@ -11,8 +11,8 @@ only: between the end of the function and the record of its outcome nothing can 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextvars import Context, copy_context
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from functools import partial
 from logging import DEBUG
 from typing import Any, Final
@@ -24,19 +24,18 @@ from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.direct_calls import DirectCalls
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_log import log as jobs_log
-from jobify.engine.execution.prefetch import Prefetch
+from jobify.engine.execution.prefetch import Prefetches
 from jobify.engine.execution.slots import SlotPools
+from jobify.engine.execution.task_starter import TaskStarter
 from jobify.engine.execution.timers import DueTimer
 from jobify.jobs.context import JobContext, Runnable, RunStrategy
 from jobify.jobs.current_job import CURRENT
 from jobify.jobs.schedule_builder import ScheduleBuilder, Scheduler
 from jobify.model.clock import SECOND, Clock, seconds
 from jobify.model.job_options import ParentResults, read_options
-from jobify.model.records import Claim
 from jobify.model.state import RequestState
 from jobify.model.status import JobStatus, Outcome, Refused, Returned, Succeeded
 from jobify.model.task_options import RunMode
-from jobify.model.transient import refusal_of
 from jobify.router.registry import Registry
 from jobify.runners.base import Call, Runner, contained
 from jobify.runners.job_info import job_info_of
@@ -84,20 +83,9 @@ class Executor:
         self._due_timer = DueTimer(clock)
         self._loop = asyncio.get_running_loop()
         self._direct = direct = DirectCalls(runners, self._attempts, completer.job_log, self._conclude, clock)
-        self._prefetch = {
-            mode: Prefetch(
-                pools[mode],
-                is_direct=direct.is_direct,
-                begin=self._begin_attempt,
-                submitted=direct.not_begun,
-                give_back=self._give_back,
-            )
-            for mode in runners
-            if direct.supports(mode)
-        }
-        self._make_task = _task_maker(self._loop)
-        self._has_factory = self._loop.get_task_factory() is not None
-        self._is_factory_reported = False
+        self.prefetch = Prefetches(pools, direct, begin=self._begin_attempt, release=self._return)
+        self._tasks = tasks = TaskStarter(self._loop, self._run_attempt, on_refused=self._refuse)
+        self._start_task = tasks.start
         self._forks = forks.count
 
     async def idle(self) -> None:
@@ -111,7 +99,7 @@ class Executor:
             self._is_idle.clear()
         if (latest is not attempt or self._attempts.lingering) and self._must_wait(attempt, latest):
             return
-        prefetch = self._prefetch.get(attempt.pool.mode)
+        prefetch = self.prefetch.get(attempt.pool.mode)
         if prefetch is None:
             self._begin_attempt(attempt)
         else:
@@ -120,7 +108,7 @@ class Executor:
     def _begin_attempt(self, attempt: Attempt) -> None:
         """Start an attempt that is registered."""
         context, endpoint = attempt.context, attempt.endpoint
-        if attempt.pool.mode in self._prefetch and self._direct.is_direct(attempt):
+        if self._direct.is_direct(attempt):
             own = copy_context() if context is None else context.copy()
             if self._direct.submit(attempt, own):
                 return
@@ -129,17 +117,7 @@ class Executor:
             context = copy_context()
         elif attempt.number > 1 or may_run_again:  # the only attempt needs no copy
             context = context.copy()
-        if self._has_factory:
-            # A factory may run the first step at once. Here that would be inside the code that launches the attempt,
-            # and an attempt that pushes a job would nest; in a turn of the loop of its own it cannot.
-            self._loop.call_soon(self._start, attempt, context)
-            return
-        running = self._run_attempt(attempt)
-        try:
-            attempt.task = self._make_task(running, context=context)
-        except Exception as error:
-            running.close()
-            self._start_directly(attempt, context, error)
+        self._start_task(attempt, context)
 
     def _must_wait(self, attempt: Attempt, latest: Attempt) -> bool:
         """Whether the attempt begins later, because an earlier one of its job still runs in this process.
@@ -161,34 +139,6 @@ class Executor:
             attempt.job = attempt.job or (None if earlier is None else earlier.job)
             overrun.add_done_callback(lambda _: self.launch(attempt))
         return overrun is not None
-
-    def _start(self, attempt: Attempt, context: Context) -> None:
-        """Start an attempt through the task factory of the event loop."""
-        running = self._run_attempt(attempt)
-        try:
-            task = self._make_task(running, context=context)
-        except Exception as error:
-            running.close()
-            self._start_directly(attempt, context, error)
-        else:
-            if attempt.phase is _LAUNCHED:
-                attempt.task = task
-
-    def _start_directly(self, attempt: Attempt, context: Context, error: Exception) -> None:
-        """Start an attempt for which no task was made the usual way, because of ``error``."""
-        if attempt.phase is not _LAUNCHED:
-            return  # the factory has run it, and then failed
-        if self._has_factory and not self._is_factory_reported:
-            self._is_factory_reported = True
-            log.warning("The task factory of the event loop fails; jobs run without it: %r", error)
-        try:
-            attempt.task = asyncio.Task(self._run_attempt(attempt), loop=self._loop, context=context)
-        except Exception as problem:  # no memory for it
-            self._end(attempt)
-            reason = refusal_of(problem) or repr(problem)
-            self._pools.suspend(attempt.pool, reason)
-            now = self._clock.now()
-            self._completer.complete(attempt, Refused(reason, now + seconds(attempt.pool.pause)), now)
 
     def relaunch(self) -> None:
         """Start the attempts again whose tasks were cancelled before their first step: nothing of them has run."""
@@ -215,25 +165,15 @@ class Executor:
         except Exception:  # the system has no timer left; the loop's own is a millisecond late
             self._loop.call_later(max(0.0, (attempt.due_at - self._clock.now()) / SECOND), start)
 
-    def return_waiting(self) -> None:
-        """Return the jobs that were claimed ahead and have not begun, and claim none ahead any more."""
-        for prefetch in self._prefetch.values():
-            prefetch.close()
-
-    def count_fitting(self, mode: RunMode, claims: Sequence[Claim], free: int) -> int:
-        """See :meth:`Prefetch.count_fitting`."""
-        prefetch = self._prefetch.get(mode)
-        return len(claims) if prefetch is None else prefetch.count_fitting(claims, free)
-
     def close(self) -> None:
         """Start no more attempts."""
-        self.return_waiting()
+        self.prefetch.close()
         self._due_timer.close()
 
     async def _run_attempt(self, attempt: Attempt) -> None:
         """Run one claimed job once, to its outcome. Never raises for the job's own failure."""
         CURRENT.set(attempt)
-        if self._has_factory:  # without one it is set already
+        if self._tasks.has_factory:  # without one it is set already
             attempt.task = asyncio.current_task()
         attempt.phase = _RUNNING
         begun = self._attempts.begun
@@ -272,8 +212,8 @@ class Executor:
             if attempt.phase is _LAUNCHED:
                 attempt.started_at = now
             outcome = self._completer.decide(attempt, value, error, now)
-        if call is not None and call.seconds is not None and attempt.pool.mode in self._prefetch:
-            self._prefetch[attempt.pool.mode].observe(attempt.endpoint.name, call.seconds)
+        if call is not None and call.seconds is not None and (prefetch := self.prefetch.get(attempt.pool.mode)):
+            prefetch.observe(attempt.endpoint.name, call.seconds)
         self._settle(attempt, outcome, now)
 
     def _settle(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
@@ -287,10 +227,16 @@ class Executor:
                 self._is_idle.set()
         self._completer.complete(attempt, outcome, now)
 
-    def _give_back(self, attempt: Attempt) -> None:
-        """Return a job that was claimed ahead and has not begun."""
+    def _return(self, attempt: Attempt) -> None:
+        """Return a job that was claimed ahead, unless it has begun."""
         if attempt.call is None or self._direct.withdraw(attempt):
             self._settle(attempt, Returned(), self._clock.now())
+
+    def _refuse(self, attempt: Attempt, reason: str) -> None:
+        """The system has no memory for the task of an attempt."""
+        self._pools.suspend(attempt.pool, reason)
+        now = self._clock.now()
+        self._settle(attempt, Refused(reason, now + seconds(attempt.pool.pause)), now)
 
     def _end(self, attempt: Attempt) -> None:
         """The attempt is over."""
@@ -391,30 +337,12 @@ class Executor:
             call.on_message = None  # because the garbage collector does not see cycles through an attempt
 
 
-def _task_maker(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
-    """``loop.create_task``, or without a factory the task's constructor, at a third of the cost."""
-    if loop.get_task_factory() is not None:
-        return partial(_through_factory, loop)
-    return partial(asyncio.Task, loop=loop, name="jobify job")
-
-
 def _is_interruption(error: BaseException) -> bool:
     """Whether ``error`` ends the coroutine from outside: a cancel of its task (not of what it awaits), or a close."""
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
     return isinstance(error, GeneratorExit)
-
-
-def _through_factory(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], *, context: Context
-) -> asyncio.Task[None]:
-    """A task in a copy of ``context``. A factory from before Python 3.11 takes no context, so it is called inside
-    one."""
-    task = context.run(loop.create_task, coroutine)
-    if not hasattr(task, "cancel"):
-        raise TypeError(f"it has made {task!r}, which is no task")
-    return task
 
 
 def build_context(

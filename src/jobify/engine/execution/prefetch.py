@@ -24,10 +24,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from jobify.engine.execution.attempt import Attempt, Interruption
-from jobify.engine.execution.slots import SlotPool
+from jobify.engine.execution.direct_calls import DirectCalls
+from jobify.engine.execution.slots import SlotPool, SlotPools
 from jobify.model.records import Claim
+from jobify.model.task_options import RunMode
 
-__all__ = ("HORIZON", "Prefetch")
+__all__ = ("HORIZON", "Prefetch", "Prefetches")
 
 HORIZON: Final = 0.02
 """Seconds of work that a slot may have waiting."""
@@ -47,14 +49,14 @@ class Prefetch:
         is_direct: Callable[[Attempt], bool],
         begin: Callable[[Attempt], None],
         submitted: Callable[[], Iterable[Attempt]],
-        give_back: Callable[[Attempt], None],
+        release: Callable[[Attempt], None],
     ) -> None:
         self._pool = pool
         self._is_direct = is_direct
         self._begin = begin
         self._submitted = submitted
         """The attempts that the runner has and that have not begun, in order."""
-        self._give_back = give_back
+        self._release = release
         self._backlog: deque[Attempt] = deque()
         self._durations: dict[str, float] = {}
         """The mean duration of each task, in seconds."""
@@ -156,9 +158,38 @@ class Prefetch:
             if attempt.interrupter == self._interrupt:
                 self._backlog.remove(attempt)
                 attempt.interrupter = None
-            self._give_back(attempt)
+            self._release(attempt)
 
     def _stop_checking(self) -> None:
         if self._check is not None:
             self._check.cancel()
             self._check = None
+
+
+class Prefetches(dict[RunMode, Prefetch]):
+    """The prefetch of each run mode whose runner needs no tasks. The pool of the event loop has none: its jobs begin as
+    soon as they are claimed."""
+
+    def __init__(
+        self,
+        pools: SlotPools,
+        direct: DirectCalls,
+        *,
+        begin: Callable[[Attempt], None],
+        release: Callable[[Attempt], None],
+    ) -> None:
+        super().__init__()
+        for mode in direct.modes:
+            self[mode] = Prefetch(
+                pools[mode], is_direct=direct.is_direct, begin=begin, submitted=direct.not_begun, release=release
+            )
+
+    def count_fitting(self, mode: RunMode, claims: Sequence[Claim], free: int) -> int:
+        """See :meth:`Prefetch.count_fitting`."""
+        prefetch = self.get(mode)
+        return len(claims) if prefetch is None else prefetch.count_fitting(claims, free)
+
+    def close(self) -> None:
+        """Return the jobs that were claimed ahead and have not begun, and claim none ahead any more."""
+        for prefetch in self.values():
+            prefetch.close()
