@@ -41,6 +41,10 @@ T = TypeVar("T")
 _NOT_NOW: Final = "The database cannot be written without waiting just now. Write it in a thread that may wait."
 
 
+_MAYBE_LOCKED: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a step may raise that is then looked at."""
+
+
 class Database:
     """The database in the file at ``path``; ``timeout`` seconds are waited for a locked one."""
 
@@ -127,10 +131,13 @@ class Database:
 
     def write(self, statement: str, parameters: Sequence[Any] = (), *, is_acknowledged: bool = True) -> int:
         """Run a statement that inserts, updates or deletes; how many rows. ``is_acknowledged``: callers rely on it."""
-        count = self.execute(statement, parameters).rowcount
+        try:
+            cursor = self._write(statement, parameters)
+        except _MAYBE_LOCKED as error:
+            cursor = self._retry(partial(self._write, statement, parameters), error)
         if self._block_thread is None:
             self._committed(is_acknowledged=is_acknowledged)
-        return count
+        return cursor.rowcount
 
     def add(self, statement: str, parameters: Sequence[Any]) -> int | None:
         """Run a statement that inserts a row; the number of the row."""
@@ -192,9 +199,12 @@ class Database:
         """Take a step, again while another connection has the file locked; without waiting only once."""
         try:
             return step()
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            timeout = 0.0 if self._nonblocking_thread == threading.get_ident() else self._timeout
-            return retry_while_locked(step, error, path=self.path, timeout=timeout, look=self._identity.look)
+        except _MAYBE_LOCKED as error:
+            return self._retry(step, error)
+
+    def _retry(self, step: Callable[[], T], error: sqlite3.Error | UnicodeDecodeError) -> T:
+        timeout = 0.0 if self._nonblocking_thread == threading.get_ident() else self._timeout
+        return retry_while_locked(step, error, path=self.path, timeout=timeout, look=self._identity.look)
 
     # -- transactions --------------------------------------------------------------------------------------------------
 

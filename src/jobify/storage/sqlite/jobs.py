@@ -50,6 +50,8 @@ class Jobs:
     # -- insert --------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
+        if len(jobs) == 1 and _is_plain(jobs[0]):
+            return self._insert_plain(jobs)
         for job in jobs:  # not any(): a generator costs this hot path more than the comparison
             if job.parents or len(job.payload) > LARGE:
                 with self._database.atomic():
@@ -57,6 +59,17 @@ class Jobs:
         try:
             if write_batch(self._database, "insert", job_values, jobs) == len(jobs):
                 return [True] * len(jobs)
+        except sqlite3.IntegrityError:
+            pass
+        with self._database.atomic():
+            return self._insert_free(jobs)
+
+    def _insert_plain(self, jobs: Sequence[NewJob]) -> list[bool]:
+        """Insert a job without options, by itself."""
+        id, task, queue, priority, _, _, due_at, created_at, payload, *_ = jobs[0]
+        try:
+            if self._database.write(_INSERT_PLAIN, (id, task, queue, priority, due_at, created_at, bytearray(payload))):
+                return [True]
         except sqlite3.IntegrityError:
             pass
         with self._database.atomic():
@@ -249,6 +262,18 @@ class Jobs:
         with self._database.atomic():
             trimmed = self._database.write(sql("trim"), (keep, limit))
             return trimmed + self._database.write(sql("trim_messages"), (keep, limit - trimmed))
+
+
+_INSERT_PLAIN = sql("insert_plain")
+
+_OPTIONAL = slice(len(NewJob._fields) - len(NewJob._field_defaults), None)
+_NOTHING = tuple(NewJob._field_defaults.values())
+_SCHEDULED = JobStatus.SCHEDULED.value
+
+
+def _is_plain(job: NewJob) -> bool:
+    """Whether it is due, and has nothing but its arguments."""
+    return job[_OPTIONAL] == _NOTHING and job.ready and job.status == _SCHEDULED and len(job.payload) <= LARGE
 
 
 _LARGE_MESSAGES = 16

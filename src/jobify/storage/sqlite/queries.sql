@@ -28,6 +28,11 @@ SELECT
 FROM (VALUES {rows})
 WHERE column1 <> 0 AND NOT EXISTS (SELECT 1 FROM last_deleted)
 
+-- name: insert_plain
+-- One job that is due, with nothing but its arguments: half as much to bind.
+INSERT INTO jobs (id, task, queue, priority, due_at, created_at, payload, status, ready, fence, attempt)
+SELECT ?, ?, ?, ?, ?, ?, ?, 'scheduled', 1, 0, 0 WHERE NOT EXISTS (SELECT 1 FROM last_deleted)
+
 -- name: last_number
 -- The number of the last job, if that job was deleted.
 SELECT (SELECT seq FROM last_deleted)
