@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 
 VENV := .venv
 PEER_VENV := .venvs/peer
-PEERS := jobify==0.14.0 flexiq==2.1.0 huey==3.5.4
+PEERS := jobify==0.14.0 flexiq==2.1.0 huey==3.5.4 'celery[redis]==5.7.0' rq==3.0.0
 BIN := $(VENV)/bin
 # Stamps: they say that an environment holds what pyproject.toml asks for today.
 DEV := $(VENV)/.dev

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
@@ -18,7 +19,7 @@ def found(name):
         return [f"{name} {version(name)}"]
     except PackageNotFoundError:
         return []
-names = [text for name in ("jobify", "flexiq", "huey") for text in found(name)]
+names = [text for name in ("jobify", "flexiq", "huey", "celery", "rq", "redis") for text in found(name)]
 print(json.dumps([", ".join(names), platform.python_version(), sqlite3.sqlite_version]))
 """
 
@@ -33,18 +34,33 @@ def describe_interpreter(python: str) -> str:
 def describe_machine(folder: Path) -> str:
     """Cores, system, and what a flush to the disk below `folder` costs, which is what FULL durability pays for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores, {platform.system()} {platform.machine()}, one fsync takes {_fsync_ms(folder):.2f} ms"
+    lowest, middle, highest = (f"{cost:.2f}" for cost in _flush_ms(folder))
+    flush = (
+        f"a flush (fdatasync of a page that was appended) takes {middle} ms ({lowest}–{highest}, 1 of 10 beyond each)"
+    )
+    return f"{cores} cores, {platform.system()} {platform.machine()}, {flush}"
 
 
-def _fsync_ms(folder: Path, times: int = 50) -> float:
-    """The median cost of writing and flushing one page, in milliseconds."""
-    probe = folder / "fsync-probe"
+def describe_redis() -> str:
+    """The release of the Redis server that the bench starts."""
+    program = shutil.which("redis-server")
+    if program is None:
+        return "no redis-server: Celery and RQ were not run"
+    words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()
+    return f"Redis {next(word[2:] for word in words if word.startswith('v='))}"
+
+
+def _flush_ms(folder: Path, times: int = 200) -> tuple[float, float, float]:
+    """What it costs to append a page and flush it, in milliseconds: the first decile, the median, the last decile."""
+    probe = folder / "flush-probe"
+    flush = getattr(os, "fdatasync", os.fsync)
     costs: list[float] = []
     with probe.open("wb", buffering=0) as file:
         for _ in range(times):
             started = time.perf_counter()
             file.write(bytes(4096))
-            os.fsync(file.fileno())
+            flush(file.fileno())
             costs.append((time.perf_counter() - started) * 1000)
     probe.unlink()
-    return statistics.median(costs)
+    deciles = statistics.quantiles(costs, n=10)
+    return deciles[0], statistics.median(costs), deciles[-1]

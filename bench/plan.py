@@ -29,6 +29,11 @@ def at_most_times(factor: float) -> Budget:
     return Budget(f"≤ {factor:g} ×", lambda ours, peer: ours <= factor * peer)
 
 
+def at_least(limit: float, unit: str) -> Budget:
+    """Ours, a rate, must reach a limit that does not depend on the peer."""
+    return Budget(f"≥ {limit:,g} {unit}", lambda ours, _peer: ours >= limit)
+
+
 def at_most(limit: float, unit: str) -> Budget:
     """Ours must stay below a limit that does not depend on the peer."""
     return Budget(f"≤ {limit:g} {unit}", lambda ours, _peer: ours <= limit)
@@ -56,11 +61,16 @@ class Rival:
     """By the key of the metric."""
     product: str | None = None
     """Its word on the command line of the program; None where the program is the same file for both sides."""
+    needs_redis: bool = False
+    """Without a Redis to start, it is not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """One program with its arguments (and a small count for a smoke run), our settings, and the rivals."""
+    """One program with its arguments (and a small count for a smoke run), our settings, and the rivals.
+
+    Where nothing else does that work, the only rival is :data:`NO_RIVAL`.
+    """
 
     name: str
     program: str
@@ -69,11 +79,22 @@ class Experiment:
     ours: str
     metrics: tuple[Metric, ...]
     rivals: tuple[Rival, ...]
+    our_product: str = "jobify"
+    """Our word on the command line of the program."""
     mode: str | None = None
     """What the program is to do, where it can do several things."""
     scheduled: int = 0
     """How many future jobs the database must hold before the program starts."""
     quick_scheduled: int = 0
+
+
+NO_RIVAL = ""
+"""The name of a rival that only carries budgets."""
+
+
+def ours_alone(**budgets: Budget) -> tuple[Rival, ...]:
+    """No rival, with the budgets by metric."""
+    return (Rival(NO_RIVAL, DEFAULT, budgets),)
 
 
 def the_peer(settings: str = DEFAULT, **budgets: Budget) -> tuple[Rival, ...]:
@@ -90,7 +111,7 @@ EXPERIMENTS = (
         ours=NORMAL,
         metrics=(
             Metric("per_second", "durable push → run → stored result, 10,000 at once", "/s"),
-            Metric("push_per_second", "… of it the pushes alone", "/s"),
+            Metric("push_per_second", "durable push, 10,000 at once, without their runs", "/s"),
         ),
         rivals=the_peer(per_second=at_least_times(10)),
     ),
@@ -100,7 +121,7 @@ EXPERIMENTS = (
         count=10_000,
         quick_count=50,
         ours=DEFAULT,
-        metrics=(Metric("per_second", "the same, our FULL (the default) against their NORMAL", "/s"),),
+        metrics=(Metric("per_second", "durable push → run → stored result, our FULL to their NORMAL", "/s"),),
         rivals=the_peer(per_second=at_least_times(6)),
     ),
     Experiment(
@@ -111,9 +132,18 @@ EXPERIMENTS = (
         ours=NORMAL,
         metrics=(
             Metric("p50_ms", "durable push → run → result, one at a time, p50", "ms"),
-            Metric("p99_ms", "… p99", "ms"),
+            Metric("p99_ms", "durable push → run → result, one at a time, p99", "ms"),
         ),
         rivals=the_peer(p50_ms=at_most_times(0.6)),
+    ),
+    Experiment(
+        "one-at-a-time-full",
+        "push_one_at_a_time.py",
+        count=1_000,
+        quick_count=20,
+        ours=DEFAULT,
+        metrics=(Metric("p50_ms", "durable push → run → result, one at a time, our FULL to their NORMAL, p50", "ms"),),
+        rivals=the_peer(p50_ms=at_most_times(1.5)),
     ),
     Experiment(
         "push-memory",
@@ -122,7 +152,7 @@ EXPERIMENTS = (
         quick_count=50,
         ours=MEMORY,
         metrics=(Metric("per_second", "push → run → result in memory only, 10,000 at once", "/s"),),
-        rivals=the_peer(MEMORY, per_second=at_least_times(2)),
+        rivals=the_peer(MEMORY, per_second=at_least_times(2.5)),
     ),
     Experiment(
         "delay-normal",
@@ -132,7 +162,7 @@ EXPERIMENTS = (
         ours=NORMAL,
         metrics=(
             Metric("concurrent_per_second", "durable `.delay()` calls, 10,000 at once", "/s"),
-            Metric("sequential_per_second", "… one after the other", "/s"),
+            Metric("sequential_per_second", "durable `.delay()` calls, one after the other", "/s"),
         ),
         rivals=the_peer(concurrent_per_second=at_least_times(10)),
     ),
@@ -143,8 +173,8 @@ EXPERIMENTS = (
         quick_count=50,
         ours=DEFAULT,
         metrics=(
-            Metric("concurrent_per_second", "`.delay()` calls, our FULL against their NORMAL, at once", "/s"),
-            Metric("sequential_per_second", "… one after the other", "/s"),
+            Metric("concurrent_per_second", "`.delay()` calls, our FULL to their NORMAL, at once", "/s"),
+            Metric("sequential_per_second", "`.delay()` calls, our FULL to their NORMAL, one after the other", "/s"),
         ),
         rivals=the_peer(),
     ),
@@ -158,8 +188,8 @@ EXPERIMENTS = (
         quick_scheduled=500,
         metrics=(
             Metric("seconds", "start with 200,000 scheduled jobs", "s"),
-            Metric("freeze_ms", "… longest time the event loop stood still", "ms"),
-            Metric("memory_mb", "… memory it took", "MB"),
+            Metric("freeze_ms", "start with 200,000 scheduled jobs: longest stop of the event loop", "ms"),
+            Metric("memory_mb", "start with 200,000 scheduled jobs: memory", "MB"),
         ),
         rivals=the_peer(seconds=at_most(0.5, "s"), freeze_ms=at_most(20, "ms"), memory_mb=at_most(30, "MB")),
     ),
@@ -171,8 +201,20 @@ EXPERIMENTS = (
         ours=NORMAL,
         metrics=(
             Metric("p99_ms", "lateness of timers, 1,000 a second, p99", "ms"),
-            Metric("p50_ms", "… p50", "ms"),
+            Metric("p50_ms", "lateness of timers, 1,000 a second, p50", "ms"),
         ),
         rivals=the_peer(p99_ms=at_most_times(1)),
+    ),
+    Experiment(
+        "commands",
+        "command_time.py",
+        count=10,
+        quick_count=1,
+        ours=DEFAULT,
+        metrics=(
+            Metric("help_ms", "`jobify --help`, p50", "ms"),
+            Metric("list_ms", "`jobify jobs list` with a trivial app, p50", "ms"),
+        ),
+        rivals=ours_alone(help_ms=at_most(100, "ms"), list_ms=at_most(250, "ms")),
     ),
 )

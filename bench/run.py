@@ -5,7 +5,7 @@ same file under both interpreters where both products have the same interface, e
 table holds medians; the ratio is the ratio of the medians.
 
     make bench                                      # everything; writes bench/RESULTS.md and its summary in README.md
-    python bench/run.py --peer PYTHON --only push   # experiments whose name contains "push", printed only
+    python bench/run.py --peer PYTHON --only push   # experiments named so; printed only
     python bench/run.py --peer PYTHON --quick       # tiny counts: does it run at all?
 """
 
@@ -18,18 +18,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from machine import describe_interpreter, describe_machine
-from plan import EXPERIMENTS, Experiment, Metric, Rival
+from broker_plan import BROKER_EXPERIMENTS
+from machine import describe_interpreter, describe_machine, describe_redis
+from plan import EXPERIMENTS, NO_RIVAL, Experiment, Metric, Rival
 from queue_plan import QUEUE_EXPERIMENTS
+from redis_server import is_installed, running_redis
 from table import Row, to_markdown, to_summary, with_summary
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE / "programs"
-OUR_PRODUCT = "jobify"
 RESULTS = HERE / "RESULTS.md"
 README = HERE.parent / "README.md"
 FILLER = "fill_schedule.py"
@@ -57,24 +58,40 @@ class Bench:
         """Run the rounds of one experiment and turn every metric into a row for each rival."""
         ours: list[Numbers] = []
         theirs: list[list[Numbers]] = [[] for _ in experiment.rivals]
+        product = None if experiment.mode is None else experiment.our_product
         for number in range(1, self.pairs + 1):
             print(f"{experiment.name}: round {number} of {self.pairs}", file=sys.stderr, flush=True)
-            ours.append(self._run(experiment, self.ours, experiment.ours, OUR_PRODUCT))
+            ours.append(self._run(experiment, self.ours, experiment.ours, product))
             for rival, numbers in zip(experiment.rivals, theirs, strict=True):
-                numbers.append(self._run(experiment, self.peer, rival.settings, rival.product))
+                if rival.name != NO_RIVAL and (is_installed() or not rival.needs_redis):
+                    numbers.append(self._run_rival(experiment, rival))
         return [
             _row(metric, rival, ours, numbers)
             for metric in experiment.metrics
             for rival, numbers in zip(experiment.rivals, theirs, strict=True)
         ]
 
-    def _run(self, experiment: Experiment, python: str, storage: str, product: str | None) -> Numbers:
+    def _run_rival(self, experiment: Experiment, rival: Rival) -> Numbers:
+        if not rival.needs_redis:
+            return self._run(experiment, self.peer, rival.settings, rival.product)
+        with running_redis() as socket:
+            return self._run(experiment, self.peer, rival.settings, rival.product, {"BENCH_REDIS": socket})
+
+    def _run(
+        self,
+        experiment: Experiment,
+        python: str,
+        storage: str,
+        product: str | None,
+        variables: Mapping[str, str] | None = None,
+    ) -> Numbers:
         count = experiment.quick_count if self.is_quick else experiment.count
-        work = [] if experiment.mode is None else [product or OUR_PRODUCT, experiment.mode]
+        work = [] if product is None or experiment.mode is None else [product, experiment.mode]
         with tempfile.TemporaryDirectory(dir=self.folder) as run_folder:
             if experiment.scheduled:
                 shutil.copytree(self._filled(experiment, python, storage), run_folder, dirs_exist_ok=True)
-            output = run_program(experiment.program, [*work, str(count)], python, storage, Path(run_folder))
+            arguments = [*work, str(count)]
+            output = run_program(experiment.program, arguments, python, storage, Path(run_folder), variables)
         numbers: Numbers = json.loads(output.splitlines()[-1])
         return numbers
 
@@ -94,14 +111,21 @@ def _row(metric: Metric, rival: Rival, ours: Sequence[Numbers], theirs: Sequence
     return Row(metric, rival.name, budget, [each[metric.key] for each in ours], [each[metric.key] for each in theirs])
 
 
-def run_program(program: str, arguments: Sequence[str], python: str, storage: str, folder: Path) -> str:
+def run_program(
+    program: str,
+    arguments: Sequence[str],
+    python: str,
+    storage: str,
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Run one program to its end in `folder` and return what it printed."""
     command = [python, str(PROGRAMS / program), *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**environment, "BENCH_STORAGE": storage},
+        env={**environment, "BENCH_STORAGE": storage, **(variables or {})},
         capture_output=True,
         text=True,
         timeout=SLOWEST,
@@ -117,7 +141,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer", required=True, metavar="PYTHON", help="interpreter that has the rivals installed")
     parser.add_argument("--ours", default=sys.executable, metavar="PYTHON", help="interpreter that has this checkout")
     parser.add_argument("--pairs", type=int, default=5, help="how often each side runs each program")
-    parser.add_argument("--only", default="", metavar="NAME", help="only experiments whose name contains this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="NAME", help="only experiments whose name contains one of these"
+    )
     parser.add_argument("--quick", action="store_true", help="one pair with tiny counts; the numbers mean nothing")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table here as well")
     return parser.parse_args(arguments)
@@ -125,8 +151,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    chosen = [experiment for experiment in (*EXPERIMENTS, *QUEUE_EXPERIMENTS) if options.only in experiment.name]
-    is_complete = not options.quick and not options.only
+    experiments = (*EXPERIMENTS, *QUEUE_EXPERIMENTS, *BROKER_EXPERIMENTS)
+    chosen = [experiment for experiment in experiments if any(word in experiment.name for word in options.only)]
+    is_complete = not options.quick and options.only == [""]
     out: Path | None = options.out or (RESULTS if is_complete else None)
     pairs = 1 if options.quick else options.pairs
     build = HERE.parent / "build"
@@ -139,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts = [
             describe_machine(Path(folder)),
             f"ours: {describe_interpreter(ours)}",
-            f"theirs: {describe_interpreter(peer)}",
+            f"theirs: {describe_interpreter(peer)}; {describe_redis()}",
             "a smoke run with tiny counts: these numbers mean nothing"
             if options.quick
             else f"{pairs} runs of each side, in turns; medians, with the lowest and the highest run in brackets",

@@ -25,7 +25,8 @@ The SQLite storage of jobify 0.14.0 always uses WAL with `synchronous=NORMAL`: a
 missing. Ours is measured with the same setting, and with `FULL`, its default, where the table says so. That release
 deletes a job's row when the job ends; ours keeps the row with the outcome and the result. FlexiQ does not flush its
 commits either. huey flushes each one as it comes (FULL); it has no option for NORMAL, so there the pragma is set on its
-connection.
+connection. Celery and RQ were given a Redis that keeps all in memory and writes nothing, and workers that run the jobs
+in their own process: solo pool, simple worker. "Not run" means that the machine has no `redis-server`.
 
 To repeat it: `make bench` (minutes, on an otherwise idle machine).
 """
@@ -33,7 +34,7 @@ To repeat it: `make bench` (minutes, on an otherwise idle machine).
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The runs of one metric on both sides."""
+    """The runs of one metric on both sides; none of theirs where the rival was not run, or there is none."""
 
     metric: Metric
     rival: str
@@ -43,13 +44,13 @@ class Row:
 
     def cells(self) -> list[str]:
         """The row as text: what, against whom, theirs, ours, ratio, budget, verdict."""
-        ours, theirs = statistics.median(self.ours), statistics.median(self.theirs)
+        ours = statistics.median(self.ours)
+        theirs = statistics.median(self.theirs) if self.theirs else None
         ratio = f"{ours / theirs:.2f}" if theirs else "–"
         promise = "" if self.budget is None else self.budget.text
-        verdict = "" if self.budget is None else "yes" if self.budget.is_met(ours, theirs) else "**no**"
-        return [
-            self.metric.title, self.rival, self._spread(self.theirs), self._spread(self.ours), ratio, promise, verdict
-        ]  # fmt: skip
+        verdict = "" if self.budget is None else "yes" if self.budget.is_met(ours, theirs or 0) else "**no**"
+        shown = self._spread(self.theirs) if self.theirs else "not run" if self.rival else "–"
+        return [self.metric.title, self.rival or "–", shown, self._spread(self.ours), ratio, promise, verdict]
 
     def _spread(self, values: Sequence[float]) -> str:
         low, middle, high = (_number(value) for value in (min(values), statistics.median(values), max(values)))
@@ -70,24 +71,27 @@ NOT_MEASURED = "Nothing was measured yet.\n"
 _START, _END = "<!-- bench:start -->\n", "<!-- bench:end -->"
 _SPREAD = re.compile(r" \([^()]*–[^()]*\)$")
 _SHOWN = {
-    ("durable push → run → stored result, 10,000 at once", "jobify 0.14.0"): "durable jobs, pushed at once and run",
-    ("one worker draining no-op jobs, NORMAL", "huey"): "one worker, jobs that do nothing",
-    ("from the call to the start in an idle worker, p50", "huey, looking all the time"): "from the call to the start",
-    ("the same, FULL", "huey"): "enqueueing one job a call, flushed to the disk",
-    ("… memory", "huey"): "memory of an idle worker",
+    ("durable push → run → stored result, 10,000 at once", "jobify 0.14.0"),
+    ("one worker draining no-op jobs, NORMAL", "huey"),
+    ("one worker draining no-op `def` jobs, NORMAL", "huey"),
+    ("enqueuing one job a call, NORMAL", "huey"),
+    ("enqueuing one job a call, FULL", "huey"),
+    ("from the call to the start in an idle worker, p50", "huey, looking all the time"),
+    ("an idle worker: memory", "huey"),
 }
-"""The rows of the summary, by title and rival, and what they are called there. Some are rows where the rival wins."""
+"""The rows that the summary has in any case, by title and rival."""
 
 
 def to_summary(page: str) -> str:
-    """A short table from the whole page: a few rows, medians only, and who wins."""
+    """A short table from the whole page: a few rows and each in which the rival is ahead; medians only."""
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in page.splitlines() if line[:2] == "| "]
     lines = ["| work | against | theirs | ours | ahead |", "|---|---|---:|---:|---|"]
-    for title, rival, theirs, ours, ratio, *_ in rows:
-        name = _SHOWN.get((title, rival))
-        if name:
-            is_ahead = (float(ratio) > 1) == ours.partition(" (")[0].endswith("/s")
-            cells = (name, rival, *(_SPREAD.sub("", cell) for cell in (theirs, ours)), "ours" if is_ahead else rival)
+    for title, rival, theirs, ours, ratio, *_ in rows[1:]:
+        if ratio == "–":
+            continue
+        is_ahead = float(ratio) == 1 or (float(ratio) > 1) == ours.partition(" (")[0].endswith("/s")
+        if (title, rival) in _SHOWN or not is_ahead:
+            cells = (title, rival, *(_SPREAD.sub("", cell) for cell in (theirs, ours)), "ours" if is_ahead else rival)
             lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines)
     return f"{table}\n\nMedians of one machine. `make bench` repeats them; [all rows](bench/RESULTS.md).\n"

@@ -8,6 +8,7 @@ tasks call :func:`ran` or :func:`picked_up` here, and the last call leaves the n
 ``single``, ``bulk``: calls that enqueue one job; calls that enqueue 500.
 ``pickup``: an idle worker; from just before the enqueuing call to the first line of the task.
 ``idle``: what a worker with nothing to do costs.
+``memory``: what a worker takes that has run COUNT jobs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -27,8 +29,11 @@ from typing import Protocol
 from measuring import percentile, report
 
 SETTINGS = "BENCH_STORAGE"
+REDIS = "BENCH_REDIS"
 _COUNT = "BENCH_COUNT"
 _NUMBERS = Path("numbers.json")
+_STAMPS = Path("stamps")
+_READY = Path("ready")
 _BULK = 500
 _PATIENCE = 300
 _LEAST_PAUSE, _MOST_PAUSE = 0.02, 0.06
@@ -64,12 +69,26 @@ def ran() -> None:
     """In the worker: one more job has begun."""
     _stamps.append(time.perf_counter())
     if len(_stamps) == _count():
-        _leave(per_second=(len(_stamps) - 1) / (_stamps[-1] - _stamps[0]))
+        _leave_rate(_stamps)
+
+
+def ran_in_child() -> None:
+    """The same where several processes run the jobs: they share a file of stamps."""
+    stamp = struct.Struct("d")
+    file = os.open(_STAMPS, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, stamp.pack(time.perf_counter()))
+        if os.fstat(file).st_size == stamp.size * _count():
+            _leave_rate([moment for (moment,) in stamp.iter_unpack(_STAMPS.read_bytes())])
+    finally:
+        os.close(file)
 
 
 def picked_up(sent_ns: int) -> None:
     """In the worker: a job that was enqueued at this wall-clock time begins."""
     _stamps.append((time.time_ns() - sent_ns) / 1e6)
+    if len(_stamps) == _WARM:
+        _READY.touch()
     if len(_stamps) == _count() + _WARM:
         measured = _stamps[_WARM:]
         _leave(p50_ms=percentile(measured, 0.5), p99_ms=percentile(measured, 0.99))
@@ -80,14 +99,28 @@ def main(name: str, mode: str, number: str) -> None:
     product: Product = import_module(f"queue_{name}").product
     count = int(number)
     os.environ[_COUNT] = str(count)
-    {"drain": _drain, "single": _single, "bulk": _bulk, "pickup": _pickup, "idle": _idle}[mode](product, count)
+    modes = {
+        "drain": _drain, "single": _single, "bulk": _bulk, "pickup": _pickup, "idle": _idle, "memory": _memory
+    }  # fmt: skip
+    modes[mode](product, count)
 
 
 def _drain(product: Product, count: int) -> None:
-    for start in range(0, count, _BULK):
-        product.noops(range(start, min(start + _BULK, count)))
+    _fill(product, count)
     with _Worker(product):
         report(**_numbers())
+
+
+def _memory(product: Product, count: int) -> None:
+    _fill(product, count)
+    with _Worker(product) as worker:
+        _numbers()
+        report(memory_mb=worker.memory_mb())
+
+
+def _fill(product: Product, count: int) -> None:
+    for start in range(0, count, _BULK):
+        product.noops(range(start, min(start + _BULK, count)))
 
 
 def _single(product: Product, count: int) -> None:
@@ -108,7 +141,9 @@ def _bulk(product: Product, count: int) -> None:
 
 def _pickup(product: Product, count: int) -> None:
     with _Worker(product):
-        for _ in range(count + _WARM):
+        for number in range(_WARM + count):
+            if number == _WARM:
+                _wait_for(_READY)  # what is enqueued while the worker starts is not measured
             product.measure(time.time_ns())
             time.sleep(random.uniform(_LEAST_PAUSE, _MOST_PAUSE))
         report(**_numbers())
@@ -166,17 +201,26 @@ def _group(stat: Path) -> int | None:
 
 def _numbers() -> dict[str, float]:
     """What the worker has measured, once it is there."""
-    deadline = time.monotonic() + _PATIENCE
-    while not _NUMBERS.exists():
-        if time.monotonic() > deadline:
-            sys.exit(f"the worker did not do its work:\n{Path('worker.log').read_text()[-2000:]}")
-        time.sleep(0.01)
+    _wait_for(_NUMBERS)
     numbers: dict[str, float] = json.loads(_NUMBERS.read_text())
     return numbers
 
 
+def _wait_for(path: Path) -> None:
+    """Wait until the worker has left this file."""
+    deadline = time.monotonic() + _PATIENCE
+    while not path.exists():
+        if time.monotonic() > deadline:
+            sys.exit(f"the worker did not do its work:\n{Path('worker.log').read_text()[-2000:]}")
+        time.sleep(0.01)
+
+
 def _count() -> int:
     return int(os.environ[_COUNT])
+
+
+def _leave_rate(stamps: Sequence[float]) -> None:
+    _leave(per_second=(len(stamps) - 1) / (max(stamps) - min(stamps)))
 
 
 def _leave(**numbers: float) -> None:

@@ -60,33 +60,40 @@ def test_the_measurements_are_those_that_were_made(tables: Any) -> None:
     assert tables.with_summary(readme, summary) == readme
 
 
-def test_the_summary_has_medians_and_says_who_is_ahead(tables: Any) -> None:
+def test_the_summary_has_medians_and_every_row_where_the_rival_is_ahead(tables: Any) -> None:
     plan = importlib.import_module("plan")
     shown = [
-        tables.Row(plan.Metric("a", title, unit), rival, None, [2000.0, 1.0, 9000.0], [1000.0])
-        for title, rival, unit in (
-            ("one worker draining no-op jobs, NORMAL", "huey", "/s"),
-            ("… memory", "huey", "MB"),
-            ("… memory", "others", "MB"),
+        tables.Row(plan.Metric("a", title, unit), rival, None, [2000.0, 1.0, 9000.0], theirs)
+        for title, rival, unit, theirs in (
+            ("one worker draining no-op jobs, NORMAL", "huey", "/s", [1000.0]),
+            ("other work where we are ahead", "huey", "/s", [1000.0]),
+            ("an idle worker: memory", "huey", "MB", [1000.0]),
+            ("other memory", "others", "MB", [1000.0]),
+            ("work of a rival that was not run", "others", "MB", []),
+            ("work without a rival", "", "MB", []),
         )
     ]
-    rows = [
-        line for line in tables.to_summary(tables.to_markdown(shown, ["a machine"])).splitlines() if line[:2] == "| "
-    ]
+    page = tables.to_markdown(shown, ["a machine"])
+    rows = [line for line in tables.to_summary(page).splitlines() if line[:2] == "| "]
     assert rows[1:] == [
-        "| one worker, jobs that do nothing | huey | 1,000 /s | 2,000 /s | ours |",
-        "| memory of an idle worker | huey | 1,000 MB | 2,000 MB | huey |",
+        "| one worker draining no-op jobs, NORMAL | huey | 1,000 /s | 2,000 /s | ours |",
+        "| an idle worker: memory | huey | 1,000 MB | 2,000 MB | huey |",
+        "| other memory | others | 1,000 MB | 2,000 MB | others |",
     ]
+    assert "| work of a rival that was not run | others | not run | 2,000 MB (1–9,000) |" in page
+    assert "| work without a rival | – | – | 2,000 MB (1–9,000) |" in page
 
 
-def test_the_readme_has_five_numbers_and_one_where_others_win() -> None:
+def test_the_readme_has_some_numbers_and_those_where_others_win() -> None:
     rows = [line for line in between(README.read_text(encoding="utf-8"), "bench").splitlines() if line[:2] == "| "][1:]
-    assert len(rows) == 5
+    assert len(rows) >= 5
     assert any(not row.endswith("| ours |") for row in rows)
 
 
 def test_the_readme_is_short() -> None:
-    assert README.read_text(encoding="utf-8").count("\n") <= 180
+    """Its table of numbers aside, which is as long as there are rows where others win."""
+    readme = README.read_text(encoding="utf-8")
+    assert readme.count("\n") - between(readme, "bench").count("\n") <= 170
 
 
 def test_the_folders_of_tests_are_listed() -> None:

@@ -19,10 +19,17 @@ BENCH = Path(__file__).parents[2] / "bench"
         ("push_one_at_a_time.py", {"p50_ms", "p99_ms"}),
         ("delay_calls.py", {"concurrent_per_second", "sequential_per_second"}),
         ("timer_lateness.py", {"p50_ms", "p99_ms", "max_ms"}),
+        ("command_time.py", {"help_ms", "list_ms"}),
+        ("queue_work.py jobify single", {"per_second"}),
+        ("queue_work.py jobify pickup", {"p50_ms", "p99_ms"}),
+        ("queue_work.py jobify_thread drain", {"per_second"}),
+        ("queue_work.py jobify_thread memory", {"memory_mb"}),
+        ("queue_work.py jobify_process drain", {"per_second"}),
     ],
 )
 def test_a_program_prints_its_numbers(program: str, keys: set[str], tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCH / "programs" / program), "20"]
+    name, *arguments = program.split()
+    command = [sys.executable, str(BENCH / "programs" / name), *arguments, "5"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout).keys() == keys
@@ -30,7 +37,7 @@ def test_a_program_prints_its_numbers(program: str, keys: set[str], tmp_path: Pa
 
 def test_the_driver_writes_a_table(tmp_path: Path) -> None:
     out = tmp_path / "RESULTS.md"
-    command = [sys.executable, str(BENCH / "run.py"), "--quick", "--only", "start"]
+    command = [sys.executable, str(BENCH / "run.py"), "--quick", "--only", "start", "process"]
     done = subprocess.run(
         [*command, "--peer", sys.executable, "--out", str(out)],
         capture_output=True,
@@ -40,3 +47,4 @@ def test_the_driver_writes_a_table(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "| start with 200,000 scheduled jobs |" in out.read_text()
+    assert "| one worker draining no-op jobs in child processes, NORMAL | – | – |" in out.read_text()
