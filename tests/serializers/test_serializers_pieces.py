@@ -51,15 +51,15 @@ def _nested(value: Any, levels: int) -> Any:
     return value
 
 
-ROWS = [{"id": number, "name": f'a "name" {{[, {number}', "price": number / 3} for number in range(60_000)]
+ROWS = [{"id": number, "name": f'a "name" {{[, {number}', "price": number / 3} for number in range(20_000)]
 LARGE = {
     "rows": ROWS,
     "call": [[ROWS], {}],
     "by name": [[1, "]"], {"rows": ROWS, "more": ["x" * 200_000, 1]}],
-    "a dict": {str(number): [number] for number in range(50_000)},
-    "lists": [[number, [number]] for number in range(50_000)],
+    "a dict": {str(number): [number] for number in range(30_000)},
+    "lists": [[number, [number]] for number in range(30_000)],
     "texts": ['\\"é\u2028' * 9] * 20_000,
-    "one large among small": [1, 2, ROWS[:20_000], 3, {"a": {"b": ROWS[:20_000]}}, []],
+    "one large among small": [1, 2, ROWS[:10_000], 3, {"a": {"b": ROWS[:10_000]}}, []],
     "deep and large": _nested(ROWS[:5_000], 12),
 }
 
