@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jobify.runtime import code_fingerprint
 from jobify.runtime.code_fingerprint import app_code
 
 pytestmark = pytest.mark.promise("f34")
@@ -41,14 +42,16 @@ def ship(order: int): return helper() in {"x", "y", "z"}
 
 
 @pytest.fixture
-def fingerprint() -> Iterator[Callable[..., str]]:
-    """Of the app with the task ``ship`` in a module with this text."""
+def fingerprint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Of the app with the task ``ship`` in a module with this text, and without the modules of all tests."""
 
     def make(old: str = "", new: str = "", **settings: Any) -> str:
         assert old in MODULE
         module = types.ModuleType("app_code_example")
         module.__file__ = "/srv/shop/app_code_example.py"
         sys.modules[module.__name__] = module
+        modules = {name: module for name, module in sys.modules.items() if not name.startswith("test_")}
+        monkeypatch.setattr(code_fingerprint, "sys", types.SimpleNamespace(**{**vars(sys), "modules": modules}))
         exec(MODULE.replace(old, new), vars(module))
         return app_code([("ship", vars(module)["ship"])], **settings)
 
