@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
 from pathlib import Path
 
@@ -21,6 +22,12 @@ SHOW_LIMITS = """
     async def limits():
         kept = app.configs.limits
         return [kept.concurrency, kept.threads, kept.processes, kept.max_tasks_per_child, kept.max_memory_per_child]
+"""
+HEAPS = """
+    @app.task(name="heaps")
+    async def heaps():
+        begun_with = Path("/proc/self/environ").read_bytes().split(b"\\0")
+        return [b"MALLOC_ARENA_MAX=1" in begun_with, sorted(name for name in os.environ if "MALLOC" in name)]
 """
 WHICH_CHILD = """
     @app.task(name="which_child", run_mode=RunMode.PROCESS)
@@ -51,6 +58,22 @@ def test_without_options_the_app_says(site: Make) -> None:
     )
     here.worker()
     assert result(here, "limits") == [1000, 9, None, None, None]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_threads_of_a_worker_share_a_heap_and_what_its_jobs_start_does_not(site: Make, processes: str) -> None:
+    here = site(HEAPS)
+    here.worker("--processes", processes)
+    assert result(here, "heaps") == [True, []]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_number_of_heaps_is_the_users_if_it_is_set(site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    here = site(HEAPS)
+    here.worker()
+    assert result(here, "heaps") == [False, ["MALLOC_ARENA_MAX"]]
 
 
 def test_a_child_is_replaced_after_so_many_tasks(site: Make) -> None:

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ("APP", "APP_DIR", "DATABASE", "DEBUG", "debugging", "restored_environment")
+__all__ = (
+    "APP",
+    "APP_DIR",
+    "DATABASE",
+    "DEBUG",
+    "debugging",
+    "forget_one_heap",
+    "request_one_heap",
+    "restored_environment",
+)
 
 APP: Final = "JOBIFY_APP"
 DATABASE: Final = "JOBIFY_DATABASE"
@@ -19,11 +28,16 @@ APP_DIR: Final = "JOBIFY_APP_DIR"
 DEBUG: Final = "JOBIFY_DEBUG"
 """Print tracebacks of errors."""
 
+_HEAPS: Final = "MALLOC_ARENA_MAX"
+"""Read by the C library of Linux (glibc) when a program starts."""
+_IS_OURS: Final = "JOBIFY_MALLOC_ARENA_MAX"
+"""Set together with it, if the user has not set it."""
+
 
 @contextmanager
 def restored_environment() -> Iterator[None]:
     """Restore the variables that a command sets for its options."""
-    before = {name: os.environ.get(name) for name in (APP, DATABASE, APP_DIR)}
+    before = {name: os.environ.get(name) for name in (APP, DATABASE, APP_DIR, _HEAPS, _IS_OURS)}
     try:
         yield
     finally:
@@ -43,3 +57,17 @@ def debugging() -> Iterator[None]:
         yield
     finally:
         os.environ[DEBUG] = before
+
+
+def request_one_heap() -> None:
+    """The programs that are started from here keep the memory of all their threads in one heap, unless the user has set
+    how many there are. Each further heap would keep a few megabytes, and the interpreter lets one thread run at a time.
+    """
+    if _HEAPS not in os.environ:
+        os.environ[_HEAPS] = os.environ[_IS_OURS] = "1"
+
+
+def forget_one_heap() -> None:
+    """In such a program: what its jobs start is not concerned."""
+    if os.environ.pop(_IS_OURS, None):
+        os.environ.pop(_HEAPS, None)

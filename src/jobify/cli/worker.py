@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from jobify.cli.app_loader import load_app
+from jobify.cli.environment import forget_one_heap
 from jobify.cli.errors import CommandError, print_error
 from jobify.runtime.escaping import escaped
 from jobify.worker.control_socket import ControlSocket
@@ -72,6 +73,7 @@ class WorkerArgs(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a stop is requested; returns the exit code. An error is one line on standard error."""
+    forget_one_heap()
     args = _parsed(arguments)
     control = None if args.control_fd is None else ControlSocket(args.control_fd)  # first, because an import may hang
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from jobify.cli.environment import APP, APP_DIR
+from jobify.cli.environment import APP, APP_DIR, request_one_heap
 from jobify.cli.options import for_code
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def worker(
         max_tasks_per_child=max_tasks_per_child,
         max_memory_per_child=None if max_memory_per_child is None else _bytes(max_memory_per_child),
     )
+    request_one_heap()
     if reload:
         raise typer.Exit(_reload(args, processes))
     raise typer.Exit(_supervise(args, processes) if processes > 1 else _become(args.command()))
