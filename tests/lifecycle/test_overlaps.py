@@ -49,13 +49,13 @@ async def test_a_thread_that_timed_out_is_not_joined_by_its_retry(
 ) -> None:
     work = Overlaps()
     app = Jobify(storage=durable(tmp_path) if storage == "sqlite" else False)
-    task = app.task(work, name="work", timeout=0.03, retry=AT_ONCE)
+    task = app.task(work, name="work", timeout=0.2, retry=AT_ONCE)
 
     async with app:
         job = await task.push()
         for attempt in range(3):
             await eventually(lambda attempt=attempt: work.runs == attempt + 1)
-            await a_while(0.06)
+            await a_while(0.4)
             assert work.running == 1
             assert not job.is_done() or attempt == 2
             work.gates[attempt].set()
