@@ -38,18 +38,13 @@ from jobify.types import Microseconds
 
 __all__ = ("Queries",)
 
-
 _TRIES = 3
-
 _PAGE_BYTES = 4_000_000
 """Bytes of a page of messages; one message always fits."""
 _FIRST_SIZES = 32
 """Messages whose sizes are read first."""
-
 _LINES = 500
 """Lines of history in one answer: each may have a traceback of 100 kB."""
-
-
 _ROWS_LOOKED_THROUGH = 200
 """Rows beside those of the page. Newest first, what has not ended comes before what has."""
 _ALL_ROWS = -1
