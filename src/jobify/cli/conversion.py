@@ -70,7 +70,7 @@ class _PlainConverter:
 
     def _number(self, value: Any, kind: type[float], shape: re.Pattern[str]) -> float | None:
         """The number, if it is one of this kind that the option allows."""
-        number = kind(value) if isinstance(value, str) and shape.fullmatch(value) else value
+        number: Any = kind(value) if isinstance(value, str) and shape.fullmatch(value) else value
         return number if type(number) is kind and self._least <= number <= self._most else None
 
     def _is_texts(self, value: Any) -> bool:
