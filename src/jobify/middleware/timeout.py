@@ -13,7 +13,7 @@ from jobify.model.control_flow import Retry, Snooze, signal_of
 from jobify.model.durations import Duration, as_seconds
 from jobify.model.exception_groups import parts
 
-__all__ = ("TimeoutMiddleware",)
+__all__ = ("TimeoutMiddleware", "is_own_timeout")
 
 
 class TimeoutMiddleware(BaseMiddleware):
@@ -38,7 +38,7 @@ class TimeoutMiddleware(BaseMiddleware):
             raise JobTimeoutError(context.job.id, self.timeout) from error
         except (TaskCancelledError, Retry, Snooze, BaseExceptionGroup) as error:
             is_late_signal = limit.expired() and signal_of(error) is not None
-            if not is_late_signal and not _is_own_timeout(error, context.job.id):
+            if not is_late_signal and not is_own_timeout(error, context.job.id):
                 raise
             raise JobTimeoutError(context.job.id, self.timeout) from error
         if limit.expired():
@@ -46,7 +46,7 @@ class TimeoutMiddleware(BaseMiddleware):
         return value
 
 
-def _is_own_timeout(error: BaseException, job_id: str) -> bool:
+def is_own_timeout(error: BaseException, job_id: str) -> bool:
     """Whether the job itself has noticed its timeout, also inside an exception group."""
     return any(
         isinstance(part, TaskCancelledError) and (part.job_id, part.reason) == (job_id, current_job.TIMED_OUT)

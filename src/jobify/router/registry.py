@@ -19,6 +19,7 @@ from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext
 from jobify.middleware.exceptions import ExceptionHandlerMiddleware
 from jobify.middleware.timeout import TimeoutMiddleware
 from jobify.model.cron import Cron, as_cron, parse_cron
+from jobify.model.durations import as_seconds
 from jobify.model.hooks import Hooks
 from jobify.model.job_options import JobOptions
 from jobify.model.retry import SmartRetry
@@ -78,9 +79,19 @@ class Endpoint:
     """Classes by their earlier names, which stored options may contain."""
     is_bare: bool = field(init=False)
     """Whether an attempt only calls the function, on the event loop."""
+    timeout: float | None = field(init=False)
+    """Seconds that an attempt may take."""
+    is_direct: bool = field(init=False)
+    """Whether an attempt only calls the function, in a thread or a child process; in a thread also with a timeout."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_bare", self.call is None and self.run_mode is RunMode.MAIN)
+        timeout = self.options.get("timeout")
+        object.__setattr__(self, "timeout", None if timeout is None else as_seconds(timeout))
+        is_plain = not (self.layers or self.spec.inject_params)
+        is_limited_child = self.run_mode is RunMode.PROCESS and self.timeout is not None  # which must know its deadline
+        is_direct = is_plain and self.run_mode is self.slot_mode is not RunMode.MAIN and not is_limited_child
+        object.__setattr__(self, "is_direct", is_direct)
 
     def fingerprint(self) -> str | None:
         """A digest of the code of the task, its timeout, its retries and its run mode. None if there is none."""

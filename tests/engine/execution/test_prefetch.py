@@ -15,6 +15,7 @@ from jobify import Jobify, JobStatus
 from jobify.engine.execution import prefetch
 from jobify.engine.execution.prefetch import Prefetch
 from jobify.engine.execution.slots import SlotPool
+from jobify.exceptions import JobTimeoutError
 from jobify.jobs.current_job import current_job
 from jobify.model.task_options import RunMode
 from probes import attempts_of, record_of, slots_of
@@ -229,6 +230,52 @@ async def test_a_plain_function_may_return_a_coroutine(tmp_path: Path) -> None:
         await soon(waits.wait())
         await soon(endless.cancel())
         assert endless.status is JobStatus.CANCELLED
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_the_timeout_of_a_plain_function_ends_its_attempt(tmp_path: Path, is_late: bool) -> None:
+    app, go_on = Jobify(storage=durable(tmp_path)), threading.Event()
+
+    @app.task(name="work", timeout=0.02)
+    def work() -> None:
+        if is_late:
+            go_on.wait(60)
+        while True:
+            current_job.check_cancelled()
+
+    async with app:
+        job = await work.push()
+        await soon(job.wait())
+        assert job.status is JobStatus.TIMEOUT
+        assert isinstance(job.exception, JobTimeoutError)
+        go_on.set()
+        await eventually(lambda: slots_of(app)[RunMode.THREAD].is_idle)
+
+
+async def test_the_timeout_holds_for_what_a_plain_function_returns(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+
+    @app.task(name="work", timeout=0.02)
+    def work() -> Any:
+        return asyncio.Event().wait()
+
+    async with app:
+        job = await work.push()
+        await soon(job.wait())
+        assert job.status is JobStatus.TIMEOUT
+
+
+async def test_arguments_that_do_not_fit_park_the_job(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+
+    @app.task(name="work")
+    def work(number: int) -> int:
+        return number
+
+    async with app:
+        job = await app.aenqueue("work", args=("many",))
+        await eventually(lambda: record_of(app, job.id).status != "running")
+        assert record_of(app, job.id).attempt == 0
 
 
 # -- how many ----------------------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 A task on the event loop that only waits for a thread costs more than the thread's work. So the call goes straight to
 the runner, and its outcome comes back by a plain call. The same rules hold as for an attempt with a task: it begins
-with its function (then ``started_at`` is taken, and the begin recorded), a cancel or a shutdown before that means that
-it never begins, and it ends once.
+with its function (then ``started_at`` is taken, the begin recorded, and the timeout set), a cancel or a shutdown before
+that means that it never begins, and it ends once.
 
 *Threads.* :meth:`DirectCalls._on_begin` runs in the thread of the call, everything else on the event loop. Whether a
 call has begun is decided by :meth:`~jobify.runners.base.Call.take_turn`.
@@ -16,13 +16,16 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from logging import DEBUG
+from time import monotonic
 from typing import Any, Final
 
 from jobify.engine.execution.arguments import decode_arguments
 from jobify.engine.execution.attempt import Attempt, Interruption, Phase, RunningAttempts
 from jobify.engine.execution.job_log import JobLog
 from jobify.engine.execution.job_log import log as jobs_log
+from jobify.exceptions import JobTimeoutError
 from jobify.jobs.current_job import CURRENT
+from jobify.middleware.timeout import is_own_timeout
 from jobify.model.clock import Clock
 from jobify.model.status import JobStatus
 from jobify.model.task_options import RunMode
@@ -53,7 +56,9 @@ class DirectCalls:
         self._job_log = job_log
         self._conclude = conclude
         self._clock = clock
-        self._submitted: dict[Attempt, None] = {}
+        self._submitted: dict[Attempt, asyncio.TimerHandle | None] = {}
+        """The attempts that are not over, each with the timer of its timeout."""
+        self._loop = asyncio.get_running_loop()
 
     @property
     def modes(self) -> tuple[RunMode, ...]:
@@ -64,12 +69,11 @@ class DirectCalls:
         """Whether an attempt only calls its function, in a runner that needs no task."""
         endpoint = attempt.endpoint
         return (
-            endpoint.call is None
+            endpoint.is_direct
             and attempt.options is None
             and attempt.pool.trial is None
             and attempt.interruption is None
             and endpoint.run_mode in self._runners
-            and endpoint.slot_mode is endpoint.run_mode
             and not (isinstance(attempt.payload, bytes) and len(attempt.payload) > LARGE_BYTES)
         )
 
@@ -92,7 +96,8 @@ class DirectCalls:
             call.on_message = attempt.on_child_message
         attempt.interrupter = self._interrupt
         attempt.runner = runner = self._runners[endpoint.run_mode]
-        self._submitted[attempt] = None
+        timeout = endpoint.timeout
+        self._submitted[attempt] = None if timeout is None else self._loop.call_later(timeout, self._on_time, attempt)
         runner.submit(call, self._on_end)
         return True
 
@@ -116,6 +121,9 @@ class DirectCalls:
         if begun is not None:
             attempt.slot = begun.enter(attempt.id)
         attempt.started_at = self._clock.now()
+        timeout = attempt.endpoint.timeout
+        if timeout is not None:
+            attempt.timeout, attempt.deadline = timeout, monotonic() + timeout
         if attempt.job is not None:
             attempt.job.status = JobStatus.RUNNING
         if jobs_log.isEnabledFor(DEBUG):
@@ -129,16 +137,38 @@ class DirectCalls:
         call.release()
         if inspect.iscoroutine(value) and context is not None:
             # A plain function that returns a coroutine (a lambda around an async function) means what it awaits to.
-            attempt.task = asyncio.get_running_loop().create_task(self._await(attempt, value), context=context)
-        else:
-            self._conclude(attempt, value, error)
+            attempt.task = self._loop.create_task(self._await(attempt, value), context=context)
+            return
+        if error is not None and attempt.timeout is not None and is_own_timeout(error, attempt.id):
+            overdue = JobTimeoutError(attempt.id, attempt.timeout)
+            overdue.__cause__ = error
+            error = overdue
+        self._conclude(attempt, value, error)
+
+    def _on_time(self, attempt: Attempt) -> None:
+        """The timeout of an attempt is over, if it had begun when it was submitted."""
+        timeout, call = attempt.endpoint.timeout, attempt.call
+        assert timeout is not None
+        assert call is not None
+        left = timeout if attempt.deadline is None else attempt.deadline - monotonic()
+        if left > 0:
+            self._submitted[attempt] = self._loop.call_later(left, self._on_time, attempt)
+            return
+        self._runners[attempt.endpoint.run_mode].interrupt(call)
+        self._forget(attempt)
+        self._conclude(attempt, None, JobTimeoutError(attempt.id, timeout))
 
     async def _await(self, attempt: Attempt, coroutine: Coroutine[Any, Any, Any]) -> None:
         value, failure = None, None
+        limit = asyncio.timeout(None if attempt.deadline is None else max(0.0, attempt.deadline - monotonic()))
         try:
-            value = await coroutine
+            async with limit:
+                value = await coroutine
         except BaseException as error:
             failure = error
+            if limit.expired() and attempt.timeout is not None:
+                failure = JobTimeoutError(attempt.id, attempt.timeout)
+                failure.__cause__ = error
         CURRENT.set(None)  # the context may belong to a handle, which would keep the attempt alive
         self._conclude(attempt, value, failure)
 
@@ -155,5 +185,7 @@ class DirectCalls:
         self._conclude(attempt, None, asyncio.CancelledError())
 
     def _forget(self, attempt: Attempt) -> None:
-        self._submitted.pop(attempt, None)
+        timer = self._submitted.pop(attempt, None)
+        if timer is not None:
+            timer.cancel()
         attempt.interrupter = None
