@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from jobify.exceptions import ApplicationStateError, TaskExitError
 from jobify.runners.base import Call
 from jobify.runners.executor_thread import ExecutorThreadRunner
 from jobify.runners.thread import ThreadRunner
+from support import Program, eventually
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -358,3 +360,236 @@ async def test_interruptions_at_any_moment_leave_nothing_behind() -> None:
 
     async with started(slots=2) as runner:
         await asyncio.gather(*(one(runner, lambda: None, n % 12) for n in range(600)))
+
+
+# -- calls without a task ----------------------------------------------------------------------------------------------
+
+
+class Ends:
+    """The outcomes of submitted calls, in order."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[tuple[Any, BaseException | None]] = []
+
+    def __call__(self, call: Call, value: Any, error: BaseException | None) -> None:
+        assert not call.is_running
+        self.outcomes.append((value, error))
+
+    async def all(self, count: int) -> list[tuple[Any, BaseException | None]]:
+        await eventually(lambda: len(self.outcomes) >= count)
+        return self.outcomes
+
+
+async def test_submitted_calls_run_in_order_with_their_context_and_duration() -> None:
+    ends, begun, context = Ends(), [], contextvars.copy_context()
+    context.run(VARIABLE.set, "given")
+    runner = ThreadRunner(slots=1)
+    await runner.start()
+    calls = [Call(VARIABLE.get), Call(len, ("abc",)), Call(int, ("x",))]
+    for call in calls:
+        call.context, call.on_begin = context, begun.append
+        runner.submit(call, ends)
+        assert call.is_running
+    outcomes = await ends.all(3)
+    assert [value for value, _ in outcomes] == ["given", 3, None]
+    assert isinstance(outcomes[2][1], ValueError)
+    assert begun == calls
+    assert all(call.seconds is not None for call in calls)
+    assert not any(runner.withdraw(call) for call in calls)
+    await runner.stop()
+
+
+async def test_a_submitted_call_is_withdrawn_or_begins_never_both() -> None:
+    """Race the thread for a call, many times."""
+    ends, ran = Ends(), []
+    runner = ThreadRunner(slots=2)
+    await runner.start()
+    withdrawn = 0
+    for number in range(500):
+        call = Call(ran.append, (number,))
+        runner.submit(call, ends)
+        for _ in range(number % 3):
+            await asyncio.sleep(0)
+        withdrawn += runner.withdraw(call)
+    await ends.all(500 - withdrawn)
+    assert len(ran) == len(ends.outcomes) == 500 - withdrawn
+    await runner.stop()
+
+
+async def test_the_outcome_of_an_interrupted_call_is_dropped() -> None:
+    gate, ends = Gate(), Ends()
+    runner = ThreadRunner(slots=1)
+    await runner.start()
+    call, last = Call(gate), Call(len, ("ab",))
+    runner.submit(call, ends)
+    runner.submit(last, ends)
+    await gate.entered()
+    assert not runner.withdraw(call)
+    runner.interrupt(call)
+    assert call.is_stop_requested
+    assert call.is_running
+    gate.let_go.set()
+    await call.ended()
+    assert await ends.all(1) == [(2, None)]
+    runner.interrupt(call)
+    await runner.stop()
+    runner.interrupt(call)
+    assert not runner.withdraw(call)
+
+
+async def test_a_runner_that_is_not_started_says_so_to_a_submitted_call() -> None:
+    ends = Ends()
+    ThreadRunner(slots=1).submit(Call(len, ("",)), ends)
+    ((_, error),) = await ends.all(1)
+    assert "not started" in str(error)
+
+
+async def test_a_refused_thread_is_the_outcome_of_a_submitted_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError(message)
+
+    for message, has_refusal in (("can't start new thread", True), ("interpreter shutdown", False)):
+        ends, runner, call = Ends(), ThreadRunner(slots=1), Call(len, ("",))
+        await runner.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            runner.submit(call, ends)
+            runner.extend(1)
+        ((_, error),) = await ends.all(1)
+        assert message in str(error)
+        assert (call.refusal is not None) is has_refusal
+        assert not call.is_running
+        await runner.stop()
+
+
+async def test_one_thread_too_many_ends_before_it_takes_another_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, ends = Gate(), Gate(), Ends()
+    runner = ThreadRunner(slots=1)
+    await runner.start()
+    runner.submit(Call(first), ends)
+    runner.submit(Call(second), ends)
+    await first.entered()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", _raise_memory_error)
+        runner.extend(1)
+        runner.extend(-1)
+    runner.extend(1)
+    await second.entered()
+    later = Gate()
+    for _ in range(3):
+        runner.submit(Call(later), ends)
+    runner.extend(-1)
+    second.let_go.set()
+    await ends.all(1)
+    first.let_go.set()
+    await later.entered()
+    later.let_go.set()
+    await ends.all(5)
+    assert later.most == 1
+    await runner.stop()
+
+
+def _raise_memory_error(self: threading.Thread) -> None:
+    raise MemoryError
+
+
+async def test_stopping_ends_submitted_calls_that_have_not_begun(caplog: pytest.LogCaptureFixture) -> None:
+    gate, ends = Gate(), Ends()
+    runner = ThreadRunner(slots=1)
+    await runner.start()
+    running, waiting, withdrawn = Call(gate), Call(gate), Call(gate)
+    for call in (running, waiting, withdrawn):
+        runner.submit(call, ends)
+    await gate.entered()
+    assert runner.withdraw(withdrawn)
+    await runner.stop()
+    ((_, error),) = await ends.all(1)
+    assert "shut down first" in str(error)
+    unfinished = runner.unfinished()
+    assert list(unfinished) == [running]
+    assert runner.unfinished() == unfinished
+    gate.let_go.set()
+    await asyncio.wrap_future(unfinished[running])
+    await ends.all(2)
+    assert runner.unfinished() == {}
+    assert gate.runs == 1
+
+
+async def test_a_thread_that_was_one_too_many_ends_when_the_runner_stops() -> None:
+    gates, ends = [Gate(), Gate()], Ends()
+    runner = ThreadRunner(slots=1)
+    await runner.start()
+    runner.extend(1)
+    for gate in gates:
+        runner.submit(Call(gate), ends)
+        await gate.entered()
+    runner.extend(-1)
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("jobify_")}
+    await runner.stop()
+    for gate in gates:
+        gate.let_go.set()
+    await ends.all(2)
+    await eventually(lambda: not before.intersection(threading.enumerate()))
+
+
+async def test_a_defect_of_one_callback_costs_no_other_outcome(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise LookupError("a defect")
+
+    ends = Ends()
+    runner = ThreadRunner(slots=1)
+    await runner.start()
+    runner.submit(Call(len, ("a",)), fail)
+    runner.submit(Call(len, ("ab",)), ends)
+    assert await ends.all(1) == [(2, None)]
+    assert "a defect" in caplog.text
+    await runner.stop()
+
+
+def test_a_runner_whose_loop_was_closed_starts_again_in_another_one() -> None:
+    gate, runner = Gate(), ThreadRunner(slots=1)
+
+    async def first() -> None:
+        await runner.start()
+        for _ in range(2):
+            runner.submit(Call(gate), Ends())
+        await gate.entered()
+
+    async def second() -> None:
+        await runner.start()
+        assert await runner.run(Call(len, ("abc",))) == 3
+        (future,) = runner.unfinished().values()
+        gate.let_go.set()
+        await asyncio.wrap_future(future)
+        await runner.stop()
+
+    asyncio.run(first())
+    asyncio.run(second())
+    assert gate.runs == 1
+
+
+def test_the_interpreter_waits_for_functions_that_still_run(tmp_path: Path) -> None:
+    program = Program(
+        tmp_path,
+        """
+        import asyncio, atexit, time
+        from jobify.runners.base import Call
+        from jobify.runners.thread import ThreadRunner
+
+        def work():
+            print("begun", flush=True)
+            time.sleep(0.2)
+            print("done", flush=True)
+
+        async def main():
+            runner = ThreadRunner(slots=2)
+            await runner.start()
+            runner.submit(Call(work), lambda *_: None)
+
+        atexit.register(print, "exit", flush=True)
+        asyncio.run(main())
+        """,
+    )
+    assert program.finish().split() == ["begun", "done", "exit"]

@@ -168,7 +168,9 @@ class _Pool:
     def close(self) -> None:
         """See :meth:`ThreadRunner.stop`."""
         for item in self._take_queued():
-            if item is not None and self.withdraw(item[0]):
+            if item is None:
+                self._queue.put(None)  # for a thread that was too many
+            elif self.withdraw(item[0]):
                 _call_later(self.loop, item[1], item[0], not_ready("it was shut down first.", "Start the app again."))
         report_running(self.calls)
         self._end_threads(self._count)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobify import Jobify, JobStatus
-from jobify.engine.execution import prefetch
+from jobify import INJECT, Jobify, JobStatus
+from jobify.engine.execution import direct_calls, prefetch
 from jobify.engine.execution.prefetch import Prefetch
 from jobify.engine.execution.slots import SlotPool
-from jobify.exceptions import JobTimeoutError
+from jobify.exceptions import JobTimeoutError, PayloadError
+from jobify.jobs.context import JobContext
 from jobify.jobs.current_job import current_job
+from jobify.middleware.base import BaseMiddleware, CallNext
+from jobify.model.state import State
 from jobify.model.task_options import RunMode
 from probes import attempts_of, record_of, slots_of
 from support import Program, durable, eventually, soon
@@ -24,11 +27,18 @@ from support import Program, durable, eventually, soon
 MANY = 30
 
 
+class PassOn(BaseMiddleware):
+    """Middleware, which runs in a task of its own."""
+
+    async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
+        return await call_next(context)
+
+
 class Shop:
     """An app with one thread, a short task, and one that holds the thread until it is let go."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
-        self.app = Jobify(storage=durable(directory))
+    def __init__(self, directory: Path, middleware: Sequence[BaseMiddleware] = (), **options: Any) -> None:
+        self.app = Jobify(storage=durable(directory), middleware=middleware)
         self.app.configs.limits = replace(self.app.configs.limits, threads=1)
         self.let_go = threading.Event()
         self.holding = threading.Event()
@@ -60,9 +70,10 @@ class Shop:
         return jobs
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    shop = Shop(tmp_path)
+@pytest.fixture(params=["plain", "in a task"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    """Its jobs wait in the runner, or in the backlog."""
+    shop = Shop(tmp_path, [] if request.param == "plain" else [PassOn()])
     yield shop
     shop.let_go.set()
 
@@ -139,16 +150,26 @@ async def test_a_timeout_counts_from_the_begin(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-async def test_a_shutdown_returns_what_waits_for_a_slot(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, timeout=30)
+async def test_jobs_wait_in_order_whether_or_not_they_need_a_task(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+
+    @shop.app.task(name="asks")
+    def asks(number: int, state: State = INJECT) -> None:
+        shop.ran.append(number)
+
     async with shop.app:
-        jobs = await shop.wait_behind()
-        stopping = asyncio.create_task(shop.app.shutdown())
-        await eventually(lambda: len(attempts_of(shop.app).running) == 1)
+        await shop.learn()
+        for number in range(MANY // 2):
+            await (await asks.push(number))
+        shop.ran.clear()
+        await shop.hold.push()
+        await asyncio.to_thread(shop.holding.wait, 60)
+        jobs = [await (asks if number % 3 == 1 else shop.short).push(number) for number in range(MANY)]
+        await eventually(lambda: len(attempts_of(shop.app).running) > MANY // 2)
         shop.let_go.set()
-        await soon(stopping)
-    assert shop.ran == []
-    assert {record_of(shop.app, job.id).status for job in jobs} == {"scheduled"}
+        for job in jobs:
+            await soon(job)
+        assert shop.ran == list(range(MANY))
 
 
 async def test_the_death_of_the_process_is_not_the_fault_of_what_has_not_begun(tmp_path: Path) -> None:
@@ -158,7 +179,7 @@ async def test_the_death_of_the_process_is_not_the_fault_of_what_has_not_begun(t
         import asyncio, time
         from dataclasses import replace
         from jobify import Jobify
-        from jobify.engine.execution import prefetch
+        from jobify.engine.execution import direct_calls, prefetch
         from jobify.storage import SQLiteStorage
 
         prefetch.HORIZON = 60.0
@@ -265,7 +286,11 @@ async def test_the_timeout_holds_for_what_a_plain_function_returns(tmp_path: Pat
         assert job.status is JobStatus.TIMEOUT
 
 
-async def test_arguments_that_do_not_fit_park_the_job(tmp_path: Path) -> None:
+async def test_a_call_that_cannot_be_read_goes_the_usual_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(attempt: object) -> Any:
+        raise PayloadError("not this way")
+
+    monkeypatch.setattr(direct_calls, "decode_arguments", fail)
     app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="work")
@@ -273,9 +298,8 @@ async def test_arguments_that_do_not_fit_park_the_job(tmp_path: Path) -> None:
         return number
 
     async with app:
-        job = await app.aenqueue("work", args=("many",))
-        await eventually(lambda: record_of(app, job.id).status != "running")
-        assert record_of(app, job.id).attempt == 0
+        job = await work.adelay(3)
+        assert await soon(job.aresult()) == 3
 
 
 # -- how many ----------------------------------------------------------------------------------------------------------

@@ -65,6 +65,8 @@ class Prefetch:
         self._trusted = 0
         """How many calls have ended since the last error."""
         self._is_open = True
+        self._is_starting = False
+        """Whether a task was started whose first step is still to come."""
         self._first: Attempt | None = None
         """The job that was the first to wait at the last check."""
         self._check: asyncio.TimerHandle | None = None
@@ -104,14 +106,14 @@ class Prefetch:
 
     def launch(self, attempt: Attempt) -> None:
         """Begin an attempt, or have it wait for a slot."""
-        is_ahead = self._pool.free < 0
-        if is_ahead and (self._backlog or not self._is_direct(attempt)) and attempt.interruption is None:
+        is_ahead, is_direct = self._pool.free < 0, self._is_direct(attempt)
+        if is_ahead and (self._backlog or self._is_starting or not is_direct) and attempt.interruption is None:
             if not self._backlog:
                 self._pool.when_free(self._on_free)
             self._backlog.append(attempt)
             attempt.interrupter = self._interrupt
         else:
-            self._begin(attempt)
+            self._start(attempt, is_direct)
         if is_ahead and self._check is None:
             self._check = self._loop.call_later(HORIZON, self._check_progress)
 
@@ -121,12 +123,26 @@ class Prefetch:
 
     def _launch_waiting(self) -> None:
         backlog, pool = self._backlog, self._pool
-        while backlog and (pool.taken - len(backlog) < pool.capacity or self._is_direct(backlog[0])):
+        while backlog and not self._is_starting:
+            is_direct = self._is_direct(backlog[0])
+            if not is_direct and pool.taken - len(backlog) >= pool.capacity:
+                break
             attempt = backlog.popleft()
             attempt.interrupter = None
-            self._begin(attempt)
+            self._start(attempt, is_direct)
         if backlog:
             pool.when_free(self._on_free)
+
+    def _start(self, attempt: Attempt, is_direct: bool) -> None:
+        self._begin(attempt)
+        if not is_direct and not self._is_starting:
+            self._is_starting = True
+            self._loop.call_soon(self._on_started)
+
+    def _on_started(self) -> None:
+        """A task has made its first step; what is launched from now on does not overtake it."""
+        self._is_starting = False
+        self._launch_waiting()
 
     def _interrupt(self, attempt: Attempt, _: Interruption) -> None:
         """End an attempt that waits; beginning is how it ends."""
