@@ -12,12 +12,16 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 
 VENV := .venv
 PEER_VENV := .venvs/peer
-PEERS := jobify==0.14.0 flexiq==2.1.0 huey==3.5.4 'celery[redis]==5.7.0' rq==3.0.0
+PEERS := jobify==0.14.0 flexiq==2.1.0 huey==3.5.4
+# Apart from the others: huey imports a redis that it finds, and would be measured with it.
+BROKER_VENV := .venvs/broker
+BROKER_PEERS := 'celery[redis]==5.7.0' rq==3.0.0
 BIN := $(VENV)/bin
 # Stamps: they say that an environment holds what pyproject.toml asks for today.
 DEV := $(VENV)/.dev
 DEMO := $(VENV)/.demo
 PEER_READY := $(PEER_VENV)/.ready
+BROKER_READY := $(BROKER_VENV)/.ready
 
 # What `make test` says of itself when it starts, so that a long run is not taken for a hang.
 TEST_MINUTES := 12 to 16
@@ -82,9 +86,9 @@ docs: $(DEV)  ## build the documentation site into build/docs, strictly: a broke
 docs-serve: $(DEV)  ## show the site at http://127.0.0.1:8000 while you write
 	@$(BIN)/zensical serve --dev-addr 127.0.0.1:8000
 
-bench: $(DEV) $(PEER_READY)  ## measure against the peers' releases, write bench/RESULTS.md and the README's table (minutes)
+bench: $(DEV) $(PEER_READY) $(BROKER_READY)  ## measure against the peers' releases, write bench/RESULTS.md and the README's table (30 minutes)
 	@$(BIN)/python -m compileall -q src  # as an installer does, and has done for the rivals
-	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python
+	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python --broker $(BROKER_VENV)/bin/python
 
 perf: $(DEV)  ## compare the work for each job with bench/perf/baseline.json: fails if a count has grown by over 3 %
 	@$(BIN)/python bench/perf/gate.py
@@ -112,8 +116,8 @@ $(DEMO): pyproject.toml | $(BIN)/python
 	$(BIN)/$(PIP_INSTALL) --editable '.[demo]'
 	@touch $@
 
-$(PEER_READY): Makefile
+$(PEER_READY) $(BROKER_READY): %/.ready: Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(PEER_VENV)
-	$(PEER_VENV)/bin/$(PIP_INSTALL) $(PEERS)
+	$(PYTHON) -m venv --clear $*
+	$*/bin/$(PIP_INSTALL) $(if $(filter $(BROKER_VENV),$*),$(BROKER_PEERS),$(PEERS))
 	@touch $@

@@ -45,10 +45,12 @@ class ProgramFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Both interpreters, a folder on a real disk, and how much to do."""
+    """The interpreters, a folder on a real disk, and how much to do."""
 
     ours: str
     peer: str
+    broker: str | None
+    """The interpreter of the rivals that need Redis; None: they are not run."""
     folder: Path
     pairs: int
     is_quick: bool
@@ -63,19 +65,27 @@ class Bench:
             print(f"{experiment.name}: round {number} of {self.pairs}", file=sys.stderr, flush=True)
             ours.append(self._run(experiment, self.ours, experiment.ours, product))
             for rival, numbers in zip(experiment.rivals, theirs, strict=True):
-                if rival.name != NO_RIVAL and (is_installed() or not rival.needs_redis):
-                    numbers.append(self._run_rival(experiment, rival))
+                if rival.name != NO_RIVAL:
+                    numbers.extend(self._run_rival(experiment, rival))
         return [
             _row(metric, rival, ours, numbers)
             for metric in experiment.metrics
             for rival, numbers in zip(experiment.rivals, theirs, strict=True)
         ]
 
-    def _run_rival(self, experiment: Experiment, rival: Rival) -> Numbers:
-        if not rival.needs_redis:
-            return self._run(experiment, self.peer, rival.settings, rival.product)
-        with running_redis() as socket:
-            return self._run(experiment, self.peer, rival.settings, rival.product, {"BENCH_REDIS": socket})
+    def _run_rival(self, experiment: Experiment, rival: Rival) -> list[Numbers]:
+        """One run of a rival; none if it has no Redis, or fails: that is no reason to lose all other rows."""
+        try:
+            if not rival.needs_redis:
+                return [self._run(experiment, self.peer, rival.settings, rival.product)]
+            if self.broker is None or not is_installed():
+                return []
+            with running_redis() as socket:
+                variables = {"BENCH_REDIS": socket}
+                return [self._run(experiment, self.broker, rival.settings, rival.product, variables)]
+        except ProgramFailedError as failure:
+            print(f"{rival.name}: {failure}", file=sys.stderr)
+            return []
 
     def _run(
         self,
@@ -122,15 +132,18 @@ def run_program(
     """Run one program to its end in `folder` and return what it printed."""
     command = [python, str(PROGRAMS / program), *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**environment, "BENCH_STORAGE": storage, **(variables or {})},
-        capture_output=True,
-        text=True,
-        timeout=SLOWEST,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**environment, "BENCH_STORAGE": storage, **(variables or {})},
+            capture_output=True,
+            text=True,
+            timeout=SLOWEST,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProgramFailedError(f"{program} took more than {SLOWEST} seconds") from error
     if done.returncode != 0:
         raise ProgramFailedError(f"{program} exited with {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stdout
@@ -139,6 +152,7 @@ def run_program(
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure this checkout against its rivals' newest releases.")
     parser.add_argument("--peer", required=True, metavar="PYTHON", help="interpreter that has the rivals installed")
+    parser.add_argument("--broker", metavar="PYTHON", help="interpreter that has the rivals that need Redis")
     parser.add_argument("--ours", default=sys.executable, metavar="PYTHON", help="interpreter that has this checkout")
     parser.add_argument("--pairs", type=int, default=5, help="how often each side runs each program")
     parser.add_argument(
@@ -161,12 +175,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=build, prefix="bench-") as folder:
         # Absolute, but links unresolved: the interpreter of a virtual environment is a link that must stay one.
         ours, peer = os.path.abspath(options.ours), os.path.abspath(options.peer)
-        bench = Bench(ours, peer, Path(folder), pairs, options.quick)
+        broker = options.broker and os.path.abspath(options.broker)
+        bench = Bench(ours, peer, broker, Path(folder), pairs, options.quick)
         rows = [row for experiment in chosen for row in bench.measure(experiment)]
         facts = [
             describe_machine(Path(folder)),
             f"ours: {describe_interpreter(ours)}",
-            f"theirs: {describe_interpreter(peer)}; {describe_redis()}",
+            f"theirs: {describe_interpreter(peer)}",
+            f"with a broker: {describe_interpreter(broker)}; {describe_redis()}"
+            if broker
+            else "no rivals with a broker",
             "a smoke run with tiny counts: these numbers mean nothing"
             if options.quick
             else f"{pairs} runs of each side, in turns; medians, with the lowest and the highest run in brackets",
