@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +52,24 @@ async def soon(waited: Awaitable[T]) -> T:
     """What ``waited`` gives; a failure if it does not end."""
     async with asyncio.timeout(PATIENCE):
         return await waited
+
+
+def stop(pid: int) -> None:
+    """Stop a child process, and wait until it has stopped: until then it may still take a request."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
+@contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """Some child processes do nothing meanwhile."""
+    for pid in pids:
+        stop(pid)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def durable(directory: Path, **options: Any) -> SQLiteStorage:

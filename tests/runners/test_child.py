@@ -126,6 +126,19 @@ def test_a_request_that_was_cut_off_is_not_served() -> None:
         thread.join()
 
 
+def test_a_parent_that_has_gone_is_not_served() -> None:
+    with serving() as (parent, thread, _):
+        parent.hang_up()
+        thread.join()
+    ours, theirs = socket.socketpair()
+    unread, requests = open_channel()
+    with ours, theirs, unread, requests:
+        served = child.Child(theirs, unread, on_orphaned=lambda: None)
+        served._is_over = True
+        requests.send(protocol.packet(0, b"late"))
+        assert served._next_request() is None
+
+
 def test_a_main_script_that_cannot_be_imported_is_told_and_nothing_served(tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text("raise SystemExit('no such thing')")

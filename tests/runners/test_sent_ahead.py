@@ -7,24 +7,27 @@ import logging
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import runner_tasks as tasks
 
-from jobify.exceptions import ApplicationStateError, PayloadError, ProcessDiedError
+from jobify.exceptions import ApplicationStateError, PayloadError, ProcessDiedError, ProcessStartError
+from jobify.runners import childprocess, protocol
 from jobify.runners.base import Call, DirectRunner
 from jobify.runners.childprocess import Renewal
+from jobify.runners.connection import ChildConnection
 from jobify.runners.function_address import Address
-from jobify.runners.pool import Durations
+from jobify.runners.pool import ChildPool, Durations
 from jobify.runners.process import ProcessRunner
 from jobify.runners.queued_call import QueuedCall
 from jobify.runners.sent_calls import AHEAD
 from probes import children_of, pool_of
-from support import eventually
+from support import eventually, stop, stopped
 
 
 class Bench:
@@ -91,24 +94,6 @@ async def bench(path: Path, *, slots: int = 1, renewal: Renewal | None = None) -
 def know(made: Bench) -> None:
     """Have the pool take the function for a short one, however busy the machine is."""
     pool_of(made.runner)._durations._means[Address("runner_tasks", "act")] = 1000
-
-
-def stop(pid: int) -> None:
-    """Stop a process, and wait until it has stopped: until then it may still take a request."""
-    os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
-
-
-@contextmanager
-def stopped(*pids: int) -> Iterator[None]:
-    """The children do nothing meanwhile."""
-    for pid in pids:
-        stop(pid)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def fifo(path: Path, name: str = "pipe") -> str:
@@ -319,6 +304,17 @@ async def test_a_call_is_taken_back_until_it_begins(tmp_path: Path) -> None:
         await waits.ended()
 
 
+async def test_a_child_whose_only_call_was_taken_back_is_idle(tmp_path: Path) -> None:
+    """It takes any call then, and not only a short one."""
+    async with bench(tmp_path) as made:
+        pid = await made.pid()
+        with stopped(pid):
+            assert made.runner.withdraw(made.submit(0))
+        call = Call(tasks.environment)
+        assert (await made.runner.run(call))["is_leader"]
+        assert await made.pid() == pid
+
+
 async def test_a_stop_returns_what_has_not_begun(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
         pid = await made.pid()
@@ -482,6 +478,106 @@ async def test_a_message_that_is_handled_slowly_holds_up_what_follows(
         await eventually(lambda: child._waiting is not None)
         made.runner.interrupt(hangs)
         await hangs.ended()
+
+
+async def test_a_stop_reports_a_large_call_that_has_not_begun(tmp_path: Path) -> None:
+    """It cannot be taken back from a child that lives."""
+    async with bench(tmp_path) as made:
+        stop(await made.pid())
+        made.submit(0, "", bytes(100_000))
+        await made.runner.stop()
+        await made.ended(1)
+        assert isinstance(made.ends[0][2], ApplicationStateError)
+        assert not made.path.read_text()
+
+
+async def test_calls_that_wait_behind_another_one_start_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        refusals.append(1)
+        raise OSError(11, "Resource temporarily unavailable")
+
+    refusals: list[int] = []
+    async with bench(tmp_path) as made:
+        with stopped(await made.pid()):
+            made.submit(0)
+            made.submit(1)
+            with monkeypatch.context() as patched:
+                patched.setattr(childprocess, "_launch", refuse)
+                made.runner.extend(1)
+                made.runner.extend(0)  # no call has failed for it, so it is not tried again at once
+                assert len(refusals) == 1
+                assert made.ends == []
+            pool_of(made.runner)._refused_until = 0
+            made.runner.extend(0)
+            await made.ended(1)
+        await made.ended(2)
+        assert [error for _, _, error in made.ends] == [None, None]
+
+
+async def test_a_child_without_room_for_the_first_request_is_replaced(tmp_path: Path) -> None:
+    logger = logging.getLogger("tests.sent_ahead")
+    async with bench(tmp_path) as made:
+        pid = await made.pid()
+        (child,) = children_of(made.runner)
+        child._packets.send = lambda _: False
+        try:
+            logger.setLevel(logging.DEBUG)
+            made.submit(0)
+            await made.ended(1)
+        finally:
+            logger.setLevel(logging.NOTSET)
+        assert made.ends == [(0, 0, None)]
+        assert made.made_by() != [pid]
+
+
+async def test_a_call_that_ends_while_its_task_is_cancelled(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        with stopped(await made.pid()):
+            call = Call(tasks.act, (str(made.path), 0))
+            running = asyncio.create_task(made.runner.run(call))
+            await asyncio.sleep(0)
+            running.cancel()
+            call.queued._on_end(call, 0, None)
+            await asyncio.wait([running])
+        assert running.cancelled()
+
+
+async def test_a_child_that_is_dead_before_it_is_prepared() -> None:
+    child = childprocess.ChildProcess("early")
+    child.kill()
+    await asyncio.wait_for(asyncio.shield(child.dead), 60)
+    with pytest.raises(ProcessStartError):
+        await child.prepare("runner_tasks")
+    pool = ChildPool(1)
+    start: asyncio.Task[None] = asyncio.create_task(asyncio.sleep(0))
+    await start
+    pool._on_start(child, start)
+    assert not pool._ready
+
+
+async def test_a_connection_that_is_closed_while_it_is_opened() -> None:
+    ours, theirs = socket.socketpair()
+    connection = ChildConnection(ours, lambda: None)
+    opening = asyncio.create_task(connection.open())
+    await asyncio.sleep(0)
+    connection.close()
+    await opening
+    connection.send(b"to nobody")
+    await eventually(lambda: ours.fileno() == -1)
+    theirs.close()
+
+
+async def test_an_answer_that_nothing_waits_for_is_dropped(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        (child,) = children_of(made.runner)
+        child._handle_other(protocol.READY)
+        QueuedCall.internal(b"").fail(RuntimeError())
+        made.submit(0)
+        await made.ended(1)
+    made.runner.extend(1)
+    assert made.ends == [(0, 0, None)]
 
 
 async def test_what_cannot_be_sent_is_reported_later(tmp_path: Path) -> None:

@@ -164,7 +164,10 @@ class ChildProcess:
 
     def take_back(self) -> list[QueuedCall]:
         """Take back the calls that it has not begun, in their order."""
-        return self.sent.take_back()
+        taken = self.sent.take_back()
+        if taken and not self.sent.calls:
+            self._loop.call_soon(self._on_progress, self)  # it is idle
+        return taken
 
     def interrupt(self, queued: QueuedCall) -> None:
         """End a call that was sent and cannot be taken back: kill the child, unless the call is over.

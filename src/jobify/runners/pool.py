@@ -232,7 +232,7 @@ class ChildPool:
         for task in self._starts:
             task.cancel()
         for child in self._children:  # those that are retired are leaving already
-            if child in self._idle:
+            if child in self._ready and not child.sent.calls:
                 child.leave()
             else:
                 child.kill()
@@ -251,19 +251,19 @@ class ChildPool:
     def _grow(self) -> None:
         """Start as many children as calls wait for one that is not yet on its way, and as there is room for."""
         for _ in range(self._size - len(self._children) if self._is_open else 0):
-            call = self._waiting_call(len(self._starts))
-            if call is None or call.address is None:
+            address = self._waiting_for(len(self._starts))
+            if address is None:
                 return
-            self._start(call.address.module)
+            self._start(address.module)
 
-    def _waiting_call(self, number: int) -> QueuedCall | None:
-        """The first, second, ... call that has not begun; None if there are fewer."""
+    def _waiting_for(self, number: int) -> Address | None:
+        """The function of the first, second, ... call that has not begun; None if there are fewer."""
         if number < len(self._queue):
-            return self._queue[number]
+            return self._queue[number].address
         if self.loop.time() < self._refused_until:
             return None
-        ahead = (queued for child in self._ready for queued in itertools.islice(child.sent.calls, 1, None))
-        return next(itertools.islice(ahead, number - len(self._queue), None), None)
+        ahead = (queued.address for child in self._ready for queued in itertools.islice(child.sent.calls, 1, None))
+        return next(itertools.islice(filter(None, ahead), number - len(self._queue), None), None)
 
     def _start(self, module: str) -> None:
         try:
