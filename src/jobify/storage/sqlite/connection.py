@@ -4,7 +4,7 @@
 two moments in the life of that log do: when it is copied into the file (a *checkpoint*), and when the next write
 restarts it. SQLite would leave both to the commit that comes just then. ``wal_autocheckpoint`` turns that off: the
 write that finds the log long copies it when it has committed, and the next one restarts it. Neither is a
-non-blocking write (:class:`NonblockingBudget`).
+non-blocking write (:class:`NonblockingBudget`). Where commits are flushed, ``log_room`` makes the log longer ahead.
 
 **Forks.** SQLite forbids to take a connection into a child process: its locks belong to the process, so parent and
 child would each believe to hold what the other one holds. Before a fork both connections are closed, as soon as the

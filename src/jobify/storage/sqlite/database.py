@@ -33,6 +33,7 @@ from typing import Any, Final, TypeVar
 from jobify.exceptions import StorageUnavailableError
 from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, Connections, NonblockingBudget, WalFile
 from jobify.storage.sqlite.errors import retry_while_locked
+from jobify.storage.sqlite.log_room import LogRoom
 
 __all__ = ("Database", "Nonblocking")
 
@@ -55,6 +56,7 @@ class Database:
         self._connections = Connections(path, given or path)
         self._identity = self._connections.identity
         self._wal = WalFile(self._identity)
+        self._room = LogRoom(self._identity, LONG_LOG) if synchronous == "full" else None
         self._budget = NonblockingBudget()
         self._block_thread: int | None = None
         self._nonblocking_thread: int | None = None
@@ -274,6 +276,8 @@ class Database:
             self._identity.after_write()
             if writer.total_changes != self._wal.changes_at_checkpoint:  # else the log may still have to begin
                 self._budget.left = NonblockingBudget.FULL
+            if self._room is not None and self._room.size != self._identity.log_size:
+                self._room.make(writer)
             if self._identity.log_size > LONG_LOG:
                 self._budget.left = 0
                 self._wal.copy(writer)

@@ -1,6 +1,6 @@
 """The descriptors that SQLite has open on a database.
 
-They are read from and locked here, never opened and never closed.
+They are read from and locked here, never opened and never closed. (``log_room`` appends to the log.)
 
 A process must not open the database file a second time. POSIX locks belong to the process and the file, so closing
 *any* descriptor of the file drops the locks that SQLite holds through its own. Looking at the file is safe with

@@ -89,7 +89,7 @@ class FileIdentity:
         """Nothing is open any more. Which file the database is stays known."""
         self._log: FileId | None = None
         self._memory: FileId | None = None
-        self._borrowed = Descriptors()
+        self.descriptors = Descriptors()
         self._size = self._time = self._print = self._changes = 0
         self.log_size = 0
         """Bytes of the log at the last check."""
@@ -132,16 +132,16 @@ class FileIdentity:
         """One more connection is open, and has read from the database."""
         with self._lock:
             database, log, memory = (_id(_stat(path)) for path in self._paths)
-            self._borrowed = borrowed(self._database or (0, 0), log, memory)
+            self.descriptors = borrowed(self._database or (0, 0), log, memory)
             if database != self._database or log is None or memory is None:
                 self._lose("was moved, deleted or replaced")
-            self._borrowed.lock()
+            self.descriptors.lock()
             if self._folder is None:
                 with suppress(OSError):  # Windows, where an open file cannot be deleted
                     self._folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
             self._log, self._memory = log, memory
             self.log_size = 0
-            self._remember(self._borrowed.checkpoint())
+            self._remember(self.descriptors.checkpoint())
         self.look()
 
     def disconnecting(self) -> None:
@@ -151,7 +151,7 @@ class FileIdentity:
             if self._log is not None:
                 self.look()
         if self._loss is None:
-            self._borrowed.unlock()
+            self.descriptors.unlock()
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class FileIdentity:
     def _glance(self, *, with_size: bool = False) -> bool:
         """:meth:`_are_in_place`, and the log was not truncated: one that was, and was written again behind its old end,
         has a hole. A short one may have none."""
-        number = self._borrowed.log
+        number = self.descriptors.log
         if number is None or not self._are_in_place():
             return False
         is_same = False
@@ -226,7 +226,7 @@ class FileIdentity:
             folder_time, now = self._time_of_folder(), time.time_ns()
             self._compare_files()
             self._compare_log()
-            self._borrowed.lock()  # another storage of this process that was closed has taken them away
+            self.descriptors.lock()  # another storage of this process that was closed has taken them away
             self._folder_time = folder_time
             self._is_settled = now - folder_time > _settled(folder_time)
             self._looked_at = time.monotonic()
@@ -234,7 +234,7 @@ class FileIdentity:
             self._fresh_until = self._looked_at + _GLANCE
 
     def _compare_files(self) -> None:
-        checkpoint, log_size = self._borrowed.checkpoint(), self.log_size
+        checkpoint, log_size = self.descriptors.checkpoint(), self.log_size
         database, log, memory = (_stat(path) for path in self._paths)
         if _id(database) != self._database or database is None:
             self._lose("is gone" if database is None else "was replaced")
@@ -264,9 +264,9 @@ class FileIdentity:
 
     def _explain(self) -> None:
         """The database file has changed: by a checkpoint, or from outside."""
-        checkpoint = self._borrowed.checkpoint()
+        checkpoint = self.descriptors.checkpoint()
         before = self._checkpoint
-        head, size = self._borrowed.head(self._given)
+        head, size = self.descriptors.head(self._given)
         if size < _SMALLEST or head[:16] not in (_MAGIC, b""):
             self._lose("was truncated or overwritten")
         if size < self._size and size < _full_size(head):
@@ -277,7 +277,7 @@ class FileIdentity:
             is_explained = checkpoint.is_under_way or checkpoint.position() != before.position()
             if is_explained and _changes(head) < self._changes:
                 self._lose("was overwritten by an older one")
-            if not is_explained and self._borrowed.fingerprint(head, size) != self._print:
+            if not is_explained and self.descriptors.fingerprint(head, size) != self._print:
                 self._lose("was overwritten")
         self._remember(checkpoint)
 
@@ -291,13 +291,13 @@ class FileIdentity:
             self._size, self._time = found.st_size, found.st_mtime_ns
             if self._print and known == (self._size, self._time) and self._has_settled():
                 return
-        head, size = self._borrowed.head(self._given)
+        head, size = self.descriptors.head(self._given)
         self._changes = _changes(head) if head else 0
-        self._print = self._borrowed.fingerprint(head, size)
+        self._print = self.descriptors.fingerprint(head, size)
 
     def _is_log_whole(self) -> bool:
         """Whether the log that is open here is the one that the shared memory tells of."""
-        checkpoint, number = self._borrowed.checkpoint(), self._borrowed.log
+        checkpoint, number = self.descriptors.checkpoint(), self.descriptors.log
         try:
             return checkpoint is not None and number is not None and os.pread(number, 8, 16) == checkpoint.salts
         except OSError:
@@ -306,7 +306,7 @@ class FileIdentity:
     def _compare_log_size(self, size: int, before: int) -> None:
         """``before``: an earlier size. What grows is read last, because another thread may commit meanwhile."""
         if size < before:
-            checkpoint, log = self._borrowed.checkpoint(), _stat(self._paths[1])
+            checkpoint, log = self.descriptors.checkpoint(), _stat(self._paths[1])
             needed = 0 if checkpoint is None else checkpoint.frames * (checkpoint.page_size + _FRAME_HEAD)
             if log is not None and log.st_size < needed:
                 self._lose("has got a truncated -wal file")
@@ -314,25 +314,25 @@ class FileIdentity:
 
     def _compare_log(self) -> None:
         """The head of the log is one, unless nothing is in it."""
-        if self._borrowed.log is None:
+        if self.descriptors.log is None:
             return
         try:
-            head = os.pread(self._borrowed.log, _LOG_HEAD, 0)
+            head = os.pread(self.descriptors.log, _LOG_HEAD, 0)
         except OSError:
             head = b""
         if head != self._log_head and head[:4] not in _LOG_MAGIC:
-            checkpoint = self._borrowed.checkpoint()
+            checkpoint = self.descriptors.checkpoint()
             if checkpoint is not None and checkpoint.frames:
                 self._refresh_borrowed(head)
         self._log_head = head
 
     def _refresh_borrowed(self, head: bytes) -> None:
         """The log has no head: it was truncated, or what was borrowed is another file by now."""
-        assert self._borrowed.log is not None
+        assert self.descriptors.log is not None
         with suppress(OSError):
-            if _id(os.fstat(self._borrowed.log)) == self._log:
+            if _id(os.fstat(self.descriptors.log)) == self._log:
                 self._lose("has got a truncated -wal file")
-        self._borrowed = borrowed(self._database or (0, 0), self._log, self._memory)
+        self.descriptors = borrowed(self._database or (0, 0), self._log, self._memory)
 
     def _time_of_folder(self) -> int:
         with suppress(OSError):

@@ -2,8 +2,8 @@
 
 =====================  ===================================================================================
 ``database``           transactions, statements, waiting for a locked file; ``connection`` the two connections and
-                       the write-ahead log; ``file_identity`` whether the files are those that were opened;
-                       ``descriptors`` theirs
+                       the write-ahead log, ``log_room`` room in that; ``file_identity`` whether the files are
+                       those that were opened, ``descriptors`` theirs
 ``schema``             whose file it is, migrations
 ``queries.sql``        every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``             pick, then take; ``special_claims`` suspects that run apart, and parked calls
