@@ -48,7 +48,8 @@ def _warm_up(storage: SQLiteStorage) -> None:
 
 def _generation(directory: Path) -> bytes:
     """Which of its lives the log is in: the salts in its head, which change whenever it begins anew."""
-    return (directory / "jobs.db-wal").read_bytes()[16:24]
+    with (directory / "jobs.db-wal").open("rb") as log:
+        return log.read(24)[16:]
 
 
 # -- when it is refused ------------------------------------------------------------------------------------------------
