@@ -112,14 +112,32 @@ async def test_calls_are_made_in_order_and_each_is_reported_once(tmp_path: Path)
         with stopped(await made.pid()):
             calls = [made.submit(number) for number in range(200)]
             assert len(child.sent.calls) > 20
-            assert all(call.is_running for call in calls[:20])
-            assert not calls[-1].is_running
+            assert [number for number, call in enumerate(calls) if call.is_running] == [0]
         await made.ended(200)
         assert made.ends == [(number, number, None) for number in range(200)]
         assert made.made() == list(range(200))
         assert all(call.seconds is not None and call.seconds >= 0 for call in calls)
         assert child.sent.load == 0
         assert child.sent.began_at == 0
+
+
+async def test_a_call_begins_when_the_one_before_it_has_ended(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        steps: list[tuple[str, int]] = []
+        ended = asyncio.Event()
+
+        def on_end(call: Call, _value: Any, _error: BaseException | None) -> None:
+            steps.append(("end", call.tag))
+            if call.tag == 4:
+                ended.set()
+
+        with stopped(await made.pid()):
+            for number in range(5):
+                call = Call(tasks.act, (str(made.path), number))
+                call.tag, call.on_begin = number, lambda call: steps.append(("begin", call.tag))
+                made.runner.submit(call, on_end)
+        await ended.wait()
+        assert steps == [(step, number) for number in range(5) for step in ("begin", "end")]
 
 
 async def test_what_is_not_known_to_be_short_is_not_sent_ahead(tmp_path: Path) -> None:
@@ -338,7 +356,8 @@ async def test_what_waits_behind_a_long_call_goes_to_an_idle_child(tmp_path: Pat
         await eventually(lambda: all(call.is_running for call in blockers))
         know(made)
         short = made.submit(2)
-        await eventually(lambda: not short.is_running)  # it was taken back from behind the long one
+        await eventually(lambda: short.queued.holder is None)  # it was taken back from behind the long one
+        assert not short.is_running
         await write(pipes[1])
         await made.ended(2)
         assert sorted(number for number, _, _ in made.ends) == [1, 2]

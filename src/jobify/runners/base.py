@@ -99,8 +99,9 @@ class Call:
         self.tag: Any = None
         """Whatever the caller wants to find again in ``on_begin`` and ``on_end``."""
         self.on_begin: Callable[[Call], object] | None = None
-        """Called once, when the function may begin: in a thread, on that thread and in ``context``; for a child
-        process, before the call is sent to it."""
+        """Called once, when the function begins: in a thread, on that thread and in ``context``; for a child process,
+        on the event loop, before an idle child is sent the call, or when a child that was sent it ahead has replied to
+        the call before."""
         self.is_stop_requested = False
         """Whether the call was interrupted, or its runner has stopped; a function in a thread may read it."""
         self.refusal: str | None = None

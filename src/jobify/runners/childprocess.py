@@ -174,6 +174,7 @@ class ChildProcess:
 
         To be called after :meth:`take_back`, so that the child can be at no other call.
         """
+        queued.begin()
         queued.forget()
         if not self.sent.has_reply(queued):
             self.kill()
@@ -203,6 +204,7 @@ class ChildProcess:
         self.calls += queued.is_counted
         self._on_duration(queued, duration)
         queued.end(reply, duration)
+        self.sent.begin_first()
 
     def _handle_other(self, payload: bytes) -> None:
         kind = payload[:1]

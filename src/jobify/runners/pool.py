@@ -105,6 +105,7 @@ class ChildPool:
         if queued.holder is not None:
             self._return(queued.holder.take_back())
             if queued.holder is not None:
+                queued.begin()
                 return False
         queued.forget()
         with suppress(ValueError):

@@ -92,10 +92,9 @@ class QueuedCall:
         """What handles the messages of the function."""
         return None if self.call is None or self._is_forgotten else self.call.on_message
 
-    def begin(self, holder: Holder) -> None:
-        """It is sent to a child, which may begin it from now on."""
-        self.holder = holder
-        if self.call is not None:
+    def begin(self) -> None:
+        """It is the first without a reply of those that its child was sent."""
+        if self.call is not None and not self.call.is_running:
             self.call.begin()
 
     def take_back(self) -> None:

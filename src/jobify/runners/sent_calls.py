@@ -60,7 +60,9 @@ class SentCalls:
         return True
 
     def _send(self, queued: QueuedCall, holder: Holder) -> bool:
-        queued.begin(holder)
+        if not self.calls:
+            queued.begin()  # before the child can
+        queued.holder = holder
         queued.sent_at = descendants.boot_time_ns()
         is_sent = False
         try:
@@ -107,6 +109,7 @@ class SentCalls:
         self._has_no_room = False
         if len(calls) <= self._connection.replies:
             self._set_began_at(0)
+        self.begin_first()
         return [queued for queued in taken if not queued.is_internal]
 
     def has_reply(self, queued: QueuedCall) -> bool:
@@ -133,6 +136,11 @@ class SentCalls:
         duration = ended_at - max(queued.sent_at, self._last_end)
         self._last_end = ended_at
         return queued, duration
+
+    def begin_first(self) -> None:
+        """The reply to the call before was handled: the next one is at work, if it was not taken back."""
+        if self.calls:
+            self.calls[0].begin()
 
     def fail(self, error: BaseException) -> None:
         """The child has died over the call at work."""
