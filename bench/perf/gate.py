@@ -29,7 +29,7 @@ ATTEMPTS = 4
 """How often a scenario is measured before what has grown is believed."""
 RUNS_OF_BASELINE = 3
 SLOWEST = 120  # seconds after which a scenario is given up
-SECONDS = 12
+SECONDS = 15
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _ADVICE = """

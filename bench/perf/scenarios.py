@@ -94,7 +94,7 @@ async def drain_async() -> None:
 
 async def drain_thread() -> None:
     """The same with jobs that are a plain `def`."""
-    await _drain(noop_in_thread, 300)
+    await _drain(noop_in_thread, 1_000)
 
 
 async def _drain(task: Any, jobs: int) -> None:
