@@ -14,7 +14,7 @@ ALLOWED = 0.03
 """The share by which a count may grow."""
 
 _SLACK = 0.01
-"""And this much, whatever the share: where hundreds of jobs share a transaction, a few more of them are chance."""
+"""Or this much, if that is more: where hundreds of jobs share a transaction, a few more of them are chance."""
 
 ANY_PYTHON = ("statements", "pages", "commits")
 """The counts that are the same with each release of Python; opcodes are not."""
@@ -41,7 +41,7 @@ def grown(scenario: str, before: Numbers, now: Numbers) -> list[Growth]:
     return [
         Growth(scenario, count, before[count], number)
         for count, number in now.items()
-        if count in before and number > before[count] * (1 + ALLOWED) + _SLACK
+        if count in before and number > before[count] + max(before[count] * ALLOWED, _SLACK)
     ]
 
 
