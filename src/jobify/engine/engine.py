@@ -139,6 +139,10 @@ class Engine:
             self._opened.append(backend)
         if self._backends.durable is not None:  # it records which jobs begin here, also those in memory
             self._attempts.begun = self._backends.durable.begun
+            if (
+                self._attempts.begun is None
+            ):  # all that a dead process held counts as begun, so it holds no more than runs
+                self._executor.prefetch.close()
         for runner in self._runners.values():
             await runner.start()
         if self._config.limits.are_children_checked:

@@ -21,6 +21,7 @@ from jobify.jobs.current_job import current_job
 from jobify.middleware.base import BaseMiddleware, CallNext
 from jobify.model.state import State
 from jobify.model.task_options import RunMode
+from jobify.storage import SQLiteStorage
 from probes import attempts_of, record_of, slots_of
 from support import Program, durable, eventually, soon
 
@@ -358,3 +359,14 @@ async def test_a_job_of_unknown_length_is_not_kept_ahead() -> None:
     assert pool.ahead == 0
     assert measured.count_fitting(claims[2:4], 0) == 2
     assert measured.count_fitting(claims[1:], 0) == 0
+
+
+async def test_nothing_is_claimed_ahead_where_begins_are_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a dead process held counts as begun there."""
+    monkeypatch.setattr(SQLiteStorage, "begun", lambda self, owner: None)
+    shop = Shop(tmp_path)
+    async with shop.app:
+        await shop.learn()
+        assert slots_of(shop.app)[RunMode.THREAD].ahead == 0

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobify import Jobify
 from jobify.engine.execution import trials
+from jobify.jobs.context import JobContext
+from jobify.middleware.base import BaseMiddleware, CallNext
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
 from probes import slots_of
-from support import durable, eventually
+from support import durable, eventually, soon
 
 pytestmark = pytest.mark.promise("f1")
 
@@ -168,3 +171,29 @@ async def test_a_job_that_was_claimed_only_is_no_suspect(tmp_path: Path) -> None
 
         assert len(read_begun(str(table)) or ()) == 1
         stage.gate.set()
+
+
+class PassOn(BaseMiddleware):
+    """Middleware, which runs in a task of its own."""
+
+    async def __call__(self, call_next: CallNext, context: JobContext) -> Any:
+        return await call_next(context)
+
+
+@pytest.mark.parametrize("middleware", [[], [PassOn()]], ids=["plain", "in a task"])
+async def test_suspects_in_threads_begin_while_the_pool_is_closed(
+    tmp_path: Path, middleware: list[BaseMiddleware]
+) -> None:
+    _suspect(tmp_path, SUSPECTS).close()
+    phases: list[bool] = []
+    app = Jobify(storage=durable(tmp_path), middleware=middleware)
+    app.configs.limits = replace(app.configs.limits, on_trial=phases.append)
+
+    @app.task(name="work")
+    def work() -> None: ...
+
+    async with app:
+        await soon(app.wait_all())
+        assert {record.status for record in app.configs.storage.get(SUSPECTS)} == {"success"}
+        await eventually(lambda: slots_of(app).taken == 0)
+    assert phases == [True, False] * 5

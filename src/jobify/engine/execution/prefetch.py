@@ -106,10 +106,11 @@ class Prefetch:
 
     def launch(self, attempt: Attempt) -> None:
         """Begin an attempt, or have it wait for a slot."""
-        is_ahead, is_direct = self._pool.free < 0, self._is_direct(attempt)
+        pool = self._pool
+        is_ahead, is_direct = pool.taken > pool.capacity, self._is_direct(attempt)
         if is_ahead and (self._backlog or self._is_starting or not is_direct) and attempt.interruption is None:
             if not self._backlog:
-                self._pool.when_free(self._on_free)
+                pool.when_free(self._on_free)
             self._backlog.append(attempt)
             attempt.interrupter = self._interrupt
         else:
