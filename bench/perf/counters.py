@@ -25,14 +25,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ("COUNTS", "Counters")
 
 COUNTS = ("opcodes", "statements", "pages", "commits")
 
 _NO_SWITCH = 60.0
-_LONG_LOG = 4_120_000  # where a log starts over, and what it held is gone
+_LONG_LOG = 1_000  # pages with which a log starts over, and what it held is gone
 _HEAD, _FRAME_HEAD = 32, 24
 
 _LOOPS = (asyncio, concurrent.futures, queue, selectors, threading)
@@ -61,14 +61,16 @@ class Counters:
         """Count inside of this block, for each of that many jobs."""
         gc.collect()
         gc.disable()  # when it runs is a matter of chance, too
-        pages_before, commits_before = _frames_of(self._log)
+        before = _read(self._log)
         self._opcodes = self._statements = 0
         self._is_counting = True
         yield
         self._is_counting = False
         gc.enable()
-        pages, commits = _frames_of(self._log)
-        totals = (self._opcodes, self._statements, pages - pages_before, commits - commits_before)
+        after = _read(self._log)
+        if before.salts not in (b"", after.salts) or after.pages >= _LONG_LOG:
+            raise SystemExit("the log has started over within a window: measure fewer jobs")
+        totals = (self._opcodes, self._statements, after.pages - before.pages, after.commits - before.commits)
         self._windows.append({name: total / jobs for name, total in zip(COUNTS, totals, strict=True)})
 
     def empty_log(self) -> None:
@@ -145,14 +147,20 @@ class Counters:
             self._statements += 1
 
 
-def _frames_of(log: Path) -> tuple[int, int]:
-    """How many pages a write-ahead log holds, and how many of them end a transaction (sqlite.org/fileformat2.html)."""
+class _Log(NamedTuple):
+    """What a write-ahead log holds (sqlite.org/fileformat2.html): its pages, and how many of them end a transaction."""
+
+    pages: int
+    commits: int
+    salts: bytes
+    """New ones each time that it starts over; none while it is empty."""
+
+
+def _read(log: Path) -> _Log:
     content = log.read_bytes() if log.exists() else b""
-    if len(content) >= _LONG_LOG:
-        raise SystemExit("the log has begun anew within a window: measure fewer jobs")
-    if not content:
-        return 0, 0
     page_size, salts = int.from_bytes(content[8:12], "big"), content[16:24]
+    if not any(salts):  # nothing was written, although there may be room
+        return _Log(0, 0, b"")
     heads = (content[start : start + _FRAME_HEAD] for start in range(_HEAD, len(content), _FRAME_HEAD + page_size))
     frames = [head for head in heads if head[8:16] == salts]
-    return len(frames), sum(any(head[4:8]) for head in frames)
+    return _Log(len(frames), sum(any(head[4:8]) for head in frames), salts)
