@@ -16,6 +16,7 @@ def run_program(program: str, cwd: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_start_imports_nothing_that_an_app_could_have_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
     program = f"""
 import sys
@@ -26,6 +27,7 @@ print(*(name for name in {FOR_STARTS} if name not in sys.modules))
     assert run_program(program, str(tmp_path_factory.mktemp("app"))) == "\n"
 
 
+@pytest.mark.slow
 def test_an_app_for_a_client_leaves_it_out_and_may_start_nevertheless(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -307,6 +307,7 @@ def test_a_fork_of_an_async_task_ends_with_it(options: str, tmp_path: Path) -> N
     assert "cannot await" in err
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f17")
 def test_a_fork_that_outlives_its_child_speaks_for_nobody(tmp_path: Path) -> None:
     """Of the sockets of the child it has the one for log records only, which carries no answer to a call."""
@@ -334,6 +335,7 @@ def test_a_fork_that_outlives_its_child_speaks_for_nobody(tmp_path: Path) -> Non
     assert program(tmp_path, code).finish().splitlines() == ["1", "True"]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f17")
 def test_a_fork_in_an_executor_of_the_users_own_returns_nothing(tmp_path: Path) -> None:
     code = """

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import jobify
 from jobify.jobs.row_builder import run_of_schedule, schedule_row
 from jobify.model.records import JobRecord
@@ -24,6 +26,7 @@ def makers() -> Iterator[str]:
                 yield path.relative_to(PACKAGE).as_posix()
 
 
+@pytest.mark.slow
 def test_one_module_makes_new_jobs() -> None:
     assert {path for path in makers() if not path.startswith("testing/")} == {"jobs/row_builder.py"}
 

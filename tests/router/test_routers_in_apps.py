@@ -77,6 +77,7 @@ def test_a_factory_is_called_again_and_again(tmp_path: Path) -> None:
         app.close()
 
 
+@pytest.mark.slow
 def test_apps_that_are_out_of_use_do_not_count(tmp_path: Path) -> None:
     """Each test makes an app, starts none, and lets its code enqueue."""
     shop, gone = Shop(), []
@@ -110,6 +111,7 @@ CALLS: list[Callable[[Any], Any]] = [
 ]
 
 
+@pytest.mark.slow
 def test_which_app_is_meant_is_never_guessed(tmp_path: Path) -> None:
     shop = Shop()
     first, second = two_apps(shop, tmp_path)
@@ -369,6 +371,7 @@ class Counted(NodeRoute[..., Any]):
         return await super().push(*args, **kwargs)
 
 
+@pytest.mark.slow
 async def test_route_classes_and_run_modes() -> None:
     router = JobRouter(route_class=Counted)
     task: Any = router.task(os_pid, run_mode=RunMode.PROCESS)

@@ -122,6 +122,7 @@ def test_jobs_that_end_in_their_first_step_leave_nothing_behind(app: Jobify, fac
     go(main(), factory)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f21")
 def test_a_long_chain_of_pushes_does_not_nest(app: Jobify, factory: Factory | None) -> None:
     """A first step that runs at once would be inside of the push, and that of its own push inside of it."""

@@ -112,6 +112,7 @@ def lines_of(written: io.StringIO) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
+@pytest.mark.slow
 def test_every_logger_of_the_library_escapes() -> None:
     assert len(calls()) > 40
     for path in SOURCE.rglob("*.py"):
@@ -120,6 +121,7 @@ def test_every_logger_of_the_library_escapes() -> None:
             assert "getLogger(__name__" not in path.read_text(encoding="utf-8"), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [HOSTILE, ValueError(HOSTILE), Custom()], ids=["text", "error", "object"])
 def test_no_argument_of_any_record_forges_a_line(value: object, written: io.StringIO) -> None:
     for call in calls():

@@ -72,7 +72,7 @@ def test_without_flushes_there_is_none(tmp_path: Path, log: Path) -> None:
     storage.close()
 
 
-@pytest.mark.promise("F1")
+@pytest.mark.promise("f1")
 def test_what_was_committed_is_read_from_a_log_with_room(storage: SQLiteStorage, tmp_path: Path, log: Path) -> None:
     """The copy is what a killed process leaves."""
     _insert(storage, "a", 70, log)

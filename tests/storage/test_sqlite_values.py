@@ -288,6 +288,7 @@ def test_a_value_that_goes_while_it_is_read_is_read_again(
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f32")
 def test_a_page_of_messages_is_bounded_by_bytes(storage: SQLiteStorage, owner: int) -> None:
     """More than SQLite could give in one answer is read page by page, and the lines of the log without the values."""

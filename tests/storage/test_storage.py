@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract import SharedStorageContract, StorageContract
 
 
+@pytest.mark.slow
 class TestMemoryStorage(StorageContract):
     def new_storage(self, directory: Path) -> Storage:
         return MemoryStorage()
