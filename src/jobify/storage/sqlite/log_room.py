@@ -3,7 +3,8 @@
 A commit that is flushed waits longer where it makes the log longer: the file system flushes the new length in its own
 journal, too. After a checkpoint the log is written from its beginning again, over bytes that are there; but before the
 first one, which many processes never reach, each commit appends. So when a commit has come to the end of the log, zeros
-are appended to it, as many as it has bytes. SQLite takes them for the end of the log, like what an older turn has left.
+are appended to it, three times as many as it has bytes. SQLite takes them for the end of the log, like what an older
+turn has left.
 
 Nothing that SQLite has written can be hit: zeros are written behind the end of the file only, and under SQLite's lock
 for writing, without which no process appends to the log or truncates it.
@@ -61,7 +62,7 @@ class LogRoom:
         size = os.fstat(number).st_size
         if not 0 <= self._left(size) < _ENOUGH:
             return size
-        end = min(size + min(max(size, _LEAST), _MOST), self._limit)
+        end = min(size + min(max(3 * size, _LEAST), _MOST), self._limit)
         try:
             for start in range(size, end, len(_ZEROS)):
                 os.pwrite(number, _ZEROS[: end - start], start)
