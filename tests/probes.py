@@ -20,6 +20,11 @@ def engine_of(app: Jobify) -> Any:
     return app._engine
 
 
+def is_draining(app: Jobify) -> bool:
+    """Whether the app has begun to stop, and starts no more jobs."""
+    return bool(engine_of(app)._enqueuer.is_draining)
+
+
 def backends_of(app: Jobify) -> list[Any]:
     """The storages that the engine has opened, each with its gateway."""
     return engine_of(app)._opened

@@ -13,6 +13,7 @@ import pytest
 
 from jobify import Jobify, JobRouter, JobStatus
 from jobify.exceptions import ApplicationStateError, JobFailedError, JobNotCompletedError
+from probes import is_draining
 from support import durable, eventually, run, soon
 
 
@@ -395,15 +396,20 @@ def test_what_a_running_job_pushes_during_a_shutdown_runs_at_the_next_start(tmp_
         async def child() -> None:
             runs.append("child")
 
+        async def go_on_when_it_stops() -> None:
+            await eventually(lambda: is_draining(app))
+            go_on.set()
+
         started, go_on = asyncio.Event(), asyncio.Event()
         async with app:
             if push:
                 job = await parent.push()
                 await started.wait()
-                asyncio.get_running_loop().call_later(0.02, go_on.set)
+                going_on = asyncio.ensure_future(go_on_when_it_stops())
             else:
                 await app.wait_all(20)
         if push:
+            await going_on
             assert job.status is JobStatus.SUCCESS
             assert runs == []
 
