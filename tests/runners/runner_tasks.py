@@ -335,6 +335,7 @@ def act(path: str, number: int, deed: str = "", argument: Any = None) -> int:
         send(os.getpid())
         time.sleep(1000)
     elif deed == "wait":
+        send(os.getpid())
         wait_for(argument)
     elif deed == "fork" and os.fork() == 0:
         wait_for(argument)

@@ -76,7 +76,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(path: Path, *, slots: int = 1, renewal: Renewal | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    path: Path, *, slots: int = 1, renewal: Renewal | None = None, is_checked: bool = False
+) -> AsyncIterator[Bench]:
+    """Unless it is checked for calls that take long, a child that the system does not run for a while keeps its
+    calls."""
     runner = ProcessRunner(slots=slots, renewal=renewal)
     await runner.start()
     made = Bench(runner, path / "made")
@@ -86,6 +90,8 @@ async def bench(path: Path, *, slots: int = 1, renewal: Renewal | None = None) -
             await made.ended(number + 1)
         know(made)
         made.forget()
+        if not is_checked:
+            pool_of(runner)._check = asyncio.get_running_loop().call_later(1000, lambda: None)
         yield made
     finally:
         await runner.stop()
@@ -165,7 +171,7 @@ def test_the_last_calls_of_a_function_say_how_long_the_next_takes() -> None:
 async def test_an_interruption_at_any_moment_costs_one_call(tmp_path: Path) -> None:
     """Each other call is made once and reported once; the one that is interrupted is made at most once."""
     chance = random.Random(12)
-    async with bench(tmp_path, slots=2) as made:
+    async with bench(tmp_path, slots=2, is_checked=True) as made:
         for _ in range(250):
             know(made)
             made.forget()
@@ -351,7 +357,7 @@ async def test_a_stop_returns_what_has_not_begun(tmp_path: Path) -> None:
 
 async def test_what_waits_behind_a_long_call_goes_to_an_idle_child(tmp_path: Path) -> None:
     pipes = [fifo(tmp_path, name) for name in ("first", "second")]
-    async with bench(tmp_path, slots=2) as made:
+    async with bench(tmp_path, slots=2, is_checked=True) as made:
         blockers = [made.submit(number, "wait", pipe) for number, pipe in enumerate(pipes)]
         await eventually(lambda: all(call.is_running for call in blockers))
         know(made)
@@ -390,7 +396,8 @@ async def test_a_job_that_waits_for_one_behind_it_gets_another_child(tmp_path: P
         with stopped(await made.pid()):
             made.submit(0, "wait", pipe)
             made.submit(1)
-            made.runner.extend(1)
+        await made.messages.get()
+        made.runner.extend(1)
         await made.ended(1)
         assert [number for number, _, _ in made.ends] == [1]
         made.runner.extend(-1)
