@@ -54,19 +54,17 @@ class Counters:
         self._windows: list[dict[str, float]] = []
         self._watch_statements()
         sys.setswitchinterval(_NO_SWITCH)
+        gc.disable()  # when it runs is a matter of chance, too
         self._watch_opcodes()
 
     @contextmanager
     def window(self, jobs: int) -> Iterator[None]:
         """Count inside of this block, for each of that many jobs."""
-        gc.collect()
-        gc.disable()  # when it runs is a matter of chance, too
         before = _read(self._log)
         self._opcodes = self._statements = 0
         self._is_counting = True
         yield
         self._is_counting = False
-        gc.enable()
         after = _read(self._log)
         if before.salts not in (b"", after.salts) or after.pages >= _LONG_LOG:
             raise SystemExit("the log has started over within a window: measure fewer jobs")
