@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.gateway import nonblocking
 from jobify.gateway.notification import STATE_CHANGED, Audience
 from jobify.gateway.threaded import ThreadedGateway
-from jobify.model.records import NewJob, Settled, Settlement
+from jobify.model.records import Claimed, ClaimRequest, NewJob, Settled, Settlement, TaskSlots
+from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, end, job, line, one, running
+from jobify.types import Microseconds
 from support import eventually, run, soon
 
 HERE = "event loop"
@@ -566,3 +569,62 @@ async def test_what_was_asked_before_the_close_is_done_before_it(
     await eventually(lambda: len(done) == 3)
     await gate.stop()
     assert done == ["asked", "called", "closed"]
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+class Claiming(Watched):
+    """Notes who claims."""
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        where = _here()
+        self.calls.append((where, 0))
+        self.before_call(where)
+        return super().claim(request, now=now)
+
+
+def _claim(calls: Calls, clock: list[float], *, after: float) -> asyncio.Future[Claimed]:
+    """Claim so many seconds after the last time."""
+    clock[0] += after
+    request = ClaimRequest(calls.owner, (TaskSlots(("task",), 5),), None, 0, ClaimScope.ORDINARY)
+    return calls.gate.claim(request, now=lambda: NOW)
+
+
+@pytest.mark.parametrize("synchronous", ["normal", "full"])
+async def test_the_first_claim_after_a_while_is_made_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: str
+) -> None:
+    storage, clock = Claiming(tmp_path, synchronous=synchronous), [0.0]
+    monkeypatch.setattr(nonblocking, "monotonic", lambda: clock[0])
+    gate = ThreadedGateway(storage)
+    await gate.start()
+    calls = Calls(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
+    numbers = count()
+
+    async def claimed(after: float) -> list[str]:
+        assert await gate.call(lambda: storage.insert([job(f"{next(numbers)}")])) == [True]
+        await eventually(lambda: gate._thread is not None and gate._thread.wakeup.is_idle)
+        storage.calls.clear()
+        await soon(_claim(calls, clock, after=after))
+        return [where for where, of_rows in storage.calls if not of_rows]
+
+    assert await claimed(1.0) == [HERE]
+    assert await claimed(0.001) == [THERE]
+    assert await claimed(1.0) == [HERE]
+
+    def fail_here(where: str) -> None:
+        if where == HERE:
+            raise OSError("no")
+
+    storage.before_call = fail_here
+    assert await claimed(1.0) == [HERE, THERE]
+    storage.calls.clear()
+    go_on = threading.Event()
+    busy = asyncio.ensure_future(gate.call(lambda: go_on.wait(20)))
+    await asyncio.sleep(0)
+    claim = _claim(calls, clock, after=1.0)
+    go_on.set()
+    await soon(asyncio.gather(busy, claim))
+    assert storage.calls == [(THERE, 0)]
+    await gate.stop()

@@ -10,7 +10,8 @@ its insert before it can make another call for that job, and calls that overlap 
 **Non-blocking writes.** Handing a call to a thread, and its result back, costs more than a commit that does not wait
 for the disk. So if a turn of the event loop makes exactly one call, the thread is idle, and the storage supports it
 (``Storage.nonblocking``), the call is made at the end of the turn, on the event loop's thread. If it would wait
-for something, or fails, the thread makes it, as if nothing had been tried.
+for something, or fails, the thread makes it, as if nothing had been tried. Likewise the first claim after a while, also
+where commits are flushed: a claim is not.
 
 If a group fails because of one call in it, its calls are made again one by one, so that each caller gets its own error.
 If the storage is unavailable all of them get that error, and nothing was changed.
@@ -43,7 +44,7 @@ from jobify.gateway.batching import (
     resolve,
 )
 from jobify.gateway.gateway import InsertRequest
-from jobify.gateway.nonblocking import NonblockingWriter
+from jobify.gateway.nonblocking import NonblockingClaims, NonblockingWriter
 from jobify.gateway.notification import NEW_WORK, PROGRESS, STATE_CHANGED, Audience, merge
 from jobify.gateway.sharing import share
 from jobify.gateway.threads import StorageThread
@@ -87,6 +88,7 @@ class ThreadedGateway:
         """Calls that the thread has taken from the queues, and not delivered yet."""
         self._turn = _Turn()
         self._nonblocking = NonblockingWriter(storage, self._shared)
+        self._claims_at_once = NonblockingClaims(storage, self._shared)
         self._thread: StorageThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: StorageEndedError | None = None
@@ -103,6 +105,7 @@ class ThreadedGateway:
         self._thread = thread
         self._shared = share(self.storage)
         self._nonblocking = NonblockingWriter(self.storage, self._shared)
+        self._claims_at_once = NonblockingClaims(self.storage, self._shared)
         for queue in self._queues:
             queue.reopen()
         try:
@@ -160,7 +163,13 @@ class ThreadedGateway:
         self._wake()
 
     def claim(self, request: ClaimRequest, *, now: Callable[[], Microseconds]) -> asyncio.Future[Claimed]:
-        return self._put(self._claims, (request, now))
+        claim, thread = (request, now), self._thread
+        is_next = self._claims_at_once.is_next_at_once()
+        if is_next and thread is not None and thread.is_resting and self._turn.held is None:
+            answered = self._claims_at_once.make(self._claims, claim)
+            if answered is not None:
+                return answered
+        return self._put(self._claims, claim)
 
     async def call(self, function: Callable[[], T], *, audience: Audience | None = None, flush: bool = True) -> T:
         answered = self._put(self._calls, function)

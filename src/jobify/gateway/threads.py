@@ -101,6 +101,11 @@ class StorageThread:
         self._log = FailureLog(log, "The storage's thread works again")
         self._thread = threading.Thread(target=self._run, name="jobify-storage", daemon=True)
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether there is nothing to serve."""
+        return self.wakeup.is_idle and not self.wakeup.is_sent
+
     def start(self) -> None:
         """Start the thread. StorageUnavailableError if the system has none."""
         try:

@@ -9,6 +9,10 @@ write lock.
 becomes due moves over. That is bounded per claim (:data:`STEP`), so that a hundred thousand overdue jobs at a start
 cost no claim more than a few milliseconds.
 
+**At once.** A claim on the event loop's thread, which must not wait, is made only in the plain case: a few jobs,
+nothing to stage, nothing beside ordinary jobs, no large arguments. Whatever is not plain is found out before anything
+is taken, and left to a thread that may wait.
+
 **Suspects**, jobs that run apart, are in neither index; see ``suspects``. To pick says whether there are any.
 
 **Damage.** A row that is picked under the write lock and cannot be taken is damaged, and so is one that fails a
@@ -21,6 +25,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
@@ -37,6 +42,8 @@ STEP: Final = 1000
 """Jobs that one claim stages at most."""
 
 _TRIES: Final = 3
+_MOST_AT_ONCE: Final = 16
+"""Jobs of a lane that are claimed without waiting: more would keep the event loop for milliseconds."""
 
 _Rows = list[tuple[int, Claim]]
 """Row numbers with claims."""
@@ -64,6 +71,8 @@ class Claims:
         """What the last claim found: a hint that there is something to stage, which spares looking first."""
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        if self._database.is_claiming_at_once:
+            return self._claim_at_once(request, now)
         if request.scope is ClaimScope.APART:
             taken = self._suspects.claim(request, now=now)
             return Claimed(taken, False, None, self._suspects.is_any(request, now=now))
@@ -75,6 +84,29 @@ class Claims:
         if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
             claimed = claimed._replace(claims=self._suspects.claim(request, now=now))
         return claimed._replace(has_suspects=self._suspects.is_any(request, now=now))
+
+    def _claim_at_once(self, request: ClaimRequest, now: Microseconds) -> Claimed:
+        """The plain case; StorageUnavailableError for any other."""
+        due_by, next_due_at = now + request.ahead, self._next_due_at
+        is_plain = request.scope is ClaimScope.ORDINARY and not (
+            self._damage.is_suspected or _is_due(next_due_at, due_by)
+        )
+        self._damage.is_found = False
+        rows: _Rows = []
+        is_more_left = False
+        for lane in request.slots if is_plain else ():
+            statement, parameters = _pick_statement(lane.tasks, request.queues)
+            limit = min(lane.limit, _MOST_AT_ONCE)
+            text, payloads, next_due_at, aside = self._database.row(statement, [*parameters, limit + 1])
+            picked = claims_of(text, payloads)
+            is_known = not picked.references and {claim.task for _, claim in picked.rows} <= set(lane.tasks)
+            is_plain = is_plain and is_known and not aside
+            is_more_left = is_more_left or len(picked.rows) > limit
+            rows += picked.rows[:limit]
+        if not (is_plain and rows) or _is_due(next_due_at, due_by):
+            raise StorageUnavailableError("This claim may have to wait. Make it in a thread that may.")
+        page = _Page(rows, {}, is_more_left, next_due_at, 0)
+        return self._answer(page, self._take_piece(request, rows, now), due_by, now)
 
     def _claim_ordinary(self, request: ClaimRequest, *, now: Microseconds) -> tuple[_Page, Claimed]:
         due_by = now + request.ahead

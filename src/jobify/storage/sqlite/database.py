@@ -16,7 +16,8 @@ to get it back. A single writing statement is therefore left to SQLite's autocom
 **Non-blocking writes** are for a thread that must not wait, the event loop's. With ``synchronous="normal"`` a commit is
 a copy into the memory of the kernel. What can make it wait is refused (:class:`Nonblocking`), and left to a thread that
 may: another thread or process that writes, whose locks are tried and not waited for; and a flush, because checkpoints
-and the first write after one are for others (see ``connection``). What remains is a kernel that makes a writer wait
+and the first write after one are for others (see ``connection``). With flushes, a claim is the only such write: it is
+never flushed. What remains is a kernel that makes a writer wait
 because too much is unwritten, or a process that stands still between two steps: the caller should see how long a write
 takes.
 """
@@ -62,6 +63,8 @@ class Database:
         self._nonblocking_thread: int | None = None
         self._is_acknowledged = False
         """Whether callers rely on what the non-blocking write has written."""
+        self.is_claiming_at_once = False
+        """Whether the non-blocking write is a claim."""
         self._renew_locks()
 
     def _renew_locks(self) -> None:
@@ -123,6 +126,7 @@ class Database:
         """After a fork, in the child: this is not open here."""
         self._connections.after_fork_in_child()
         self._block_thread = self._nonblocking_thread = None
+        self.is_claiming_at_once = False
         self._renew_locks()  # the old ones are held by a thread that does not exist here
 
     # -- statements ----------------------------------------------------------------------------------------------------
@@ -284,27 +288,28 @@ class Database:
 
     # -- non-blocking writes -------------------------------------------------------------------------------------------
 
-    def begin_nonblocking(self) -> None:
+    def begin_nonblocking(self, *, for_claim: bool) -> None:
         """From here, no statement of this thread waits for anything. See :class:`Nonblocking`."""
-        if not self._budget.left or not self._writing.acquire(blocking=False):
+        if not (for_claim or self._budget.left) or not self._writing.acquire(blocking=False):
             raise StorageUnavailableError(_NOT_NOW)
         self._nonblocking_thread = threading.get_ident()
-        self._is_acknowledged = False
+        self._is_acknowledged, self.is_claiming_at_once = False, for_claim
         try:
             writer = self._connections.writer
             if writer is None or self._block_thread is not None:
                 raise StorageUnavailableError(_NOT_NOW)
             self._identity.before_write()
-            if self._budget.others_committed(writer):
+            # A claim follows the commits of others as a rule, so it has to look.
+            if not self._identity.descriptors.log_goes_on() if for_claim else self._budget.others_committed(writer):
                 raise StorageUnavailableError(_NOT_NOW)
         except BaseException:
             self.end_nonblocking()
             raise
-        self._budget.left -= 1
+        self._budget.left -= not for_claim
 
     def end_nonblocking(self, *, has_written: bool = False) -> None:
         """Statements of this thread may wait again. StorageReplacedError: what was written is in no file."""
-        self._nonblocking_thread = None
+        self._nonblocking_thread, self.is_claiming_at_once = None, False
         try:
             if has_written and self._connections.writer is not None:
                 self._identity.after_nonblocking(is_acknowledged=self._is_acknowledged)
@@ -313,15 +318,17 @@ class Database:
 
 
 class Nonblocking:
-    """A block in which a write is made without waiting, or not at all: it raises StorageUnavailableError then."""
+    """A block in which a write, or a claim, is made without waiting, or not at all: it raises StorageUnavailableError
+    then."""
 
-    __slots__ = ("_database",)
+    __slots__ = ("_database", "_for_claim")
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, for_claim: bool = False) -> None:
         self._database = database
+        self._for_claim = for_claim
 
     def __enter__(self) -> None:
-        self._database.begin_nonblocking()
+        self._database.begin_nonblocking(for_claim=self._for_claim)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._database.end_nonblocking(has_written=kind is None)

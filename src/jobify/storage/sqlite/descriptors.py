@@ -33,7 +33,7 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ("Checkpoint", "Descriptors", "FileId", "borrowed")
+__all__ = ("Checkpoint", "Descriptors", "FileId", "borrowed", "changes_of", "full_size")
 
 FileId: TypeAlias = tuple[int, int]
 """Device and inode."""
@@ -107,6 +107,11 @@ class Descriptors:
             return None
         return Checkpoint(data[32:40], 65_536 if page_size == 1 else page_size, frames, copied, attempted)
 
+    def log_goes_on(self) -> bool:
+        """Whether the next write appends to the log. One that is copied as a whole begins anew, which is flushed."""
+        checkpoint = self.checkpoint()
+        return checkpoint is not None and checkpoint.copied < checkpoint.frames
+
     def head(self, path: str) -> tuple[bytes, int]:
         """The head of the database file, empty if it cannot be read here; and its size."""
         with suppress(OSError):
@@ -174,3 +179,14 @@ def _open_files() -> Mapping[int, FileId]:
             found = os.fstat(number)
             files[number] = (found.st_dev, found.st_ino)
     return files
+
+
+def full_size(head: bytes) -> int:
+    """Bytes of the database by its own head: a ``VACUUM`` makes the file no shorter than that."""
+    page_size = int.from_bytes(head[16:18], "big")
+    return int.from_bytes(head[28:32], "big") * (65_536 if page_size == 1 else page_size)
+
+
+def changes_of(head: bytes) -> int:
+    """How often a database was changed, as its head counts: other processes may count more, and never less."""
+    return int.from_bytes(head[24:28], "big")

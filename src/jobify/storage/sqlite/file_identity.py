@@ -38,7 +38,7 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from jobify.exceptions import StorageCorruptError, StorageReplacedError
-from jobify.storage.sqlite.descriptors import Checkpoint, Descriptors, FileId, borrowed
+from jobify.storage.sqlite.descriptors import Checkpoint, Descriptors, FileId, borrowed, changes_of, full_size
 
 __all__ = ("FileIdentity", "refuse_orphaned_log")
 
@@ -269,13 +269,13 @@ class FileIdentity:
         head, size = self.descriptors.head(self._given)
         if size < _SMALLEST or head[:16] not in (_MAGIC, b""):
             self._lose("was truncated or overwritten")
-        if size < self._size and size < _full_size(head):
+        if size < self._size and size < full_size(head):
             if checkpoint is not None and checkpoint.is_under_way:
                 return  # its pages are not all written yet; the next look decides
             self._lose("was truncated")
         if checkpoint is not None and before is not None and head:
             is_explained = checkpoint.is_under_way or checkpoint.position() != before.position()
-            if is_explained and _changes(head) < self._changes:
+            if is_explained and changes_of(head) < self._changes:
                 self._lose("was overwritten by an older one")
             if not is_explained and self.descriptors.fingerprint(head, size) != self._print:
                 self._lose("was overwritten")
@@ -292,7 +292,7 @@ class FileIdentity:
             if self._print and known == (self._size, self._time) and self._has_settled():
                 return
         head, size = self.descriptors.head(self._given)
-        self._changes = _changes(head) if head else 0
+        self._changes = changes_of(head) if head else 0
         self._print = self.descriptors.fingerprint(head, size)
 
     def _is_log_whole(self) -> bool:
@@ -377,14 +377,3 @@ def _id(found: os.stat_result | None) -> FileId | None:
 def _settled(changed_at: int) -> int:
     """Nanoseconds after a change at this time for which another one may get the same time."""
     return _SETTLED_SECONDS if changed_at % 1_000_000_000 == 0 else _SETTLED
-
-
-def _full_size(head: bytes) -> int:
-    """Bytes of the database by its own head: a ``VACUUM`` makes the file no shorter than that."""
-    page_size = int.from_bytes(head[16:18], "big")
-    return int.from_bytes(head[28:32], "big") * (65_536 if page_size == 1 else page_size)
-
-
-def _changes(head: bytes) -> int:
-    """How often a database was changed, as its head counts: other processes may count more, and never less."""
-    return int.from_bytes(head[24:28], "big")

@@ -134,6 +134,8 @@ class SQLiteStorage:
         self._settlements, self._reports, self._times = Settlements(database), Reports(database), Times(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._nonblocking = Nonblocking(database) if self.synchronous == "normal" else None
+        self.nonblocking_claims = Nonblocking(database, for_claim=True)
+        """Like ``nonblocking``, for claims: these are never flushed."""
         self._data_version = (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
