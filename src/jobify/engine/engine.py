@@ -132,16 +132,12 @@ class Engine:
         announce(self._config, self._registry, self._runners)
         for backend in self._backends.all():
             await backend.start(self._profile(backend))
-            backend.gate.on_local_change, backend.gate.on_lost = (
-                partial(self._events.local_change, backend),
-                self._events.storage_lost,
-            )
+            backend.gate.on_local_change = partial(self._events.local_change, backend)
+            backend.gate.on_lost = self._events.storage_lost
             self._opened.append(backend)
         if self._backends.durable is not None:  # it records which jobs begin here, also those in memory
-            self._attempts.begun = self._backends.durable.begun
-            if (
-                self._attempts.begun is None
-            ):  # all that a dead process held counts as begun, so it holds no more than runs
+            self._attempts.begun = begun = self._backends.durable.begun
+            if begun is None:  # all that a dead process held counts as begun, so it holds no more than runs
                 self._executor.prefetch.close()
         for runner in self._runners.values():
             await runner.start()

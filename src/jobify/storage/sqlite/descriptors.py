@@ -108,7 +108,7 @@ class Descriptors:
         return Checkpoint(data[32:40], 65_536 if page_size == 1 else page_size, frames, copied, attempted)
 
     def log_goes_on(self) -> bool:
-        """Whether the next write appends to the log. One that is copied as a whole begins anew, which is flushed."""
+        """Whether the next write appends to the log. One that is copied as a whole starts again, with a flush."""
         checkpoint = self.checkpoint()
         return checkpoint is not None and checkpoint.copied < checkpoint.frames
 
