@@ -517,7 +517,7 @@ async def test_stopping_ends_submitted_calls_that_have_not_begun(caplog: pytest.
 
 
 async def test_a_thread_that_was_one_too_many_ends_when_the_runner_stops() -> None:
-    gates, ends = [Gate(), Gate()], Ends()
+    gates, ends, others = [Gate(), Gate()], Ends(), set(threading.enumerate())
     runner = ThreadRunner(slots=1)
     await runner.start()
     runner.extend(1)
@@ -525,7 +525,7 @@ async def test_a_thread_that_was_one_too_many_ends_when_the_runner_stops() -> No
         runner.submit(Call(gate), ends)
         await gate.entered()
     runner.extend(-1)
-    before = {thread for thread in threading.enumerate() if thread.name.startswith("jobify_")}
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("jobify_")} - others
     await runner.stop()
     for gate in gates:
         gate.let_go.set()
