@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elsewhere import until
 from remote_worker import NEVER, Place, Waits, has_waited
 
 from jobify import Jobify
-from jobify.exceptions import ApplicationStateError
+from jobify.client.completion_listener import CompletionListener
+from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.gateway.connection import Closed, StorageConnection
 from jobify.storage import SQLiteStorage
 from probes import connection_of, waiters_of
@@ -49,6 +51,26 @@ def test_a_waiter_learns_that_the_app_was_closed(place: Place) -> None:
     assert isinstance(error, ApplicationStateError)
     assert f"wait for job {job.id!r}" in str(error)
     assert place.clients() == 0
+
+
+def test_a_read_that_a_close_interrupts_is_no_failure_of_the_storage(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = place.app.enqueue("add", (1,))
+    check = CompletionListener._check
+
+    def close_meanwhile(self: CompletionListener, *arguments: Any) -> None:
+        if threading.current_thread().name == "jobify-listener" and not closed:
+            closed.append(True)
+            place.app.close()
+            raise StorageUnavailableError("it was closed while it was read")
+        check(self, *arguments)
+
+    closed: list[bool] = []
+    monkeypatch.setattr(CompletionListener, "_check", close_meanwhile)
+    waiting = Waits(job, poll_interval=NEVER, max_poll_interval=NEVER)
+    assert isinstance(waiting.end(), ApplicationStateError)
+    assert closed
 
 
 async def test_an_async_waiter_learns_that_the_app_was_closed(place: Place) -> None:

@@ -173,7 +173,8 @@ class CompletionListener:
             except Closed:
                 pass  # the next round fails the waiters that are stale
             except Exception as error:
-                self._on_error(error)
+                if subscription.is_current:  # else a read was interrupted by a close
+                    self._on_error(error)
             else:
                 self._failures.succeeded(self)
             if self._is_ending and not self._waiters:

@@ -24,10 +24,13 @@ from jobify.model.status import JobStatus
 from jobify.model.task_options import RunMode
 from jobify.router.registry import DECLARED_SUFFIX, Endpoint
 from jobify.runners.base import Call, Runner
+from jobify.runtime.logs import get_logger
 from jobify.storage.ownership import BegunJobs
 from jobify.types import UNSET, Microseconds
 
 __all__ = ("Attempt", "Interruption", "Phase", "RunningAttempts", "ScheduleRun")
+
+log = get_logger("jobify.engine")
 
 
 class Interruption(Enum):
@@ -294,6 +297,27 @@ class RunningAttempts:
     def lingering_of(self, job_id: str) -> asyncio.Task[None] | None:
         """The task that waits for the thread of an attempt of this job that is over."""
         return next((task for task, over in self.lingering.items() if over is not None and over.id == job_id), None)
+
+    def must_wait(self, attempt: Attempt, latest: Attempt, launch: Callable[[Attempt], None]) -> bool:
+        """Whether the attempt begins later, because an earlier one of its job still runs here; ``launch`` begins it.
+
+        The job was taken from this process (its lock file was deleted, or it was stopped for long), and came back.
+        """
+        if latest is not attempt:
+            if attempt in self.superseded:
+                return False  # it was claimed ahead of its time, and superseded since
+            log.warning("Job %s came back while an attempt of it still runs; the new one waits.", attempt.id)
+            self.running[attempt.id] = attempt
+            self.superseded[latest] = attempt
+            attempt.job = attempt.job or latest.job
+            latest.interrupt(Interruption.TAKEN)
+            return True
+        overrun = self.lingering_of(attempt.id)
+        if overrun is not None:
+            earlier = self.lingering[overrun]
+            attempt.job = attempt.job or (None if earlier is None else earlier.job)
+            overrun.add_done_callback(lambda _: launch(attempt))
+        return overrun is not None
 
     def release_begun(self, attempt: Attempt) -> None:
         """Remove the record of an attempt that had begun: its end is stored, and its thread has ended."""

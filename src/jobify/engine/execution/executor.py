@@ -83,7 +83,7 @@ class Executor:
         self._due_timer = DueTimer(clock)
         self._loop = asyncio.get_running_loop()
         self._direct = direct = DirectCalls(runners, self._attempts, completer.job_log, self._conclude, clock)
-        self.prefetch = Prefetches(pools, direct, begin=self._begin_attempt, release=self._return)
+        self.prefetch = Prefetches(pools, direct, begin=self._begin_registered, release=self._return)
         self._tasks = tasks = TaskStarter(self._loop, self._run_attempt, on_refused=self._refuse)
         self._start_task = tasks.start
         self._forks = forks.count
@@ -97,48 +97,34 @@ class Executor:
         latest = self._by_id.setdefault(attempt.id, attempt)
         if len(self._by_id) == 1:
             self._is_idle.clear()
-        if (latest is not attempt or self._attempts.lingering) and self._must_wait(attempt, latest):
+        if (latest is not attempt or self._attempts.lingering) and self._attempts.must_wait(
+            attempt, latest, self.launch
+        ):
             return
         prefetch = self.prefetch.get(attempt.pool.mode)
         if prefetch is None:
-            self._begin_attempt(attempt)
+            self._begin_in_task(attempt)
         else:
             prefetch.launch(attempt)
 
-    def _begin_attempt(self, attempt: Attempt) -> None:
-        """Start an attempt that is registered."""
-        context, endpoint = attempt.context, attempt.endpoint
+    def _begin_registered(self, attempt: Attempt) -> None:
+        """Begin a registered attempt whose runner may need no task."""
+        context = attempt.context
         if self._direct.is_direct(attempt):
             own = copy_context() if context is None else context.copy()
             if self._direct.submit(attempt, own):
                 return
+        self._begin_in_task(attempt)
+
+    def _begin_in_task(self, attempt: Attempt) -> None:
+        """Begin a registered attempt in a task of its own."""
+        context, endpoint = attempt.context, attempt.endpoint
         may_run_again = endpoint.retry is not None or attempt.options is not None or endpoint.run_mode is _PROCESS
         if context is None:
             context = copy_context()
         elif attempt.number > 1 or may_run_again:  # the only attempt needs no copy
             context = context.copy()
         self._start_task(attempt, context)
-
-    def _must_wait(self, attempt: Attempt, latest: Attempt) -> bool:
-        """Whether the attempt begins later, because an earlier one of its job still runs in this process.
-
-        The job was taken from this process (its lock file was deleted, or it was stopped for long), and came back.
-        """
-        if latest is not attempt:
-            if attempt in self._attempts.superseded:
-                return False  # it was claimed ahead of its time, and superseded since
-            log.warning("Job %s came back while an attempt of it still runs; the new one waits.", attempt.id)
-            self._by_id[attempt.id] = attempt
-            self._attempts.superseded[latest] = attempt
-            attempt.job = attempt.job or latest.job
-            latest.interrupt(Interruption.TAKEN)
-            return True
-        overrun = self._attempts.lingering_of(attempt.id)
-        if overrun is not None:
-            earlier = self._attempts.lingering[overrun]
-            attempt.job = attempt.job or (None if earlier is None else earlier.job)
-            overrun.add_done_callback(lambda _: self.launch(attempt))
-        return overrun is not None
 
     def relaunch(self) -> None:
         """Start the attempts again whose tasks were cancelled before their first step: nothing of them has run."""
@@ -197,7 +183,10 @@ class Executor:
         if forks.count != self._forks:
             end_fork(error)
         CURRENT.set(None)  # the context may belong to a handle, which would keep the attempt alive
-        self._conclude(attempt, value, error)
+        if error is None and attempt.interruption is None and attempt.call is None:  # _conclude() for most jobs
+            self._settle(attempt, Succeeded(value), self._clock.now())
+        else:
+            self._conclude(attempt, value, error)
 
     def _conclude(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
         """The function of an attempt has ended like this, or never begins. Only plain calls follow."""
