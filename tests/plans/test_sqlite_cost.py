@@ -20,14 +20,17 @@ from probes import database_of, reader_of, writer_of
 T = TypeVar("T")
 
 CROWD = """
-WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
+WITH RECURSIVE
+    numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000),
+    crowd (name, status, ready, task, queue, due_at, delete_at, blockers) AS (VALUES (?, ?, ?, ?, ?, ?, ?, ?))
 INSERT INTO jobs (
     id, status, ready, fence, task, queue, priority, due_at, created_at, attempt, payload, delete_at, finished_at,
     blockers, unique_key, expires_at
 )
 SELECT
-    ?1 || n, ?2, ?3, 1, ?4, ?5, 0, ?6, 0, 0, x'00', ?7, iif(?2 = 'success', 1, NULL), ?8, ?1 || n, ?6 + 1000000000000
-FROM numbers
+    name || n, status, ready, 1, task, queue, 0, due_at, 0, 0, x'00', delete_at, iif(status = 'success', 1, NULL),
+    blockers, name || n, due_at + 1000000000000
+FROM numbers CROSS JOIN crowd
 """
 CROWDS: list[tuple[Any, ...]] = [
     ("ended", "success", 0, "task", "default", NOW, NOW + 10**12, 0),
