@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-
 from common import make_app
+from our_queue import OurQueue
 from queue_work import picked_up, ran_in_child
 
 from jobify import RunMode
@@ -24,17 +22,4 @@ def measure(sent_ns: int) -> None:
     picked_up(sent_ns)
 
 
-class ProcessQueue:
-    worker = (sys.executable, "-m", "jobify", "worker", "queue_jobify_process:app")
-
-    def noop(self, number: int) -> object:
-        return noop.delay(number)
-
-    def noops(self, numbers: Sequence[int]) -> object:
-        return noop.map([(number,) for number in numbers])
-
-    def measure(self, sent_ns: int) -> object:
-        return measure.delay(sent_ns)
-
-
-product = ProcessQueue()
+product = OurQueue("queue_jobify_process", noop, measure)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-
 from common import make_app
+from our_queue import OurQueue
 from queue_work import picked_up, ran
 
 app = make_app()
@@ -22,17 +20,4 @@ def measure(sent_ns: int) -> None:
     picked_up(sent_ns)
 
 
-class ThreadQueue:
-    worker = (sys.executable, "-m", "jobify", "worker", "queue_jobify_thread:app")
-
-    def noop(self, number: int) -> object:
-        return noop.delay(number)
-
-    def noops(self, numbers: Sequence[int]) -> object:
-        return noop.map([(number,) for number in numbers])
-
-    def measure(self, sent_ns: int) -> object:
-        return measure.delay(sent_ns)
-
-
-product = ThreadQueue()
+product = OurQueue("queue_jobify_thread", noop, measure)
