@@ -10,11 +10,13 @@ import inspect
 import os
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from postgres_server import PostgresServer, TestDatabases, shared_server
 from support import MEASURED, run
 
 settings.register_profile("unhurried", deadline=None)
@@ -82,3 +84,51 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     if inspect.iscoroutinefunction(test):
         pyfuncitem.obj = lambda **arguments: run(test(**arguments))
     return (yield)
+
+
+# -- PostgreSQL --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestDatabases]:
+    """The server of this session, or the one that ``JOBIFY_TEST_POSTGRES`` names: its role must be a superuser."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    named = os.environ.get("JOBIFY_TEST_POSTGRES")
+    with nullcontext(named) if named else shared_server(shared) as url:
+        databases = TestDatabases(url)
+        try:
+            yield databases
+        finally:
+            databases.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_databases: TestDatabases) -> str:
+    """A database that Jobify has prepared, to be copied."""
+    return postgres_databases.create()
+
+
+@pytest.fixture
+def empty_postgres(postgres_databases: TestDatabases) -> Iterator[str]:
+    """The URL of a database of this test, in which there is nothing."""
+    url = postgres_databases.create()
+    yield url
+    postgres_databases.drop(url)
+
+
+@pytest.fixture
+def postgres_url(postgres_databases: TestDatabases, postgres_template: str) -> Iterator[str]:
+    """The URL of a database of this test, with the tables of Jobify and no row."""
+    url = postgres_databases.create(postgres_template)
+    yield url
+    postgres_databases.drop(url)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server of this test alone, which it may stop, kill and start again."""
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
