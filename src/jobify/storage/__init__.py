@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 from jobify.storage.base import Storage
 
 if TYPE_CHECKING:
+    from jobify.storage.postgres import PostgresStorage
     from jobify.storage.sqlite import SQLiteStorage
 
-__all__ = ("SQLiteStorage", "Storage")
+__all__ = ("PostgresStorage", "SQLiteStorage", "Storage")
+
+_HOMES = {"PostgresStorage": "postgres", "SQLiteStorage": "sqlite"}
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name not in ("SQLiteStorage", "memory", "sqlite"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name != "SQLiteStorage":
+    if name in ("memory", "postgres", "sqlite"):
         return import_module(f"{__name__}.{name}")
-    globals()[name] = value = import_module(f"{__name__}.sqlite").SQLiteStorage
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     return value

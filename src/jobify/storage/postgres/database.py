@@ -1,0 +1,314 @@
+"""One schema of a PostgreSQL database: transactions, named statements, and one kind of error.
+
+**Two connections**, of which one writes and one reads; a third one belongs to the notifier. What is read on the second
+one never waits for a transaction of the first.
+
+**Transactions** are READ COMMITTED. Whoever decides by a row that it has read locks the row first. A call that is one
+statement is a transaction by itself. Calls that change what jobs are to each other (dependencies, cancels, deletions,
+recovery) are taken one at a time, in any process: :meth:`Database.atomic` holds a lock of the database until its
+transaction ends. Claims, settlements and new jobs do not take it.
+
+**Conflicts.** Two transactions that wait for each other are noticed by the server after a second, which ends one of
+them. A call by itself is then made again (:meth:`Database.retried`); of a block, the error is that of its caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import psycopg
+
+from jobify.exceptions import StorageUnavailableError
+from jobify.storage.postgres.arrays import escaped, restored_row
+from jobify.storage.postgres.connection import Connection, connect, is_gone
+from jobify.storage.postgres.errors import TransactionConflictError, explain
+from jobify.storage.postgres.statements import Catalog, Statement
+
+__all__ = ("Database", "lock_key")
+
+T = TypeVar("T")
+
+_TRIES: Final = 5
+Row = Sequence[Any]
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+
+def lock_key(schema: str, what: str) -> int:
+    """The key of an advisory lock, for ``what`` in a schema."""
+    digest = hashlib.sha256(f"jobify/{schema}/{what}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+class Database:
+    """The jobs in schema ``schema`` of the database at ``url``; ``where`` names both without a password."""
+
+    def __init__(self, url: str, *, schema: str, where: str) -> None:
+        self.url = url
+        self.schema = schema
+        self.where = where
+        self.sql = Catalog(schema)
+        self.is_open = False
+        self._relations = lock_key(schema, "relations")
+        self._writer: Connection | None = None
+        self._reader: Connection | None = None
+        self._block_thread: int | None = None
+        self._renew_locks()
+
+    def _renew_locks(self) -> None:
+        # Held while a connection works; the writer's also from the beginning of a transaction to its end.
+        self._writing = threading.RLock()
+        self._reading = threading.RLock()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def open(self, prepare: Callable[[Database], None]) -> None:
+        """Connect; ``prepare`` is called first."""
+        prepare(self)
+        self.is_open = True
+
+    def close(self) -> None:
+        """Close both connections. Waits for a statement that is under way."""
+        self.is_open = False
+        with self._writing, self._reading:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        for connection in (self._writer, self._reader):
+            if connection is not None:
+                with suppress(psycopg.Error):
+                    connection.close()
+        self._writer = self._reader = None
+
+    def new_connection(self) -> Connection:
+        """Another connection, for a use of its own."""
+        try:
+            return connect(self.url, application_name="jobify")
+        except psycopg.Error as error:
+            raise explain(error, self.where) from error
+
+    # -- forks ---------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Before a fork: wait until nothing is at work, and disconnect."""
+        self._writing.acquire()
+        self._reading.acquire()
+        if self._block_thread is None:
+            self._disconnect()
+
+    def after_fork_in_parent(self) -> None:
+        """After a fork, in the parent."""
+        self._reading.release()
+        self._writing.release()
+
+    def after_fork_in_child(self) -> None:
+        """After a fork, in the child: this is not open here, and what is left of a connection is the parent's."""
+        self.is_open = False
+        self._writer = self._reader = None
+        self._block_thread = None
+        self._renew_locks()
+
+    # -- statements on the writing connection --------------------------------------------------------------------------
+
+    def execute(self, statement: Statement, parameters: Sequence[Any] = ()) -> Cursor:
+        """Run a statement; by itself it is a transaction. Arrays are packed here, unless they are already."""
+        with self._writing:
+            writer = self._writer
+            if self._block_thread is None:
+                if writer is None or is_gone(writer):
+                    writer = self._writer = self.new_connection()
+            elif writer is None:
+                raise StorageUnavailableError(
+                    f"The connection to {self.where} was lost, and the transaction with it. Nothing was changed."
+                )
+            try:
+                return writer.execute(statement.text, _packed(statement, parameters), binary=True)
+            except psycopg.Error as error:
+                if writer.closed:
+                    self._writer = None
+                raise explain(error, self.where) from error
+
+    def command(self, text: str) -> Cursor:
+        """Run a text without parameters on the writing connection, which is not prepared."""
+        with self._writing:
+            assert self._writer is not None
+            try:
+                return self._writer.execute(self.sql.qualified(text), prepare=False)
+            except psycopg.Error as error:
+                if self._writer.closed:
+                    self._writer = None
+                raise explain(error, self.where) from error
+
+    def run(self, name: str, *parameters: Any) -> int:
+        """See :class:`jobify.storage.sql.statements.Statements`; so the next ones."""
+        return self.execute(self.sql(name), parameters).rowcount
+
+    def run_for(self, name: str, ids: Sequence[Any], *before: Any) -> int:
+        return self.execute(self.sql(name), (*before, ids)).rowcount if ids else 0
+
+    def run_rows(self, name: str, rows: Sequence[Row], *before: Any) -> int:
+        return self.execute(self.sql(name), (*before, *zip(*rows, strict=True))).rowcount if rows else 0
+
+    def rows(self, name: str, *parameters: Any) -> list[Any]:
+        return _answer(self.execute(self.sql(name), parameters))
+
+    def rows_for(self, name: str, ids: Sequence[Any], *before: Any) -> list[Any]:
+        return _values(self.execute(self.sql(name), (*before, ids))) if ids else []
+
+    def rows_of(self, name: str, rows: Sequence[Row], *before: Any) -> list[Any]:
+        return _values(self.execute(self.sql(name), (*before, *zip(*rows, strict=True)))) if rows else []
+
+    def rows_in(self, name: str, columns: Sequence[Sequence[Any]], *before: Any) -> list[Any]:
+        """:meth:`rows_of`, with the columns of the rows."""
+        return _values(self.execute(self.sql(name), (*before, *columns)))
+
+    def add(self, name: str, *parameters: Any) -> int:
+        (number,) = self.rows(name, *parameters)[0]
+        return int(number)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_in_block(self) -> bool:
+        """Whether this thread has a transaction open."""
+        return self._block_thread == threading.get_ident()
+
+    def read(self, name: str, *parameters: Any, **fields: str) -> list[Any]:
+        """The rows that a query finds, from any thread. Sees what is committed; a block's own thread sees its block."""
+        statement = self.sql(name, **fields)
+        if self.is_in_block:
+            return _answer(self.execute(statement, parameters))
+        return _answer(self._read(statement, parameters))
+
+    def read_for(self, name: str, ids: Sequence[Any], *before: Any, **fields: str) -> list[Any]:
+        """:meth:`read`, whose parameters are ``before`` and then any number of ids. A row of one column is its value."""
+        return _unwrapped(self.read(name, *before, ids, **fields)) if ids else []
+
+    def _read(self, statement: Statement, parameters: Sequence[Any]) -> Cursor:
+        with self._reading:
+            reader = self._reader
+            if reader is None or is_gone(reader):
+                reader = self._reader = self.new_connection()
+            try:
+                return reader.execute(statement.text, _packed(statement, parameters), binary=True)
+            except psycopg.Error as error:
+                if reader.closed:
+                    self._reader = None
+                raise explain(error, self.where) from error
+
+    # -- transactions --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A block of statements, all or none."""
+        if self._block_thread is not None and self.is_in_block:
+            raise RuntimeError("A transaction is open already; they do not nest.")
+        with self._writing:
+            self._begin()
+            try:
+                yield
+                self._end("COMMIT")
+            except BaseException:
+                self._end_quietly("ROLLBACK")
+                raise
+            finally:
+                self._block_thread = None
+
+    def _begin(self) -> None:
+        if self._writer is None or is_gone(self._writer):
+            self._writer = self.new_connection()
+        self.command("BEGIN")
+        self._block_thread = threading.get_ident()
+
+    def _end(self, command: str) -> None:
+        if self._writer is None:
+            raise StorageUnavailableError(
+                f"The connection to {self.where} was lost, and the transaction with it. Nothing was changed."
+            )
+        status = self.command(command).statusmessage
+        if status != command:  # a COMMIT after an error is a ROLLBACK
+            raise StorageUnavailableError(
+                f"The database {self.where} has undone the transaction after an error. Nothing was changed."
+            )
+
+    def _end_quietly(self, command: str) -> None:
+        """Undo, if there is a connection to say it on. The server undoes what its client leaves."""
+        with suppress(psycopg.Error, StorageUnavailableError):
+            if self._writer is not None:
+                self.command(command)
+
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Statements of one call, all or none, inside a block and outside of one; one such call at a time."""
+        if not self.is_in_block:
+            with self.transaction():
+                self.command(f"SELECT pg_advisory_xact_lock({self._relations})")
+                yield
+            return
+        with self.savepoint():
+            self.command(f"SELECT pg_advisory_xact_lock({self._relations})")
+            yield
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """:meth:`atomic` without the lock: what is changed here is no relation between jobs."""
+        if not self.is_in_block:
+            with self.transaction():
+                yield
+            return
+        with self.savepoint():
+            yield
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Statements inside a block, all or none."""
+        self.command("SAVEPOINT call")
+        try:
+            yield
+        except BaseException:
+            self._end_quietly("ROLLBACK TO SAVEPOINT call")
+            raise
+        finally:
+            self._end_quietly("RELEASE SAVEPOINT call")
+
+    def retried(self, call: Callable[[], T]) -> T:
+        """Make a call, again if it met another one that waited for it. Not inside a block, which is undone as a whole."""
+        for _ in range(_TRIES - 1):
+            try:
+                return call()
+            except TransactionConflictError:
+                if self.is_in_block:
+                    raise
+                time.sleep(random.random() * 0.05)
+        return call()
+
+
+def _packed(statement: Statement, parameters: Sequence[Any]) -> Sequence[Any]:
+    if not statement.packers and not any(type(value) is str for value in parameters):
+        return parameters
+    packers = statement.packers
+    return [
+        packers[index](value)
+        if index in packers and isinstance(value, list | tuple)
+        else escaped(value)
+        if type(value) is str
+        else value
+        for index, value in enumerate(parameters)
+    ]
+
+
+def _answer(cursor: Cursor) -> list[Any]:
+    return [restored_row(row) for row in cursor.fetchall()]
+
+
+def _values(cursor: Cursor) -> list[Any]:
+    return _unwrapped(_answer(cursor))
+
+
+def _unwrapped(rows: list[Any]) -> list[Any]:
+    return [row[0] for row in rows] if rows and len(rows[0]) == 1 else rows

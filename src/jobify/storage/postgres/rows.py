@@ -1,0 +1,22 @@
+"""Rows of answers, as records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobify.model.records import JobRecord
+from jobify.storage.parking import parking_of
+
+__all__ = ("records_of",)
+
+
+def records_of(rows: Sequence[Sequence[Any]]) -> list[JobRecord]:
+    """The answer of a statement that selects ``{record}``."""
+    records = []
+    for row in rows:
+        record = JobRecord._make(row)
+        if record.parking is not None:
+            record = record._replace(parking=parking_of(row[-1]))
+        records.append(record)
+    return records
