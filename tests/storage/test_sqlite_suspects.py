@@ -14,7 +14,8 @@ import pytest
 from jobify.model.records import ClaimRequest, JobQuery, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
-from jobify.storage.sqlite.begun import BegunTable, key_of, read_begun
+from jobify.storage.begun_keys import key_of
+from jobify.storage.sqlite.begun import BegunTable, read_begun
 from jobify.storage.suspicion import CALM, Death
 from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, job, one, running
 

@@ -1,7 +1,7 @@
 """Lists as arrays in the binary format of PostgreSQL, and texts that PostgreSQL cannot hold.
 
-A statement for a batch takes one array for each column. They are packed here, because packing a whole list at once takes
-a tenth of the time of adapting its elements one by one.
+A statement for a batch takes one array for each column. They are packed here, because packing a whole list at once
+takes a tenth of the time of adapting its elements one by one.
 
 PostgreSQL's texts hold every character but NUL. It is written as two others, of which the first is the last code point
 of Unicode, which means no character; that one is doubled in the same way.

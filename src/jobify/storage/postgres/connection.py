@@ -3,11 +3,11 @@
 Each is opened at its first use, and again after it was lost. A lost connection costs the call that meets it an error at
 most; one that the server has closed while it was idle is noticed before anything is sent, and costs nothing.
 
-Settings of a session, and why: plans are made once for a statement and not for its parameters, so that they never depend
-on statistics of the day the first one came (``plan_cache_mode``); sequential scans are for tables without a useful
-index, and the planner must not choose one because a table was empty when it looked (``enable_seqscan``). Both sides send
-probes on an idle connection and give up what is not acknowledged, so that a network that was cut is noticed within
-15 seconds.
+Settings of a session, and why: plans are made once for a statement and not for its parameters, so that they never
+depend on the parameters that happened to come first (``plan_cache_mode``); sequential scans are for tables without a
+useful index, and the planner must not choose one because a table was empty when it looked (``enable_seqscan``). Both
+sides send probes on an idle connection and give up what is not acknowledged, so that a network that was cut is noticed
+within 15 seconds.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ class Database:
         return _answer(self._read(statement, parameters))
 
     def read_for(self, name: str, ids: Sequence[Any], *before: Any, **fields: str) -> list[Any]:
-        """:meth:`read`, whose parameters are ``before`` and then any number of ids. A row of one column is its value."""
+        """:meth:`read`, whose parameters are ``before`` and then any number of ids. One column is its values."""
         return _unwrapped(self.read(name, *before, ids, **fields)) if ids else []
 
     def _read(self, statement: Statement, parameters: Sequence[Any]) -> Cursor:
@@ -277,7 +277,7 @@ class Database:
             self._end_quietly("RELEASE SAVEPOINT call")
 
     def retried(self, call: Callable[[], T]) -> T:
-        """Make a call, again if it met another one that waited for it. Not inside a block, which is undone as a whole."""
+        """Make a call, again if it and another one waited for each other. In a block, which is undone, only once."""
         for _ in range(_TRIES - 1):
             try:
                 return call()

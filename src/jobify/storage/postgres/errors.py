@@ -26,7 +26,7 @@ _UNAVAILABLE: Final = {
     "25006": "the server takes no writes (a standby, or default_transaction_read_only). Point the URL at the primary",
     "53100": "the disk of the server is full. Make room there",
     "53200": "the server has not enough memory",
-    "53300": "the server has no connection left. Raise max_connections, or run fewer processes (each one needs up to 3)",
+    "53300": "the server has no connection left. Raise max_connections, or run fewer processes (each needs up to 3)",
     "58030": "the disk of the server reports an error",
     "25P03": "a transaction was idle for longer than idle_in_transaction_session_timeout",
     "28P01": "the password is wrong. Look at the URL",

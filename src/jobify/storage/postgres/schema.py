@@ -1,9 +1,9 @@
 """The schema and its migrations.
 
-A migration is a numbered ``.sql`` file; the table ``migrations`` says which ones have been applied. Processes that start
-at once take turns: one holds an advisory lock, and the others ask for it again and again, each on a connection of its
-own without a transaction, so that no statement of a migration waits for them. A migration that has been released is
-never changed.
+A migration is a numbered ``.sql`` file; the table ``migrations`` says which ones have been applied. Processes that
+start at once take turns: one holds an advisory lock, and the others ask for it again and again, each on a connection of
+its own without a transaction, so that no statement of a migration waits for them. A migration that has been released
+is never changed.
 
 A schema that a newer release wrote is refused before anything is written to it.
 """

@@ -2,11 +2,11 @@
 
 A file holds the statements of one part. ``-- name: x`` begins one; other comments are left out of what is sent.
 Parameters are ``$1``, ``$2``, each as often as it is wanted. ``@jobs`` is the table of that name in the schema of this
-storage, under its own name. ``{x}`` is filled in: with the statement of that name, if it is one of :data:`FRAGMENTS`, or
-with a text that is given.
+storage, under its own name. ``{x}`` is filled in: with the statement of that name, if it is one of :data:`FRAGMENTS`,
+or with a text that is given.
 
-Integers are sent as bigint and texts as text, so a parameter for a column of another type is cast. An array says the type
-of its elements, as in ``$2::text[]``: that is how it is packed.
+Integers are sent as bigint and texts as text, so a parameter for a column of another type is cast. An array says the
+type of its elements, as in ``$2::text[]``: that is how it is packed.
 """
 
 from __future__ import annotations

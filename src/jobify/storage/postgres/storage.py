@@ -30,8 +30,8 @@ __all__ = ("PostgresStorage",)
 class PostgresStorage:
     """Keep jobs in the schema ``schema`` of the database at ``url``, for any number of processes and machines.
 
-    ``url`` is what libpq takes: ``postgresql://user@host:5432/name?sslmode=require``, or ``host=... dbname=...``. What it
-    leaves out comes from the environment (``PGPASSWORD``, ``PGSERVICE``).
+    ``url`` is what libpq takes: ``postgresql://user@host:5432/name?sslmode=require``, or ``host=... dbname=...``. What
+    it leaves out comes from the environment (``PGPASSWORD``, ``PGSERVICE``).
 
     >>> from jobify.storage import PostgresStorage
     >>> storage = PostgresStorage("postgresql://shop@db/shop")

@@ -46,7 +46,7 @@ class Statements(Protocol):
         ...
 
     def rows_for(self, name: str, ids: Sequence[Any], *before: Any) -> list[Any]:
-        """:meth:`rows`, whose parameters are ``before`` and then any number of ids. A row of one column is its value."""
+        """:meth:`rows`, whose parameters are ``before`` and then any number of ids. One column is its values."""
         ...
 
     def rows_of(self, name: str, rows: Sequence[Row], *before: Any) -> list[Any]:

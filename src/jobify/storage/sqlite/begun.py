@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Final
 from zlib import crc32
 
-__all__ = ("BegunTable", "key_of", "read_begun")
+__all__ = ("BegunTable", "read_begun")
 
 _MAGIC: Final = 0x6A6F6231
 _SLOTS: Final = 16_384
@@ -34,11 +34,6 @@ _HEAD: Final = 2
 _WORD: Final = 4
 _SIZE: Final = (_HEAD + _SLOTS) * _WORD
 _FULL: Final = -1
-
-
-def key_of(id: str) -> int:
-    """What stands for a job in the table: 32 bits, never 0, which is a free slot."""
-    return crc32(id.encode("utf-8", "surrogatepass")) or 1
 
 
 class BegunTable:

@@ -16,10 +16,10 @@ from contextlib import suppress
 from jobify.exceptions import StorageError, StorageUnavailableError
 from jobify.model.clock import SECOND
 from jobify.runtime.logs import get_logger
+from jobify.storage.sql.dependencies import propagate_end
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.dependencies import propagate_end
 from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of
-from jobify.storage.sqlite.statements import decode_rows, id_values, sql
+from jobify.storage.sqlite.statements import SQLiteStatements, decode_rows, id_values, sql
 from jobify.types import Microseconds
 
 __all__ = ("DAMAGE", "Damage", "damaged_rows", "is_damage")
@@ -164,7 +164,7 @@ class Damage:
                     self._database.write(sql("fail_damaged"), (f"The row is damaged: {why.rstrip('.')}.", now, seq))
                     == 1
                 )
-                propagate_end(self._database, [id])
+                propagate_end(SQLiteStatements(self._database), [id])
         except DAMAGE as error:
             if not is_damage(error):
                 raise

@@ -10,17 +10,18 @@ from itertools import accumulate
 from jobify.model.records import AttemptRecord, CancelResult, Expired, NewJob, Progress
 from jobify.model.status import JobStatus
 from jobify.storage.end_reasons import EXPIRED
-from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.dependencies import (
+from jobify.storage.sql.dependencies import (
     add_edges,
     forget_parents,
     parent_states,
     propagate_deletion,
     propagate_end,
 )
-from jobify.storage.sqlite.needs import make_room, set_aside_needed, without_needed
-from jobify.storage.sqlite.revival import revive
+from jobify.storage.sql.needs import make_room, set_aside_needed, without_needed
+from jobify.storage.sql.revival import revive
+from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.statements import (
+    SQLiteStatements,
     attempt_values,
     chunks,
     decode_rows,
@@ -46,6 +47,7 @@ class Jobs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._statements = SQLiteStatements(database)
 
     # -- insert --------------------------------------------------------------------------------------------------------
 
@@ -77,14 +79,14 @@ class Jobs:
 
     def _insert_special(self, jobs: Sequence[NewJob]) -> list[bool]:
         """Insert jobs some of which have parents, or large arguments."""
-        known = parent_states(self._database, jobs)  # before any of them makes room
+        known = parent_states(self._statements, jobs)  # before any of them makes room
         is_added = self._insert_free([_without_large_payload(job) for job in jobs])
         for job, added in zip(jobs, is_added, strict=True):
             if added and len(job.payload) > LARGE:
                 reference = store_value(self._database, job.payload)
                 self._database.write(sql("refer_to_payload"), (reference, job.id))
         if any(job.parents for job in jobs):
-            add_edges(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
+            add_edges(self._statements, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
         return is_added
 
     def _insert_free(self, jobs: Sequence[NewJob]) -> list[bool]:
@@ -101,7 +103,7 @@ class Jobs:
                 if job.unique_key is not None:
                     keys.add(job.unique_key)
         free = [job for job, is_one in zip(jobs, is_free, strict=True) if is_one]
-        make_room(self._database, free)
+        make_room(self._statements, free)
         with self._numbers_not_given():
             write_batch(self._database, "insert", job_values, free)
         return is_free
@@ -128,12 +130,12 @@ class Jobs:
             )
         with self._database.atomic():
             reference = store_value(self._database, job.payload) if len(job.payload) > LARGE else None
-            set_aside_needed(self._database, [job])
+            set_aside_needed(self._statements, [job])
             row = (*_successor_row(_without_large_payload(job), progress or Progress(0, 0)), reference)
             with self._numbers_not_given():
                 is_replaced = self._database.write(sql("replace"), row)
             if is_replaced:
-                forget_parents(self._database, [job.id])
+                forget_parents(self._statements, [job.id])
                 return True
             self._database.write(sql("drop_successor"), (job.id,))
             self._database.write(sql("successor"), row)
@@ -155,7 +157,7 @@ class Jobs:
                 for id, status in decode_rows(self._database.row(sql("statuses", ids=size), values)[0]):
                     met.setdefault(id, _CANCELS.get(status, CancelResult.ENDED))
                 self._cancel(size, values, (reason, now, delete_at), set(met.values()))
-            propagate_end(self._database, [id for id, result in met.items() if result is CancelResult.CANCELLED])
+            propagate_end(self._statements, [id for id, result in met.items() if result is CancelResult.CANCELLED])
         return [met.get(id, CancelResult.MISSING) for id in ids]
 
     def _cancel(self, size: int, ids: list[str], how: tuple[str, int, int | None], met: set[CancelResult]) -> None:
@@ -177,7 +179,7 @@ class Jobs:
             expired = self._expired(now, limit)
             ids = [job.id for job in expired]
             write_for(self._database, "cancel_waiting", ids, before=[EXPIRED, now, delete_at])
-            propagate_end(self._database, ids)
+            propagate_end(self._statements, ids)
         return expired
 
     def _expired(self, now: Microseconds, limit: int) -> list[Expired]:
@@ -187,7 +189,7 @@ class Jobs:
         with self._database.atomic():
             answers = [self._database.write(sql("retry"), (now, id)) == 1 for id in ids]
             if with_dependents:
-                revive(self._database, [id for id, is_done in zip(ids, answers, strict=True) if is_done], now=now)
+                revive(self._statements, [id for id, is_done in zip(ids, answers, strict=True) if is_done], now=now)
             return [
                 is_done or self._database.write(sql("unpark"), (now, id)) == 1
                 for id, is_done in zip(ids, answers, strict=True)
@@ -218,8 +220,8 @@ class Jobs:
 
     def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
         with self._database.atomic():
-            unneeded = without_needed(self._database, ids)
-            propagate_deletion(self._database, unneeded, now=now, delete_at=delete_at)
+            unneeded = without_needed(self._statements, ids)
+            propagate_deletion(self._statements, unneeded, now=now, delete_at=delete_at)
             return write_for(self._database, "delete", unneeded)
 
     def add_history(self, attempts: Sequence[AttemptRecord]) -> None:

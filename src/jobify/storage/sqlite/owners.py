@@ -14,21 +14,22 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.model.transient import refusal_of
 from jobify.runtime.logs import get_logger
-from jobify.storage.sqlite.begun import BegunTable, read_begun
-from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.liveness import Liveness
-from jobify.storage.sqlite.locks import OwnerLocks
-from jobify.storage.sqlite.notifier import Address, DatagramNotifier
-from jobify.storage.sqlite.recovery import (
+from jobify.storage.sql.recovery import (
     CrashLimits,
     DeadProcess,
+    HeldSuspect,
     end_held,
     held_suspects,
     recover_dead,
     release_departed,
     release_owners,
 )
-from jobify.storage.sqlite.statements import chunks, decode_rows, id_values, sql
+from jobify.storage.sqlite.begun import BegunTable, read_begun
+from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.liveness import Liveness
+from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.storage.sqlite.notifier import Address, DatagramNotifier
+from jobify.storage.sqlite.statements import SQLiteStatements, chunks, decode_rows, id_values, sql
 from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 
@@ -72,6 +73,7 @@ class Owners:
 
     def __init__(self, database: Database, locks: OwnerLocks) -> None:
         self._database = database
+        self._statements = SQLiteStatements(database)
         self._locks = locks
         self._liveness = Liveness(locks, database.path)
         self._own: dict[int, _LocalOwner] = {}
@@ -133,7 +135,7 @@ class Owners:
         left = None if own is not None else next((row for row in self._rows() if row.id == owner), None)
         has_left = left is not None and bool(left.is_leaving)
         with self._database.atomic():
-            release_owners(self._database, (owner,), is_uncounted=has_left)
+            release_owners(self._statements, (owner,), is_uncounted=has_left)
             self._remove((owner,))
         self._close_begun(owner)
         self._own.pop(owner, None)
@@ -236,10 +238,15 @@ class Owners:
                 recovered += death.jobs
                 if on_death is not None:
                     on_death(death)
-        if has_held and any(job.is_due(now) for job in held_suspects(self._database.read)):
+        if has_held and any(
+            job.is_due(now) for job in held_suspects(decode_rows(self._database.read(sql("held_suspects"))[0]))
+        ):
             with self._database.atomic():
-                recovered += end_held(self._database, limits)
+                recovered += end_held(self._statements, limits)
         return recovered
+
+    def _held_suspects(self) -> list[HeldSuspect]:
+        return held_suspects(decode_rows(self._database.read(sql("held_suspects"))[0]))
 
     def _recover_owners(self, dead: Sequence[_Owner], limits: CrashLimits) -> tuple[list[Recovered], list[Death]]:
         """Take the jobs of these owners, and remove them: what those held that had left, and the deaths of the others.
@@ -248,10 +255,10 @@ class Owners:
         """
         left = self._still_there([row.id for row in dead])
         leaving = [row.id for row in dead if row.is_leaving]
-        released = release_departed(self._database, leaving, now=limits.now) if leaving else []
+        released = release_departed(self._statements, leaving, now=limits.now) if leaving else []
         lost = [row for row in dead if row.id in left and not row.is_leaving]
         processes = [self._dead_process(*process, list(rows)) for process, rows in groupby(lost, key=_process_of)]
-        deaths = recover_dead(self._database, processes, limits) if processes else []
+        deaths = recover_dead(self._statements, processes, limits) if processes else []
         self._remove([row.id for row in dead])
         return released, deaths
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -17,11 +18,13 @@ import msgspec
 
 from jobify.exceptions import StorageCorruptError
 from jobify.model.records import AttemptRecord, NewJob, Settlement
+from jobify.storage.sql.statements import Row
 from jobify.storage.sqlite.database import Database
 
 __all__ = (
     "CHUNK",
     "Rows",
+    "SQLiteStatements",
     "Values",
     "attempt_values",
     "chunks",
@@ -34,7 +37,6 @@ __all__ = (
     "sql",
     "write_batch",
     "write_for",
-    "write_rows",
 )
 
 T = TypeVar("T")
@@ -224,7 +226,7 @@ def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:
     return _padded(list(chain.from_iterable(rows)), len(rows), 10)
 
 
-def row_values(rows: Sequence[tuple[Any, ...]]) -> tuple[Rows, Values]:
+def row_values(rows: Sequence[Row]) -> tuple[Rows, Values]:
     """Rows and parameters of a statement that takes ``rows`` as they are: at least one, at most a chunk."""
     return _padded(list(chain.from_iterable(rows)), len(rows), len(rows[0]))
 
@@ -289,8 +291,46 @@ def write_batch(
     return database.write(sql(name, rows=rows, **fields), values, is_acknowledged=is_acknowledged)
 
 
-def write_rows(database: Database, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Run statement ``name`` for rows of values, any number. Called inside a transaction."""
-    for some in chunks(rows):
-        size, values = row_values(some)
-        database.write(sql(name, rows=size), values)
+class SQLiteStatements:
+    """See :class:`jobify.storage.sql.statements.Statements`. What a statement answers is one text of JSON."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def atomic(self) -> AbstractContextManager[None]:
+        return self._database.atomic()
+
+    def run(self, name: str, *parameters: Any) -> int:
+        return self._database.write(sql(name), parameters)
+
+    def run_for(self, name: str, ids: Sequence[Any], *before: Any) -> int:
+        return write_for(self._database, name, ids, before=before)
+
+    def run_rows(self, name: str, rows: Sequence[Row], *before: Any) -> int:
+        changed = 0
+        for some in chunks(rows):
+            size, values = row_values(some)
+            changed += self._database.write(sql(name, rows=size), [*before, *values])
+        return changed
+
+    def rows(self, name: str, *parameters: Any) -> list[Any]:
+        return decode_rows(self._database.row(sql(name), parameters)[0])
+
+    def rows_for(self, name: str, ids: Sequence[Any], *before: Any) -> list[Any]:
+        found = []
+        for some in chunks(ids):
+            size, values = id_values(some)
+            found += decode_rows(self._database.row(sql(name, ids=size), [*before, *values])[0])
+        return found
+
+    def rows_of(self, name: str, rows: Sequence[Row], *before: Any) -> list[Any]:
+        found = []
+        for some in chunks(rows):
+            size, values = row_values(some)
+            found += decode_rows(self._database.row(sql(name, rows=size), [*before, *values])[0])
+        return found
+
+    def add(self, name: str, *parameters: Any) -> int:
+        number = self._database.execute(sql(name), parameters).lastrowid
+        assert number is not None
+        return number

@@ -8,15 +8,16 @@
 ``queries.sql``        every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``             pick, then take; ``special_claims`` suspects that run apart, and parked calls
 ``jobs``               insert, replace, cancel, expire, retry, pause, delete, purge
-``settlements``        the ends of attempts, and what waits for the end of a running job
-``dependencies``       jobs that wait for others, and what an end does to those; ``needs`` which are needed,
-                       ``revival`` which come back with one that is tried again
+``settlements``        the ends of attempts
+``storage.sql``        beside this package, what is the same in every SQL database: jobs that wait for others, what an end
+                       does to those, which are needed, which come back with one that is tried again; settlements
+                       that are not plain; the jobs of the dead
 ``reports``            progress, values, log lines
 ``values``             large arguments and results, beside their rows
 ``times``              what a change of the clock means to rows
 ``queries``            get, find, count
 ``owners``             processes; ``liveness`` says who lives, by ``locks``, ``process`` and heartbeat; ``notifier``
-                       wakes others, ``begun`` knows which jobs had begun; ``recovery`` takes the jobs of the dead
+                       wakes others, ``begun`` knows which jobs had begun
 ``permissions``        modes of the file and of what belongs to it
 =====================  ===================================================================================
 """

@@ -24,8 +24,7 @@ from jobify.exceptions import UnknownDependencyError
 from jobify.model.records import NewJob
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import DELETED, Cause, because_of
-from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.statements import chunks, decode_rows, row_values, rows_for, sql, write_for
+from jobify.storage.sql.statements import Statements
 from jobify.types import Microseconds
 
 __all__ = (
@@ -67,10 +66,10 @@ class ParentState(NamedTuple):
         return self.seq, Cause(id, self.task, self.status, self.error)
 
 
-def parent_states(database: Database, jobs: Sequence[NewJob]) -> dict[str, ParentState]:
+def parent_states(statements: Statements, jobs: Sequence[NewJob]) -> dict[str, ParentState]:
     """How the parents of these jobs stand, those that exist."""
     parents = list(dict.fromkeys(parent for parents in _distinct(jobs) for parent in parents))
-    return {id: parent_state(standing) for id, *standing in rows_for(database, "parent_states", parents)}
+    return {id: parent_state(standing) for id, *standing in statements.rows_for("parent_states", parents)}
 
 
 def parent_state(columns: Sequence[Any]) -> ParentState:
@@ -83,13 +82,13 @@ def _distinct(jobs: Sequence[NewJob]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(job.parents for job in jobs if job.parents))
 
 
-def add_edges(database: Database, jobs: Sequence[NewJob], known: dict[str, ParentState]) -> None:
+def add_edges(statements: Statements, jobs: Sequence[NewJob], known: dict[str, ParentState]) -> None:
     """Let these jobs, which have just been added, wait for their parents; ``known`` says how those stood before.
 
     In the order of the jobs, because one may depend on those before it, be they new under an old id.
     """
-    numbers = dict(rows_for(database, "seqs", [job.id for job in jobs]))
-    links = _EdgeBatch(database, numbers, known, Counter(job.parents for job in jobs if len(job.parents) > 1))
+    numbers = dict(statements.rows_for("seqs", [job.id for job in jobs]))
+    links = _EdgeBatch(statements, numbers, known, Counter(job.parents for job in jobs if len(job.parents) > 1))
     for job in jobs:
         known[job.id] = links.add(job)
     links.write()
@@ -112,12 +111,12 @@ class _EdgeBatch:
 
     def __init__(
         self,
-        database: Database,
+        statements: Statements,
         numbers: Mapping[str, int],
         known: dict[str, ParentState],
         sharing: Mapping[tuple[str, ...], int],
     ) -> None:
-        self._database = database
+        self._statements = statements
         self._numbers = numbers
         self._known = known
         self._sharing = sharing
@@ -160,8 +159,7 @@ class _EdgeBatch:
         return _Group(waited, frozenset(opened), failed, barrier)
 
     def _add_barrier(self, waited: Mapping[str, int], opened: Sequence[int]) -> int:
-        number = self._database.execute(sql("add_barrier"), (len(opened),)).lastrowid
-        assert number is not None
+        number = self._statements.add("add_barrier", len(opened))
         is_open = frozenset(opened)
         self._dependencies += [(seq, id, -number, 1 if seq in is_open else 0) for id, seq in waited.items()]
         return -number
@@ -179,20 +177,14 @@ class _EdgeBatch:
     def _cancel(self, job: NewJob, seq: int, id: str, parent: ParentState) -> ParentState:
         cause_seq, cause = parent.root(id)
         reason = because_of(id, cause)
-        delete_at = "" if parent.delete_at is None else parent.delete_at
-        self._cancelled.append((seq, reason, job.created_at, delete_at, cause_seq))
+        self._cancelled.append((seq, reason, job.created_at, parent.delete_at, cause_seq))
         return ParentState(seq, job.task, _CANCELLED, reason, parent.delete_at, False, cause_seq, cause)
 
     def write(self) -> None:
-        for statement, lines in (
-            ("add_edges", self._dependencies),
-            ("block", self._blockers),
-            ("cancel_dependents", self._cancelled),
-        ):
-            for some in chunks(lines):
-                rows, values = row_values(some)
-                self._database.write(sql(statement, rows=rows), values)
-        write_for(self._database, "mark_parents", list(self._parents))
+        self._statements.run_rows("add_edges", self._dependencies)
+        self._statements.run_rows("block", self._blockers)
+        self._statements.run_rows("cancel_dependents", self._cancelled)
+        self._statements.run_for("mark_parents", list(self._parents))
 
 
 def _checked(job: NewJob, parent: str, known: Mapping[str, ParentState]) -> ParentState:
@@ -239,72 +231,65 @@ class _Dependent(NamedTuple):
     parent_id: str | None
 
 
-def propagate_end(database: Database, ids: Iterable[str]) -> set[str]:
+def propagate_end(statements: Statements, ids: Iterable[str]) -> set[str]:
     """See to what depends on those of these jobs that have ended. Returns the ids of those whose end changed others."""
-    ended = [job for job in _linked(database, list(ids)) if job.status in _ENDED]
-    unkeep_parents(database, [job.seq for job in ended if job.has_kept])
+    ended = [job for job in _linked(statements, list(ids)) if job.status in _ENDED]
+    unkeep_parents(statements, [job.seq for job in ended if job.has_kept])
     parents = [job for job in ended if job.has_dependents]
-    freeing = _unblock(database, [job.seq for job in parents if job.status == _SUCCESS])
+    freeing = _unblock(statements, [job.seq for job in parents if job.status == _SUCCESS])
     changed = {job.id for job in parents if job.seq in freeing}
     for job in parents:
         if job.status != _SUCCESS:
             cause = Cause(job.id, job.task, job.status, job.error)
-            if _cancel_dependents(database, _Cancellation(job.seq, cause, job.finished_at, job.delete_at)):
+            if _cancel_dependents(statements, _Cancellation(job.seq, cause, job.finished_at, job.delete_at)):
                 changed.add(job.id)
     return changed
 
 
 def propagate_deletion(
-    database: Database, ids: Iterable[str], *, now: Microseconds, delete_at: Microseconds | None
+    statements: Statements, ids: Iterable[str], *, now: Microseconds, delete_at: Microseconds | None
 ) -> None:
     """These jobs are about to be deleted, if they do not run; some of them while others wait for them."""
-    for job in _linked(database, list(ids)):
+    for job in _linked(statements, list(ids)):
         if job.has_dependents and job.status != _RUNNING:
             cause = Cause(job.id, job.task, DELETED, None)
-            _cancel_dependents(database, _Cancellation(job.seq, cause, now, delete_at))
+            _cancel_dependents(statements, _Cancellation(job.seq, cause, now, delete_at))
 
 
-def forget_parents(database: Database, ids: Sequence[str]) -> None:
+def forget_parents(statements: Statements, ids: Sequence[str]) -> None:
     """These jobs make room for others of the same ids, which depend on nothing, and with which nothing fell."""
-    unkeep_parents(database, [job.seq for job in _linked(database, ids) if job.has_kept])
-    write_for(database, "forget_parents", ids)
-    write_for(database, "forget_cause", ids)
+    unkeep_parents(statements, [job.seq for job in _linked(statements, ids) if job.has_kept])
+    statements.run_for("forget_parents", ids)
+    statements.run_for("forget_cause", ids)
 
 
-def _linked(database: Database, ids: Sequence[str]) -> list[_Linked]:
-    return [_Linked._make(row) for row in rows_for(database, "linked", ids)]
+def _linked(statements: Statements, ids: Sequence[str]) -> list[_Linked]:
+    return [_Linked._make(row) for row in statements.rows_for("linked", ids)]
 
 
-def _unblock(database: Database, parents: Sequence[int]) -> set[int]:
+def _unblock(statements: Statements, parents: Sequence[int]) -> set[int]:
     """These have succeeded; those of them on which one depends that waits for nothing else any more."""
-    write_for(database, "count_down", parents)
-    barriers = rows_for(database, "opened_barriers", parents)
+    statements.run_for("count_down", parents)
+    barriers = statements.rows_for("opened_barriers", parents)
     opened = [*parents, *barriers]
-    write_for(database, "unblock", opened)
-    freeing = {number for some in chunks(opened) for number in _freeing(database, some)}
+    statements.run_for("unblock", opened)
+    freeing = set(statements.rows_of("freeing", [(number,) for number in opened]))
     if barriers:
-        freeing.update(rows_for(database, "parents_of_barriers", [one for one in barriers if one in freeing]))
-    _resolve_edges(database, opened)
+        freeing.update(statements.rows_for("parents_of_barriers", [one for one in barriers if one in freeing]))
+    _resolve_edges(statements, opened)
     return freeing
 
 
-def _freeing(database: Database, numbers: Sequence[int]) -> list[int]:
-    size, values = row_values([(number,) for number in numbers])
-    return decode_rows(database.row(sql("freeing", rows=size), values)[0])
-
-
-def _cancel_dependents(database: Database, cancellation: _Cancellation) -> bool:
+def _cancel_dependents(statements: Statements, cancellation: _Cancellation) -> bool:
     """Cancel all that depends on a job; whether that was anything."""
-    _, *rows = decode_rows(database.row(sql("dependents"), (cancellation.seq,))[0])
+    _, *rows = statements.rows("dependents", cancellation.seq)
     dependents = [_Dependent._make(row) for row in rows]
     barriers = {job.seq: job for job in dependents if job.seq < 0}
     jobs = [_cancelled(job, barriers, cancellation) for job in dependents if job.seq > 0]
-    for some in chunks(jobs):
-        size, values = row_values(some)
-        database.write(sql("cancel_dependents", rows=size), values)
+    statements.run_rows("cancel_dependents", jobs)
     seqs = [job.seq for job in dependents]
-    unkeep_parents(database, seqs)
-    _resolve_edges(database, [cancellation.seq, *seqs])
+    unkeep_parents(statements, seqs)
+    _resolve_edges(statements, [cancellation.seq, *seqs])
     return bool(jobs)
 
 
@@ -312,21 +297,15 @@ def _cancelled(job: _Dependent, barriers: Mapping[int, _Dependent], cancellation
     """The parameters of ``cancel_dependents``."""
     parent = job.parent_id if job.parent is None or job.parent > 0 else barriers[job.parent].parent_id
     reason = because_of(parent or "", cancellation.cause)
-    return (
-        job.seq,
-        reason,
-        cancellation.at,
-        "" if cancellation.delete_at is None else cancellation.delete_at,
-        cancellation.seq,
-    )
+    return job.seq, reason, cancellation.at, cancellation.delete_at, cancellation.seq
 
 
-def _resolve_edges(database: Database, parents: Sequence[int]) -> None:
-    write_for(database, "close_dependencies", parents)
-    write_for(database, "unmark_parents", parents)
+def _resolve_edges(statements: Statements, parents: Sequence[int]) -> None:
+    statements.run_for("close_dependencies", parents)
+    statements.run_for("unmark_parents", parents)
 
 
-def unkeep_parents(database: Database, heirs: Sequence[int]) -> None:
+def unkeep_parents(statements: Statements, heirs: Sequence[int]) -> None:
     """Let maintenance check again what it kept for these jobs, or for those that were cancelled with them."""
-    write_for(database, "unkeep", heirs)
-    write_for(database, "unmark_children_of_kept", heirs)
+    statements.run_for("unkeep", heirs)
+    statements.run_for("unmark_children_of_kept", heirs)

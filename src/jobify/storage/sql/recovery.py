@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobify.model.records import Recovered
 from jobify.model.status import JobStatus, Lost
+from jobify.storage.begun_keys import key_of
 from jobify.storage.end_reasons import crash_limit_reached
-from jobify.storage.sqlite.begun import key_of
-from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.dependencies import propagate_end
-from jobify.storage.sqlite.settlements import end_cancelled, replace_with_successors
-from jobify.storage.sqlite.statements import chunks, decode_rows, id_values, row_values, sql, write_for
+from jobify.storage.sql.dependencies import propagate_end
+from jobify.storage.sql.settlements import end_cancelled, replace_with_successors
+from jobify.storage.sql.statements import Statements
 from jobify.storage.suspicion import (
     RESTLESS,
     Company,
@@ -113,62 +112,59 @@ class _Death(NamedTuple):
     """The seqs of those of its jobs that had begun."""
 
 
-def release_owners(database: Database, owners: Sequence[int], *, is_uncounted: bool = False) -> list[Recovered]:
+def release_owners(statements: Statements, owners: Sequence[int], *, is_uncounted: bool = False) -> list[Recovered]:
     """These owners leave, or have left: what they hold waits again; ``is_uncounted``: without a lost attempt."""
-    held = _held(database, owners)
+    held = _held(statements, owners)
     recovered = [job.recovered(is_condemned=False) for job in held]
-    replace_with_successors(database, [job.id for job in held if job.has_successor])
+    replace_with_successors(statements, [job.id for job in held if job.has_successor])
     cancelled = [job.id for job in recovered if job.status == JobStatus.CANCELLED]
-    end_cancelled(database, cancelled)
-    propagate_end(database, cancelled)
+    end_cancelled(statements, cancelled)
+    propagate_end(statements, cancelled)
     if is_uncounted:
-        size, ids = id_values(owners)
-        database.write(sql("uncount_attempt", ids=size), ids)
-    _release(database, owners)
+        statements.run_for("uncount_attempt", owners)
+    _release(statements, owners)
     return recovered
 
 
-def release_departed(database: Database, owners: Sequence[int], *, now: Microseconds) -> list[Recovered]:
+def release_departed(statements: Statements, owners: Sequence[int], *, now: Microseconds) -> list[Recovered]:
     """Release what owners held that had left, and whose threads are at their end: neither an attempt nor a crash."""
-    size, ids = id_values(owners)
-    database.write(sql("record_released", ids=size), [now, *ids])
-    return [job._replace(is_crash=False) for job in release_owners(database, owners, is_uncounted=True)]
+    statements.run_for("record_released", owners, now)
+    return [job._replace(is_crash=False) for job in release_owners(statements, owners, is_uncounted=True)]
 
 
-def recover_dead(database: Database, processes: Sequence[DeadProcess], limits: CrashLimits) -> list[Death]:
+def recover_dead(statements: Statements, processes: Sequence[DeadProcess], limits: CrashLimits) -> list[Death]:
     """Take what dead processes hold; their deaths."""
     owners = [owner for process in processes for owner in process.begun]
-    held = _held(database, owners)
+    held = _held(statements, owners)
     holders = {job.owner for job in held}
     processes = [process for process in processes if process.is_worker or holders & process.begun.keys()]
-    deaths = [_write_death(database, process, held, limits.now) for process in processes]
-    verdicts = _verdicts(database, held, deaths, limits)
+    deaths = [_write_death(statements, process, held, limits.now) for process in processes]
+    verdicts = _verdicts(statements, held, deaths, limits)
     condemned = {seq for seq, verdict in verdicts.items() if verdict.is_condemned}
     recovered = {
         job.seq: job.recovered(is_condemned=job.seq in condemned, has_begun=job.seq in verdicts) for job in held
     }
-    write_for(database, "record_lost", list(verdicts), before=[Lost().reason, limits.now])
-    write_for(database, "uncount_unbegun", [job.seq for job in held if job.seq not in verdicts])
-    write_for(database, "count_crash", [job.seq for job in held if _has_crashed(job, verdicts)])
-    replace_with_successors(database, [job.id for job in held if job.has_successor])
-    end_cancelled(database, [job.id for job in recovered.values() if job.status == JobStatus.CANCELLED])
+    statements.run_for("record_lost", list(verdicts), Lost().reason, limits.now)
+    statements.run_for("uncount_unbegun", [job.seq for job in held if job.seq not in verdicts])
+    statements.run_for("count_crash", [job.seq for job in held if _has_crashed(job, verdicts)])
+    replace_with_successors(statements, [job.id for job in held if job.has_successor])
+    end_cancelled(statements, [job.id for job in recovered.values() if job.status == JobStatus.CANCELLED])
     for job in held:
         if recovered[job.seq].status == JobStatus.FAILED:
-            _quarantine(database, job.id, verdicts[job.seq].crashes, limits)
-    propagate_end(database, [job.id for job in recovered.values() if job.status != JobStatus.SCHEDULED])
+            _quarantine(statements, job.id, verdicts[job.seq].crashes, limits)
+    propagate_end(statements, [job.id for job in recovered.values() if job.status != JobStatus.SCHEDULED])
     waiting = [job for job in held if recovered[job.seq].status == JobStatus.SCHEDULED and not job.has_successor]
-    _suspect(database, waiting, verdicts)
-    _release(database, owners)
-    database.write(sql("delete_orphaned_suspects"))
+    _suspect(statements, waiting, verdicts)
+    _release(statements, owners)
+    statements.run("delete_orphaned_suspects")
     return [
         _death_of(process, death, held, recovered, limits) for process, death in zip(processes, deaths, strict=True)
     ]
 
 
-def _held(database: Database, owners: Sequence[int]) -> list[_HeldJob]:
+def _held(statements: Statements, owners: Sequence[int]) -> list[_HeldJob]:
     """In the order of insertion."""
-    size, ids = id_values(owners)
-    rows = decode_rows(database.row(sql("held_by_owners", ids=size), ids)[0])
+    rows = statements.rows_for("held_by_owners", owners)
     return [_HeldJob._make([*row[:10], _suspicion_of(row[10:])]) for row in sorted(rows)]
 
 
@@ -177,7 +173,7 @@ def _suspicion_of(columns: Sequence[Any]) -> Suspicion | None:
     return None if attempt is None else Suspicion(attempt, deaths, tuple(seen), company, bool(is_apart), bool(is_held))
 
 
-def _write_death(database: Database, process: DeadProcess, held: Iterable[_HeldJob], now: Microseconds) -> _Death:
+def _write_death(statements: Statements, process: DeadProcess, held: Iterable[_HeldJob], now: Microseconds) -> _Death:
     size = 0
     theirs: list[_HeldJob] = []
     begun: list[_HeldJob] = []
@@ -190,17 +186,16 @@ def _write_death(database: Database, process: DeadProcess, held: Iterable[_HeldJ
         begun += its_begun
     is_trial = size == len(begun) > 0 and all(job.is_on_trial for job in begun)
     row = (now, process.host, process.pid, len(theirs), size, is_trial)
-    death = database.execute(sql("add_death"), row).lastrowid
-    assert death is not None
-    database.write(sql("delete_old_deaths"), (death,))
+    death = statements.add("add_death", *row)
+    statements.run("delete_old_deaths", death)
     return _Death(death, size, is_trial, frozenset(job.seq for job in begun))
 
 
 def _verdicts(
-    database: Database, held: Iterable[_HeldJob], deaths: Sequence[_Death], limits: CrashLimits
+    statements: Statements, held: Iterable[_HeldJob], deaths: Sequence[_Death], limits: CrashLimits
 ) -> dict[int, Verdict]:
     """The verdicts on those jobs that had begun, by seq."""
-    unexplained = _unexplained(database, limits.now, limits.now)
+    unexplained = _unexplained(statements, limits.now, limits.now)
     jobs = {job.seq: job for job in held}
     return {
         seq: judged(
@@ -215,45 +210,43 @@ def _verdicts(
     }
 
 
-def _unexplained(database: Database, first: Microseconds, last: Microseconds) -> dict[int, Microseconds]:
+def _unexplained(statements: Statements, first: Microseconds, last: Microseconds) -> dict[int, Microseconds]:
     """The deaths around these times that no trial explains, with their times."""
-    (text,) = database.row(sql("unexplained"), (first - RESTLESS, last + RESTLESS))
-    return dict(decode_rows(text))
+    return dict(statements.rows("unexplained", first - RESTLESS, last + RESTLESS))
 
 
-def end_held(database: Database, limits: CrashLimits) -> list[Recovered]:
+def end_held(statements: Statements, limits: CrashLimits) -> list[Recovered]:
     """End those that are held if their last crash stands, or have them tried again; those that have ended."""
-    held = held_suspects(database.row)
+    held = held_suspects(statements.rows("held_suspects"))
     died_at = [job.crash.died_at for job in held if job.crash.died_at is not None]
-    unexplained = _unexplained(database, min(died_at), max(died_at)) if died_at else {}
+    unexplained = _unexplained(statements, min(died_at), max(died_at)) if died_at else {}
     by_verdict = defaultdict[HeldVerdict, list[HeldSuspect]](list)
     for job in held:
         by_verdict[judge_held(job.crash, unexplained, max_crashes=limits.max_crashes, now=limits.now)].append(job)
     disproved = [job.seq for job in by_verdict[HeldVerdict.DISPROVED]]
     condemned = by_verdict[HeldVerdict.CONDEMNED]
-    write_for(database, "uncount_crash", disproved)
-    write_for(database, "try_again", [*disproved, *(job.seq for job in by_verdict[HeldVerdict.SPARED])])
+    statements.run_for("uncount_crash", disproved)
+    statements.run_for("try_again", [*disproved, *(job.seq for job in by_verdict[HeldVerdict.SPARED])])
     for job in condemned:
-        _quarantine(database, job.id, job.crash.crashes, limits)
-    propagate_end(database, [job.id for job in condemned])
+        _quarantine(statements, job.id, job.crash.crashes, limits)
+    propagate_end(statements, [job.id for job in condemned])
     return [Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin) for job in condemned]
 
 
-def held_suspects(row: Callable[[str], Any]) -> list[HeldSuspect]:
-    """The jobs that wait for their verdict; ``row`` runs a statement."""
-    found = decode_rows(row(sql("held_suspects"))[0])
+def held_suspects(found: Iterable[Sequence[Any]]) -> list[HeldSuspect]:
+    """The jobs that wait for their verdict, as the statement of this name answers."""
     return [HeldSuspect._make((*columns[:4], HeldCrash._make(columns[4:]))) for columns in found]
 
 
-def _quarantine(database: Database, id: str, crashes: int, limits: CrashLimits) -> None:
-    database.write(sql("quarantine"), (crash_limit_reached(id, crashes), limits.now, limits.delete_at, id))
+def _quarantine(statements: Statements, id: str, crashes: int, limits: CrashLimits) -> None:
+    statements.run("quarantine", crash_limit_reached(id, crashes), limits.now, limits.delete_at, id)
 
 
 def _has_crashed(job: _HeldJob, verdicts: Mapping[int, Verdict]) -> bool:
     return job.seq in verdicts and verdicts[job.seq].crashes > job.crashes
 
 
-def _suspect(database: Database, jobs: Sequence[_HeldJob], verdicts: Mapping[int, Verdict]) -> None:
+def _suspect(statements: Statements, jobs: Sequence[_HeldJob], verdicts: Mapping[int, Verdict]) -> None:
     """Write down what is known of these from now on, and let those run apart of which that is too much."""
     suspects = [(job, verdicts[job.seq].suspicion) for job in jobs if job.seq in verdicts]
     rows = [
@@ -269,15 +262,12 @@ def _suspect(database: Database, jobs: Sequence[_HeldJob], verdicts: Mapping[int
         )
         for job, known in suspects
     ]
-    for some in chunks(rows):
-        size, values = row_values(some)
-        database.write(sql("add_suspects", rows=size), values)
-    write_for(database, "set_apart", [job.seq for job, known in suspects if known.is_apart and not job.is_on_trial])
+    statements.run_rows("add_suspects", rows)
+    statements.run_for("set_apart", [job.seq for job, known in suspects if known.is_apart and not job.is_on_trial])
 
 
-def _release(database: Database, owners: Sequence[int]) -> None:
-    size, ids = id_values(owners)
-    database.write(sql("release", ids=size), ids)
+def _release(statements: Statements, owners: Sequence[int]) -> None:
+    statements.run_for("release", owners)
 
 
 def _death_of(
