@@ -29,6 +29,10 @@ class Statements(Protocol):
         """
         ...
 
+    def together(self) -> AbstractContextManager[None]:
+        """:meth:`atomic` where each row is locked before it decides: others may be inside such a block."""
+        ...
+
     def run(self, name: str, *parameters: Any) -> int:
         """Run a statement that changes rows; how many."""
         ...
@@ -51,6 +55,10 @@ class Statements(Protocol):
 
     def rows_of(self, name: str, rows: Sequence[Row], *before: Any) -> list[Any]:
         """:meth:`rows_for`, with rows of values."""
+        ...
+
+    def read(self, name: str, *parameters: Any) -> list[Any]:
+        """:meth:`rows` as the reading calls see it, from any thread: what is committed, or this thread's block."""
         ...
 
     def add(self, name: str, *parameters: Any) -> int:

@@ -1,4 +1,4 @@
-"""Jobs: insert, replace, reschedule, cancel, expire, retry, pause, delete, purge, trim."""
+"""Jobs: insert, replace, purge."""
 
 from __future__ import annotations
 
@@ -7,25 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 
-from jobify.model.records import AttemptRecord, CancelResult, Expired, NewJob, Progress
+from jobify.model.records import AttemptRecord, NewJob, Progress
 from jobify.model.status import JobStatus
-from jobify.storage.end_reasons import EXPIRED
 from jobify.storage.sql.dependencies import (
     add_edges,
     forget_parents,
     parent_states,
-    propagate_deletion,
-    propagate_end,
 )
-from jobify.storage.sql.needs import make_room, set_aside_needed, without_needed
-from jobify.storage.sql.revival import revive
+from jobify.storage.sql.needs import make_room, set_aside_needed
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.statements import (
     SQLiteStatements,
     attempt_values,
-    chunks,
     decode_rows,
-    id_values,
     job_values,
     rows_for,
     sql,
@@ -39,7 +33,7 @@ __all__ = ("Jobs",)
 
 
 class Jobs:
-    """The writing calls of :class:`jobify.storage.base.Storage`, without claims, settlements, reports and owners.
+    """Writing calls of :class:`jobify.storage.base.Storage`; others are in :mod:`jobify.storage.sql.jobs`.
 
     The usual case of each is one statement, which is a transaction by itself; a case that is not usual makes that
     statement fail as a whole, and is then done step by step in a transaction.
@@ -121,7 +115,7 @@ class Jobs:
         yield
         self._database.write(sql("release_last_number"), (last,))
 
-    # -- put, move -----------------------------------------------------------------------------------------------------
+    # -- replace ----------------------------------------------------------------------------------------------------
 
     def replace(self, job: NewJob, progress: Progress | None) -> bool:
         if job.parents or job.unique_key is not None:
@@ -142,87 +136,10 @@ class Jobs:
             self._database.write(sql("mark_successor"), (job.id,))
         return False
 
-    def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
-        return self._database.write(sql("reschedule"), (due_at, due_at, now, id)) == 1
-
-    # -- cancel --------------------------------------------------------------------------------------------------------
-
-    def cancel(
-        self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
-    ) -> list[CancelResult]:
-        met: dict[str, CancelResult] = {}
-        with self._database.atomic():
-            for some in chunks(ids):
-                size, values = id_values(some)
-                for id, status in decode_rows(self._database.row(sql("statuses", ids=size), values)[0]):
-                    met.setdefault(id, _CANCELS.get(status, CancelResult.ENDED))
-                self._cancel(size, values, (reason, now, delete_at), set(met.values()))
-            propagate_end(self._statements, [id for id, result in met.items() if result is CancelResult.CANCELLED])
-        return [met.get(id, CancelResult.MISSING) for id in ids]
-
-    def _cancel(self, size: int, ids: list[str], how: tuple[str, int, int | None], met: set[CancelResult]) -> None:
-        write = self._database.write
-        if CancelResult.CANCELLED in met:
-            write(sql("cancel_waiting", ids=size), [*how, *ids])
-        if CancelResult.REQUESTED in met:
-            write(sql("request_cancel", ids=size), [*how, *ids])
-            write(sql("mark_cancel", ids=size), ids)
-            write(sql("delete_orphaned_successors"))
-
     def cancel_requests(self, owner: int) -> list[str]:
         return decode_rows(self._database.row(sql("cancel_requests"), (owner,))[0])
 
-    def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
-        if not self._expired(now, limit):  # without a lock
-            return []
-        with self._database.atomic():
-            expired = self._expired(now, limit)
-            ids = [job.id for job in expired]
-            write_for(self._database, "cancel_waiting", ids, before=[EXPIRED, now, delete_at])
-            propagate_end(self._statements, ids)
-        return expired
-
-    def _expired(self, now: Microseconds, limit: int) -> list[Expired]:
-        return [Expired._make(row) for row in decode_rows(self._database.row(sql("expired"), (now, limit))[0])]
-
-    def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool) -> list[bool]:
-        with self._database.atomic():
-            answers = [self._database.write(sql("retry"), (now, id)) == 1 for id in ids]
-            if with_dependents:
-                revive(self._statements, [id for id, is_done in zip(ids, answers, strict=True) if is_done], now=now)
-            return [
-                is_done or self._database.write(sql("unpark"), (now, id)) == 1
-                for id, is_done in zip(ids, answers, strict=True)
-            ]
-
-    # -- pause ---------------------------------------------------------------------------------------------------------
-
-    def pause(self, ids: Sequence[str]) -> list[bool]:
-        return self._change_pause(ids, "pausable", "pause", [])
-
-    def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
-        return self._change_pause(ids, "paused", "resume", [now])
-
-    def _change_pause(self, ids: Sequence[str], which: str, statement: str, how: list[int]) -> list[bool]:
-        """Change those of the jobs for which ``which`` asks; for each job, whether it is one of them."""
-        with self._database.atomic():
-            found = set(rows_for(self._database, which, list(dict.fromkeys(ids))))
-            write_for(self._database, statement, list(found), before=how)
-        return [id in found for id in ids]
-
-    def pause_queue(self, queue: str) -> None:
-        self._database.write(sql("pause_queue"), (queue,))
-
-    def resume_queue(self, queue: str) -> None:
-        self._database.write(sql("resume_queue"), (queue,))
-
-    # -- delete, history, purge, trim ----------------------------------------------------------------------------------
-
-    def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
-        with self._database.atomic():
-            unneeded = without_needed(self._statements, ids)
-            propagate_deletion(self._statements, unneeded, now=now, delete_at=delete_at)
-            return write_for(self._database, "delete", unneeded)
+    # -- history, purge ------------------------------------------------------------------------------------------------
 
     def add_history(self, attempts: Sequence[AttemptRecord]) -> None:
         write_batch(self._database, "add_history", attempt_values, attempts)
@@ -260,11 +177,6 @@ class Jobs:
         number, wanted = self._database.row(sql("purgeable"), (now, limit))
         return number, dict(decode_rows(wanted))
 
-    def trim(self, *, keep: int, limit: int) -> int:
-        with self._database.atomic():
-            trimmed = self._database.write(sql("trim"), (keep, limit))
-            return trimmed + self._database.write(sql("trim_messages"), (keep, limit - trimmed))
-
 
 _INSERT_PLAIN = sql("insert_plain")
 
@@ -282,9 +194,6 @@ _LARGE_MESSAGES = 16
 _PARTS = 128
 """Large messages, and parts of large values (32 MB), that one transaction of ``purge`` deletes at most; of one job it
 deletes all."""
-
-
-_CANCELS = {JobStatus.SCHEDULED.value: CancelResult.CANCELLED, JobStatus.RUNNING.value: CancelResult.REQUESTED}
 
 
 def _without_large_payload(job: NewJob) -> NewJob:

@@ -1212,11 +1212,11 @@ FROM (SELECT * FROM attempts WHERE job_id = ? ORDER BY seq LIMIT ? OFFSET ?)
 
 -- name: clock_state
 -- At first there is no row. What is known of an old file then is when its newest job was made.
-SELECT CAST(json_array(
+SELECT CAST(json_array(json_array(
     ifnull(max(changes), 0),
     ifnull(max(trusted_at), (SELECT created_at FROM jobs WHERE seq = (SELECT max(seq) FROM jobs))),
     max(doubted_at)
-) AS BLOB) FROM clock
+)) AS BLOB) FROM clock
 
 -- name: keep_clock_state
 INSERT OR REPLACE INTO clock (id, changes, trusted_at, doubted_at) VALUES (1, ?, ?, ?)

@@ -300,6 +300,9 @@ class SQLiteStatements:
     def atomic(self) -> AbstractContextManager[None]:
         return self._database.atomic()
 
+    def together(self) -> AbstractContextManager[None]:
+        return self._database.atomic()
+
     def run(self, name: str, *parameters: Any) -> int:
         return self._database.write(sql(name), parameters)
 
@@ -329,6 +332,9 @@ class SQLiteStatements:
             size, values = row_values(some)
             found += decode_rows(self._database.row(sql(name, rows=size), [*before, *values])[0])
         return found
+
+    def read(self, name: str, *parameters: Any) -> list[Any]:
+        return decode_rows(self._database.read(sql(name), parameters)[0])
 
     def add(self, name: str, *parameters: Any) -> int:
         number = self._database.execute(sql(name), parameters).lastrowid

@@ -7,14 +7,13 @@
 ``schema``             whose file it is, migrations
 ``queries.sql``        every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``             pick, then take; ``special_claims`` suspects that run apart, and parked calls
-``jobs``               insert, replace, cancel, expire, retry, pause, delete, purge
+``jobs``               insert, replace, purge
 ``settlements``        the ends of attempts
-``storage.sql``        beside this package, what is the same in every SQL database: jobs that wait for others, what an end
-                       does to those, which are needed, which come back with one that is tried again; settlements
-                       that are not plain; the jobs of the dead
-``reports``            progress, values, log lines
+``storage.sql``        beside this package, what is the same in every SQL database: cancel, retry, pause, delete;
+                       jobs that wait for others, what an end does to those, which are needed, which come back with
+                       one that is tried again; settlements that are not plain; the jobs of the dead; reports;
+                       changes of the clock
 ``values``             large arguments and results, beside their rows
-``times``              what a change of the clock means to rows
 ``queries``            get, find, count
 ``owners``             processes; ``liveness`` says who lives, by ``locks``, ``process`` and heartbeat; ``notifier``
                        wakes others, ``begun`` knows which jobs had begun
@@ -59,6 +58,9 @@ from jobify.runtime.folder import absolute
 from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
 from jobify.storage.location import check_is_path
+from jobify.storage.sql.jobs import JobChanges
+from jobify.storage.sql.reports import Reports
+from jobify.storage.sql.times import Times
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database, Nonblocking
 from jobify.storage.sqlite.file_identity import refuse_orphaned_log
@@ -67,10 +69,9 @@ from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import Owners
 from jobify.storage.sqlite.permissions import create_database
 from jobify.storage.sqlite.queries import Queries
-from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.schema import prepare
 from jobify.storage.sqlite.settlements import Settlements
-from jobify.storage.sqlite.times import Times
+from jobify.storage.sqlite.statements import SQLiteStatements
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import Timekeeping
 from jobify.types import Microseconds
@@ -132,7 +133,8 @@ class SQLiteStorage:
         given = self.database if self.is_durable else None
         self._database = database = Database(path, timeout=self.timeout, synchronous=self.synchronous, given=given)
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
-        self._settlements, self._reports, self._times = Settlements(database), Reports(database), Times(database)
+        self._settlements, statements = Settlements(database), SQLiteStatements(database)
+        self._changes, self._reports, self._times = JobChanges(statements), Reports(statements), Times(statements)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._nonblocking = Nonblocking(database) if self.synchronous == "normal" else None
         self.nonblocking_claims = Nonblocking(database, for_claim=True)
@@ -258,39 +260,39 @@ class SQLiteStorage:
         return self._settlements.settle(settlements)
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
-        return self._jobs.reschedule(id, due_at=due_at, now=now)
+        return self._changes.reschedule(id, due_at=due_at, now=now)
 
     def cancel(
         self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
     ) -> list[CancelResult]:
-        return self._jobs.cancel(ids, reason=reason, now=now, delete_at=delete_at)
+        return self._changes.cancel(ids, reason=reason, now=now, delete_at=delete_at)
 
     def cancel_requests(self, owner: int) -> list[str]:
         return self._jobs.cancel_requests(owner)
 
     def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
-        return self._jobs.expire(now=now, limit=limit, delete_at=delete_at)
+        return self._changes.expire(now=now, limit=limit, delete_at=delete_at)
 
     def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool = True) -> list[bool]:
-        return self._jobs.retry(ids, now=now, with_dependents=with_dependents)
+        return self._changes.retry(ids, now=now, with_dependents=with_dependents)
 
     def pause(self, ids: Sequence[str]) -> list[bool]:
-        return self._jobs.pause(ids)
+        return self._changes.pause(ids)
 
     def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
-        return self._jobs.resume(ids, now=now)
+        return self._changes.resume(ids, now=now)
 
     def pause_queue(self, queue: str) -> None:
-        self._jobs.pause_queue(queue)
+        self._changes.pause_queue(queue)
 
     def resume_queue(self, queue: str) -> None:
-        self._jobs.resume_queue(queue)
+        self._changes.resume_queue(queue)
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
         return self._reports.report(reports)
 
     def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
-        return self._jobs.delete(ids, now=now, delete_at=delete_at)
+        return self._changes.delete(ids, now=now, delete_at=delete_at)
 
     def add_history(self, attempts: Sequence[AttemptRecord]) -> None:
         self._jobs.add_history(attempts)
@@ -299,7 +301,7 @@ class SQLiteStorage:
         return self._jobs.purge(now=now, limit=limit)
 
     def trim(self, *, keep: int, limit: int) -> int:
-        return self._jobs.trim(keep=keep, limit=limit)
+        return self._changes.trim(keep=keep, limit=limit)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
