@@ -58,6 +58,9 @@ class Database:
         self._writer: Connection | None = None
         self._reader: Connection | None = None
         self._block_thread: int | None = None
+        self._has_block_changed = False
+        self.own_commits = 0
+        """Transactions that have changed something, at least; see ``changes``."""
         self._renew_locks()
 
     def _renew_locks(self) -> None:
@@ -127,11 +130,21 @@ class Database:
                     f"The connection to {self.where} was lost, and the transaction with it. Nothing was changed."
                 )
             try:
-                return writer.execute(statement.text, _packed(statement, parameters), binary=True)
+                cursor = writer.execute(statement.text, _packed(statement, parameters), binary=True)
             except psycopg.Error as error:
                 if writer.closed:
                     self._writer = None
                 raise explain(error, self.where) from error
+            if cursor.rowcount > 0 and not (cursor.statusmessage or "").startswith("SELECT"):
+                self._note_change()
+            return cursor
+
+    def _note_change(self) -> None:
+        """A statement has changed something."""
+        if self._block_thread is None:
+            self.own_commits += 1
+        else:
+            self._has_block_changed = True
 
     def command(self, text: str) -> Cursor:
         """Run a text without parameters on the writing connection, which is not prepared."""
@@ -213,6 +226,7 @@ class Database:
             try:
                 yield
                 self._end("COMMIT")
+                self.own_commits += self._has_block_changed
             except BaseException:
                 self._end_quietly("ROLLBACK")
                 raise
@@ -223,6 +237,7 @@ class Database:
         if self._writer is None or is_gone(self._writer):
             self._writer = self.new_connection()
         self.command("BEGIN")
+        self._has_block_changed = False
         self._block_thread = threading.get_ident()
 
     def _end(self, command: str) -> None:

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Set
 from typing import Final, NamedTuple, Protocol
 
+from jobify.storage import process
 from jobify.storage.base import HEARTBEAT
-from jobify.storage.sqlite import process
 from jobify.storage.sqlite.locks import LockState, OwnerLocks, file_identity
 from jobify.types import Microseconds
 

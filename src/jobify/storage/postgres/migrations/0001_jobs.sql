@@ -146,7 +146,7 @@ CREATE TABLE @owners (
     role text COLLATE "C" NOT NULL,
     queues text COLLATE "C",
     tasks text COLLATE "C" NOT NULL,
-    channel text COLLATE "C",
+    lease_until bigint,
     process text COLLATE "C"
 );
 

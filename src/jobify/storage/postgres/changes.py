@@ -1,0 +1,57 @@
+"""Whether others have committed: without reading a table.
+
+The server numbers transactions that change something. A snapshot says which of them have ended, whenever they began; so
+a transaction that was open for long counts when it commits. Two looks say how many have ended in between. Those of this
+process are known, and taken off. Another database of the server has its share in the number: then there is a false
+alarm, which costs a look at the jobs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jobify.storage.postgres.database import Database
+from jobify.storage.postgres.session import Session
+
+__all__ = ("Changes",)
+
+
+class _Look(NamedTuple):
+    """What was found."""
+
+    ended: int
+    """How many transactions had ended."""
+    own: int
+    """How many of them were made here, at least."""
+
+
+class Changes:
+    """Compares looks. Called by one thread at a time."""
+
+    def __init__(self, database: Database, session: Session) -> None:
+        self._database = database
+        self._session = session
+        self._last = _Look(0, 0)
+        self._newest: _Look | None = None
+        """A look that was made for another purpose, and not compared yet."""
+
+    def look(self) -> None:
+        """Begin: what is committed from now on is a change."""
+        self._last = self._look()
+
+    def note(self, snapshot: str) -> None:
+        """A snapshot that was just taken anyway, so that there need not be another one."""
+        self._newest = self._of(snapshot)
+
+    def were_made(self) -> bool:
+        """Whether others have committed since the last call."""
+        before, (self._last, self._newest) = self._last, (self._newest or self._look(), None)
+        return self._last.ended - before.ended > self._last.own - before.own
+
+    def _look(self) -> _Look:
+        return self._of(self._database.read("snapshot")[0][0])
+
+    def _of(self, snapshot: str) -> _Look:
+        _, newest, running = snapshot.split(":")
+        ended = int(newest) - (running.count(",") + 1 if running else 0)
+        return _Look(ended, self._database.own_commits + self._session.own_commits)
