@@ -17,7 +17,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-__all__ = ("PACKERS", "Array", "ArrayDumper", "escaped", "restored", "restored_row")
+__all__ = ("DUMPERS", "PACKERS", "Array", "ArrayDumper", "escaped", "needs_restoring", "restored", "restored_row")
 
 _ESCAPE: Final = "\U0010ffff"
 _NUL: Final = "\0"
@@ -101,13 +101,15 @@ def pack_texts(values: Sequence[str | None]) -> Array:
     return TextArray(_packed(elements, len(values), 25))
 
 
-def pack_bytes(values: Sequence[bytes | None]) -> Array:
-    """An array of bytea."""
+def pack_bytes(values: Sequence[bytes | str | None]) -> Array:
+    """An array of bytea; of a text, its bytes in UTF-8."""
     elements = []
     for value in values:
         if value is None:
             elements.append(_NULL)
         else:
+            if isinstance(value, str):
+                value = value.encode()
             elements += (_LENGTH(len(value)), value)
     return ByteaArray(_packed(elements, len(values), 17))
 
@@ -152,3 +154,11 @@ def restored_row(row: Sequence[Any]) -> Sequence[Any]:
         if type(value) is str and _ESCAPE in value:
             return tuple([restored(one) if type(one) is str else one for one in row])
     return row
+
+
+def needs_restoring(*texts: str | None) -> bool:
+    """Whether one of these texts is not as it was given."""
+    for text in texts:  # not any(): this is asked for every claim
+        if text is not None and _ESCAPE in text:
+            return True
+    return False

@@ -35,6 +35,7 @@ __all__ = ("Database", "lock_key")
 T = TypeVar("T")
 
 _TRIES: Final = 5
+_LOCK: Final = "FOR NO KEY UPDATE"
 Row = Sequence[Any]
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
@@ -176,6 +177,10 @@ class Database:
     def rows_of(self, name: str, rows: Sequence[Row], *before: Any) -> list[Any]:
         return _values(self.execute(self.sql(name), (*before, *zip(*rows, strict=True)))) if rows else []
 
+    def values(self, statement: Statement, parameters: Sequence[Any]) -> list[Any]:
+        """The rows that a statement answers; of one column, its values."""
+        return _values(self.execute(statement, parameters))
+
     def rows_in(self, name: str, columns: Sequence[Sequence[Any]], *before: Any) -> list[Any]:
         """:meth:`rows_of`, with the columns of the rows."""
         return _values(self.execute(self.sql(name), (*before, *columns)))
@@ -192,8 +197,9 @@ class Database:
         return self._block_thread == threading.get_ident()
 
     def read(self, name: str, *parameters: Any, **fields: str) -> list[Any]:
-        """The rows that a query finds, from any thread. Sees what is committed; a block's own thread sees its block."""
-        statement = self.sql(name, **fields)
+        """The rows that a query finds, from any thread. Sees what is committed; a block's own thread sees its block, and
+        locks what it reads by a statement with a field ``{lock}``."""
+        statement = self.sql(name, lock=_LOCK if self.is_in_block else "", **fields)
         if self.is_in_block:
             return _answer(self.execute(statement, parameters))
         return _answer(self._read(statement, parameters))

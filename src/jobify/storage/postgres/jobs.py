@@ -1,14 +1,17 @@
-"""The insert of jobs."""
+"""Jobs: insert, replace, purge; lines of history."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobify.model.records import NewJob
+from jobify.model.records import AttemptRecord, NewJob, Progress
 from jobify.model.status import JobStatus
 from jobify.storage.postgres.database import Database
+from jobify.storage.sql.dependencies import add_edges, forget_parents, parent_states
+from jobify.storage.sql.needs import make_room, set_aside_needed
+from jobify.types import Microseconds
 
-__all__ = ("Inserts",)
+__all__ = ("Jobs",)
 
 _COLUMNS = 19
 """Of a NewJob; its parents are no column."""
@@ -17,32 +20,132 @@ _NOTHING = tuple(NewJob._field_defaults.values())
 _SCHEDULED = JobStatus.SCHEDULED.value
 
 
-class Inserts:
-    """See :meth:`jobify.storage.base.Storage.insert`.
+class Jobs:
+    """Writing calls of :class:`jobify.storage.base.Storage`; others are in :mod:`jobify.storage.sql.jobs`.
 
-    The usual case is one statement. It leaves out what has a conflict; then nothing of it may stay, because jobs run in
-    the order in which they stand in the call, and all of it is done again step by step.
+    The usual insert is one statement. It leaves out what has a conflict. Then nothing of it may stay, because jobs run
+    in the order in which they stand in the call: all of it is done again, after ended jobs have made room.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    # -- insert --------------------------------------------------------------------------------------------------------
+
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         if not jobs:
             return []
-        if not any(job.parents for job in jobs):
-            with self._database.together():
-                added = self._insert_free(jobs)
-                if len(added) == len(jobs):
-                    return [True] * len(jobs)
-                self._database.run_for("undo_insert", added)
-        raise NotImplementedError
+        for job in jobs:  # not any(): a generator costs this hot path more than the comparison
+            if job.parents:
+                with self._database.atomic():
+                    return self._insert_with_parents(jobs)
+        if len(jobs) == 1:  # one statement, which has nothing to undo
+            if self._insert(jobs):
+                return [True]
+        elif self._insert_all(jobs):
+            return [True] * len(jobs)
+        with self._database.atomic():
+            return self._insert_free(jobs)
 
-    def _insert_free(self, jobs: Sequence[NewJob]) -> list[str]:
+    def _insert_all(self, jobs: Sequence[NewJob]) -> bool:
+        """Insert all of them, or none."""
+        if self._database.is_in_block:
+            return self._undone_unless_all(jobs)
+        with self._database.together():
+            return self._undone_unless_all(jobs)
+
+    def _undone_unless_all(self, jobs: Sequence[NewJob]) -> bool:
+        added = self._insert(jobs)
+        if len(added) < len(jobs):
+            self._database.run_for("undo_insert", added)
+        return len(added) == len(jobs)
+
+    def _insert(self, jobs: Sequence[NewJob]) -> list[str]:
         """Insert what has no conflict; the ids."""
         columns = list(zip(*jobs, strict=True))
-        is_plain = all(job[_OPTIONAL] == _NOTHING and job.ready and job.status == _SCHEDULED for job in jobs)
-        if is_plain:
-            chosen = [columns[index] for index in (0, 1, 2, 3, 6, 7, 8)]
-            return self._database.rows_in("insert_plain", chosen)
-        return self._database.rows_in("insert", columns[:_COLUMNS])
+        for job in jobs:
+            if not (job[_OPTIONAL] == _NOTHING and job.ready and job.status == _SCHEDULED):
+                return self._database.rows_in("insert", columns[:_COLUMNS])
+        return self._database.rows_in("insert_plain", [*columns[:4], *columns[6:9]])
+
+    def _insert_with_parents(self, jobs: Sequence[NewJob]) -> list[bool]:
+        known = parent_states(self._database, jobs)  # before any of them makes room
+        is_added = self._insert_free(jobs)
+        add_edges(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
+        return is_added
+
+    def _insert_free(self, jobs: Sequence[NewJob]) -> list[bool]:
+        """Insert the jobs whose ids and unique keys are free, after ended ones have made room."""
+        database = self._database
+        ids = set(database.rows_for("unfinished", [job.id for job in jobs]))
+        keys = set(database.rows_for("keys_taken", [job.unique_key for job in jobs if job.unique_key is not None]))
+        free: list[NewJob] = []
+        is_free: list[bool] = []
+        for job in jobs:
+            is_free.append(job.id not in ids and (job.unique_key is None or job.unique_key not in keys))
+            if is_free[-1]:
+                free.append(job)
+                ids.add(job.id)
+                if job.unique_key is not None:
+                    keys.add(job.unique_key)
+        if not free:
+            return is_free
+        make_room(database, free)
+        added = set(self._insert(free))  # another process may have been faster
+        return [is_one and job.id in added for job, is_one in zip(jobs, is_free, strict=True)]
+
+    # -- replace -------------------------------------------------------------------------------------------------------
+
+    def replace(self, job: NewJob, progress: Progress | None) -> bool:
+        if job.parents or job.unique_key is not None:
+            raise ValueError(
+                f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
+            )
+        with self._database.atomic():
+            set_aside_needed(self._database, [job])
+            row = _successor_row(job, progress or Progress(0, 0))
+            if self._database.run("replace", *row):
+                forget_parents(self._database, [job.id])
+                return True
+            self._database.run("drop_successor", job.id)
+            self._database.run("successor", *row)
+            self._database.run("mark_successor", job.id)
+        return False
+
+    # -- history, purge ------------------------------------------------------------------------------------------------
+
+    def add_history(self, lines: Sequence[AttemptRecord]) -> None:
+        self._database.run_rows("add_history", lines)
+
+    def purge(self, *, now: Microseconds, limit: int) -> int:
+        if not self._database.rows("purgeable", now, 1):  # without a lock
+            return 0
+        with self._database.atomic():
+            found = self._database.rows("purgeable", now, limit)
+            wanted = {id: child for _, id, child in found if child is not None}
+            self._database.run_for("keep_for_child", list(wanted))
+            heirs = list(wanted.values())
+            self._database.run_for("mark_children_of_kept", heirs)
+            self._database.run_for("mark_causes_of_kept", heirs)
+            return self._database.run_for("purge", [seq for seq, _, child in found if child is None])
+
+
+def _successor_row(job: NewJob, progress: Progress) -> tuple[object, ...]:
+    """The parameters of ``replace`` and ``successor``."""
+    return (
+        job.id,
+        job.task,
+        job.queue,
+        job.priority,
+        job.ready,
+        job.due_at,
+        job.offset_at,
+        job.created_at,
+        job.origin,
+        progress.run_count,
+        progress.failure_count,
+        job.expires_at,
+        job.rule,
+        job.options,
+        job.payload,
+    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jobify.model.records import JobRecord
+from jobify.model.records import JobRecord, MessageKind, MessageRecord
 from jobify.storage.parking import parking_of
 
-__all__ = ("records_of",)
+__all__ = ("messages_of", "records_of")
 
 
 def records_of(rows: Sequence[Sequence[Any]]) -> list[JobRecord]:
@@ -20,3 +20,18 @@ def records_of(rows: Sequence[Sequence[Any]]) -> list[JobRecord]:
             record = record._replace(parking=parking_of(row[-1]))
         records.append(record)
     return records
+
+
+def messages_of(rows: Sequence[Sequence[Any]]) -> list[MessageRecord]:
+    """The answer of ``messages``."""
+    return [
+        MessageRecord(
+            number,
+            MessageKind(kind),
+            attempt,
+            at,
+            data.decode("utf-8", errors="replace") if is_text else data,
+            level,
+        )
+        for number, kind, attempt, at, data, level, is_text in rows
+    ]

@@ -2,8 +2,7 @@
 
 A file holds the statements of one part. ``-- name: x`` begins one; other comments are left out of what is sent.
 Parameters are ``$1``, ``$2``, each as often as it is wanted. ``@jobs`` is the table of that name in the schema of this
-storage, under its own name. ``{x}`` is filled in: with the statement of that name, if it is one of :data:`FRAGMENTS`,
-or with a text that is given.
+storage, under its own name. ``{x}`` is filled in: with a text that is given, or with the statement of that name.
 
 Integers are sent as bigint and texts as text, so a parameter for a column of another type is cast. An array says the
 type of its elements, as in ``$2::text[]``: that is how it is packed.
@@ -26,12 +25,8 @@ _TABLE = re.compile(r"@(\w+)")
 _FIELD = re.compile(r"\{(\w+)\}")
 _ARRAY = re.compile(r"\$(\d+)::(\w+)\[\]")
 
-FRAGMENTS: Final = {
-    "claim": "claim_columns",
-    "record": "record_columns",
-    "needing": "needing",
-    "passed_over": "passed_over",
-}
+FRAGMENTS: Final = {"claim": "claim_columns", "record": "record_columns"}
+"""Statements with another name than the field that they fill in."""
 
 
 class Statement(NamedTuple):
@@ -86,4 +81,4 @@ class Catalog:
 
 
 def _filled(field: str, fields: dict[str, str]) -> str:
-    return fields[field] if field in fields else texts()[FRAGMENTS[field]]
+    return fields[field] if field in fields else texts()[FRAGMENTS.get(field, field)]

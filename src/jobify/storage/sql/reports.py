@@ -52,6 +52,7 @@ def _numbered(reports: Sequence[Report], reporters: dict[_Claim, _Reporter]) -> 
     lines = []
     for report in reports:
         number = numbers[report.job_id] = numbers[report.job_id] + 1
+        is_text = isinstance(report.data, str)
         attempt = reporters[_claim_of(report)].attempt
-        lines.append((report.job_id, number, report.kind.value, attempt, report.at, report.level, report.data))
+        lines.append((report.job_id, number, report.kind.value, attempt, report.at, report.level, report.data, is_text))
     return lines

@@ -179,6 +179,7 @@ CREATE TABLE @clock (
     trusted_at bigint,
     doubted_at bigint
 );
+INSERT INTO @clock (id, changes) VALUES (1, 0);
 
 -- A barrier goes with the last job behind it.
 CREATE FUNCTION @dependencies_forget() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -219,3 +220,15 @@ BEGIN
 END $$;
 CREATE TRIGGER jobs_forget AFTER DELETE ON @jobs
     REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION @jobs_forget();
+
+-- A text as JSON; NULL if it is none, because rows may be written by hand. jsonb knows no NUL character: it is replaced.
+CREATE FUNCTION @json_of(given text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN given::jsonb;
+EXCEPTION WHEN others THEN
+    BEGIN
+        RETURN replace(given, '\u0000', '\ufffd')::jsonb;
+    EXCEPTION WHEN others THEN
+        RETURN NULL;
+    END;
+END $$;

@@ -17,3 +17,82 @@ CASE WHEN jobs.is_parked THEN coalesce(jobs.parked, '') END
 
 -- name: get
 SELECT {record} FROM @jobs WHERE jobs.id = ANY ($1::text[]) {lock}
+
+-- name: find
+SELECT {record} FROM @jobs WHERE {filters} ORDER BY jobs.id {direction} LIMIT {limit} {lock}
+
+-- name: count
+SELECT task, queue, status, is_dead, count(*) FROM @jobs WHERE {filters} GROUP BY task, queue, status, is_dead
+
+-- name: count_purgeable
+-- The parameter is now.
+WITH wanted (barrier) AS MATERIALIZED (
+    SELECT DISTINCT dependencies.child FROM @jobs
+    JOIN @dependencies ON dependencies.parent = jobs.seq
+    WHERE delete_at IS NOT NULL AND NOT is_kept AND delete_at <= $1 AND dependencies.child < 0 AND EXISTS (
+        SELECT 1 FROM @dependencies AS behind JOIN @jobs AS child ON child.seq = behind.child
+        WHERE behind.parent = dependencies.child AND {needing}
+    )
+)
+SELECT task, queue, status, is_dead, count(*) FROM @jobs
+WHERE delete_at IS NOT NULL AND NOT is_kept AND delete_at <= $1 AND NOT (
+    status IN ('success', 'cancelled') AND (
+        EXISTS (
+            SELECT 1 FROM @dependencies JOIN @jobs AS child ON child.seq = dependencies.child
+            WHERE dependencies.parent = jobs.seq AND {needing}
+        )
+        OR EXISTS (
+            SELECT 1 FROM @dependencies
+            WHERE dependencies.parent = jobs.seq AND dependencies.child IN (SELECT barrier FROM wanted)
+        )
+    )
+)
+GROUP BY task, queue, status, is_dead
+
+-- name: find_unique
+SELECT max(id) FROM @jobs
+WHERE unique_key = $1 AND unique_key IS NOT NULL
+    AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: nodes
+-- What stands for a job among dependencies: its number, and the barriers before it (ahead) or behind it.
+WITH target (seq) AS MATERIALIZED (SELECT seq FROM @jobs WHERE id = $1)
+SELECT true, seq FROM target
+UNION ALL SELECT false, seq FROM target
+UNION ALL SELECT true, dependencies.parent FROM target JOIN @dependencies ON dependencies.child = target.seq
+    WHERE dependencies.parent < 0
+UNION ALL SELECT false, dependencies.child FROM target JOIN @dependencies ON dependencies.parent = target.seq
+    WHERE dependencies.child < 0
+
+-- name: parents_of
+-- With the ids that they had when the job was added, and those that they have now, if they are there.
+SELECT dependencies.parent, dependencies.parent_id, coalesce(jobs.id, dependencies.parent_id)
+FROM @dependencies LEFT JOIN @jobs ON jobs.seq = dependencies.parent
+WHERE dependencies.child = ANY ($1::bigint[]) AND dependencies.parent > 0 ORDER BY dependencies.seq
+
+-- name: children_of
+SELECT jobs.id FROM @dependencies JOIN @jobs ON jobs.seq = dependencies.child
+WHERE dependencies.parent = ANY ($1::bigint[]) ORDER BY dependencies.seq
+
+-- name: kin
+-- All that is connected with a job by dependencies, barriers among it; the nearest first.
+WITH RECURSIVE kin (node) AS (
+    SELECT seq FROM @jobs WHERE id = $1
+    UNION
+    SELECT near.node FROM kin CROSS JOIN LATERAL (
+        SELECT dependencies.child AS node FROM @dependencies WHERE dependencies.parent = kin.node
+        UNION ALL
+        SELECT dependencies.parent FROM @dependencies WHERE dependencies.child = kin.node
+    ) AS near
+)
+SELECT node FROM kin LIMIT $2
+
+-- name: relatives
+SELECT seq, id, task, status, is_dead, left(error, 300) FROM @jobs WHERE seq = ANY ($1::bigint[])
+
+-- name: get_by_seq
+SELECT {record}, jobs.seq FROM @jobs WHERE jobs.seq = ANY ($1::bigint[])
+
+-- name: attempts
+SELECT job_id, attempt, due_at, outcome, error, traceback, started_at, finished_at, owner, code
+FROM @attempts WHERE job_id = $1 ORDER BY seq

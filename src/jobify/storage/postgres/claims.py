@@ -1,0 +1,153 @@
+"""Claims: one statement for each lane.
+
+See ``claim`` in ``queries/claims.sql``. A claim that finds something to promote takes nothing; once that is promoted (a
+bounded number of jobs, so that a hundred thousand overdue ones at a start cost no claim more than a few milliseconds),
+it is made again. Rows that another transaction has locked are passed over: nothing is waited for.
+
+A claim is not flushed to the disk. If the server crashes a moment later it has never been, and what has come of it is
+refused; the flush of a settlement, which is later in the log, covers its claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
+from jobify.model.status import ClaimScope
+from jobify.storage.postgres.arrays import needs_restoring, restored_row
+from jobify.storage.postgres.database import Database
+from jobify.storage.suspicion import group_size
+from jobify.types import Microseconds
+
+__all__ = ("STEP", "Claims")
+
+STEP: Final = 1000
+"""Jobs that one claim promotes at most."""
+
+_COLUMNS: Final = len(Claim._fields)
+_SEQ, _COUNT, _NEXT, _ASIDE = range(_COLUMNS, _COLUMNS + 4)
+_UNFLUSHED: Final = ", (SELECT set_config('synchronous_commit', 'off', true))"
+
+
+class _Lane(NamedTuple):
+    """What a claim has taken of a lane, and what else the answer needs."""
+
+    claims: list[Claim]
+    is_more_left: bool
+    next_due_at: Microseconds | None
+    aside: int
+    """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls."""
+
+
+class Claims:
+    """See :meth:`jobify.storage.base.Storage.claim`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._next_due_at: Microseconds | None = None
+        """What the last claim found: a hint that there is something to promote, which spares a claim in vain."""
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        if request.scope is ClaimScope.APART:
+            return Claimed(self._take_apart(request, now), False, None, self._next_apart(request, now) is not None)
+        if request.scope is ClaimScope.PARKED:
+            return self._take_parked(request, now)
+        claimed, aside = self._take(request, now)
+        if not aside & 1:
+            return claimed
+        if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
+            claimed = claimed._replace(claims=self._take_apart(request, now))
+        return claimed._replace(has_suspects=self._next_apart(request, now) is not None)
+
+    # -- ordinary jobs -------------------------------------------------------------------------------------------------
+
+    def _take(self, request: ClaimRequest, now: Microseconds) -> tuple[Claimed, int]:
+        due_by = now + request.ahead
+        has_promoted = self._promote_if_due(due_by)
+        claims: list[Claim] = []
+        is_more_left, next_due_at, aside = False, None, 0
+        for slots in request.slots:
+            lane = self._take_lane(request, slots, now, is_forced=has_promoted)
+            next_due_at = self._next_due_at = lane.next_due_at
+            if not has_promoted and self._promote_if_due(due_by):
+                has_promoted = True
+                lane = self._take_lane(request, slots, now, is_forced=True)
+                next_due_at = self._next_due_at = lane.next_due_at
+            claims += lane.claims
+            is_more_left = is_more_left or lane.is_more_left
+            aside = lane.aside
+        is_more_left = is_more_left or (next_due_at is not None and next_due_at <= due_by)
+        return Claimed(claims, is_more_left, next_due_at, has_parked=aside > 1), aside
+
+    def _promote_if_due(self, due_by: Microseconds) -> bool:
+        """Bring what has become due to where claims look, if there is any; whether there was."""
+        if self._next_due_at is None or self._next_due_at > due_by:
+            return False
+        self._next_due_at = None
+        self._database.run("promote", due_by, STEP)
+        return True
+
+    def _take_lane(self, request: ClaimRequest, slots: TaskSlots, now: Microseconds, *, is_forced: bool) -> _Lane:
+        parameters: list[Any] = [slots.tasks, slots.limit, request.owner, now, now + request.ahead, is_forced]
+        in_queues = ""
+        if request.queues is not None:
+            in_queues = "AND queue = ANY ($7::text[])"
+            parameters.append(request.queues)
+        unflushed = "" if self._database.is_in_block else _UNFLUSHED
+        statement = self._database.sql("claim", in_queues=in_queues, unflushed=unflushed)
+        rows = self._database.execute(statement, parameters).fetchall()
+        count, next_due_at, aside = rows[0][_COUNT : _ASIDE + 1]
+        taken = [] if rows[0][0] is None else rows
+        return _Lane(_claims_of(taken), count > len(taken), next_due_at, aside)
+
+    # -- jobs that ordinary claims pass over ---------------------------------------------------------------------------
+
+    def _next_apart(self, request: ClaimRequest, now: Microseconds) -> tuple[int, int] | None:
+        """The death whose suspects this request could take, and how many it had."""
+        tasks = [task for lane in request.slots if lane.limit for task in lane.tasks]
+        found = self._database.rows("next_apart", now, tasks, request.queues) if tasks else []
+        return tuple(found[0]) if found else None
+
+    def _take_apart(self, request: ClaimRequest, now: Microseconds) -> list[Claim]:
+        """Take some of those that died together."""
+        with self._database.atomic():
+            found = self._next_apart(request, now)
+            if found is None:
+                return []
+            death, company = found
+            taken: list[Claim] = []
+            for lane in request.slots:
+                limit = min(lane.limit, group_size(company) - len(taken))
+                if limit > 0:
+                    place = (death, now, lane.tasks, request.queues, request.owner, limit)
+                    taken += _claims_of(self._database.rows("take_apart", *place))
+        return taken
+
+    def _take_parked(self, request: ClaimRequest, now: Microseconds) -> Claimed:
+        """Take parked calls that did not fit other code than that of the request."""
+        claims: list[Claim] = []
+        has_more = False
+        for lane in request.slots:
+            if lane.limit > 0:
+                place = (request.code, now, lane.tasks, request.queues, request.owner, lane.limit)
+                taken = _claims_of(self._database.rows("take_parked", *place))
+                has_more = has_more or len(taken) >= lane.limit
+                claims += taken
+        return Claimed(claims, has_more, None)
+
+
+def _claims_of(rows: Sequence[Sequence[Any]]) -> list[Claim]:
+    """Claims in the order of their lane."""
+    if len(rows) > 1:
+        rows = sorted(rows, key=_order_of)
+    claims = []
+    for row in rows:
+        if needs_restoring(row[0], row[1], row[2], row[7], row[9]):
+            row = restored_row(row)
+        claims.append(Claim._make(row[:_COLUMNS]))
+    return claims
+
+
+def _order_of(row: Sequence[Any]) -> tuple[int, int, int]:
+    return -row[3], row[4], row[_SEQ]

@@ -1,0 +1,77 @@
+-- Claims.
+
+-- name: claim_columns
+jobs.id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, jobs.created_at, jobs.payload, jobs.rule, jobs.offset_at,
+jobs.options, jobs.origin, jobs.fence, jobs.attempt, jobs.run_count, jobs.failure_count, jobs.crashes, jobs.expires_at,
+jobs.rule IS NOT NULL AND coalesce(jobs.error LIKE 'snoozed by its task%', false), jobs.seq
+
+-- name: promote
+-- Bring what has become due to where claims look.
+UPDATE @jobs SET ready = true FROM (
+    SELECT seq FROM @jobs WHERE status = 'scheduled' AND NOT ready AND blockers = 0 AND due_at <= $1
+    ORDER BY due_at, seq LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+) AS due WHERE jobs.seq = due.seq
+
+-- name: claim
+-- The first jobs of one lane, which become those of an owner. pairs: every queue and task that has a ready job, found by one
+-- jump of the index each, so that jobs which no task here can run cost nothing. first: the first ready jobs of the lane,
+-- one more than wanted, without a lock. shares: how many of them are of which pair. locked: so many of each pair that no
+-- other transaction has locked; of one pair they are the first ones, of several the order is that of first unless
+-- another process takes some of them at the same time.
+--
+-- Nothing is taken if there is something to promote, so that what is due comes in its order; $6: take all the same.
+-- Parameters: tasks, limit, owner, now, the latest due time, $6, and queues if there are any. The last columns are the
+-- same in each row, and there is one row at least.
+WITH RECURSIVE
+pairs (queue, task) AS (
+    (SELECT queue, task FROM @jobs WHERE status = 'scheduled' AND ready AND blockers = 0 ORDER BY queue, task LIMIT 1)
+    UNION ALL
+    SELECT later.queue, later.task FROM pairs CROSS JOIN LATERAL (
+        SELECT jobs.queue, jobs.task FROM @jobs
+        WHERE status = 'scheduled' AND ready AND blockers = 0 AND (jobs.queue, jobs.task) > (pairs.queue, pairs.task)
+        ORDER BY jobs.queue, jobs.task LIMIT 1
+    ) AS later
+),
+staged AS MATERIALIZED (
+    SELECT due_at FROM @jobs WHERE status = 'scheduled' AND NOT ready AND blockers = 0 ORDER BY due_at, seq LIMIT 1
+),
+first AS MATERIALIZED (
+    SELECT lane.queue, lane.task, ahead.priority, ahead.due_at, ahead.seq
+    FROM (
+        SELECT queue, task FROM pairs
+        WHERE task = ANY ($1::text[]) {in_queues} AND queue NOT IN (SELECT name FROM @paused_queues)
+            AND ($6 OR coalesce((SELECT due_at > $5 FROM staged), true))
+    ) AS lane
+    CROSS JOIN LATERAL (
+        SELECT priority, due_at, seq FROM @jobs
+        WHERE status = 'scheduled' AND ready AND blockers = 0 AND jobs.queue = lane.queue AND jobs.task = lane.task
+        ORDER BY priority DESC, due_at, seq LIMIT $2 + 1
+    ) AS ahead
+    ORDER BY ahead.priority DESC, ahead.due_at, ahead.seq LIMIT $2 + 1
+),
+shares AS (
+    SELECT queue, task, count(*) AS number
+    FROM (SELECT queue, task FROM first ORDER BY priority DESC, due_at, seq LIMIT $2) AS wanted
+    GROUP BY queue, task
+),
+locked AS MATERIALIZED (
+    SELECT its.seq FROM shares CROSS JOIN LATERAL (
+        SELECT seq FROM @jobs
+        WHERE status = 'scheduled' AND ready AND blockers = 0 AND jobs.queue = shares.queue AND jobs.task = shares.task
+        ORDER BY priority DESC, due_at, seq LIMIT shares.number FOR NO KEY UPDATE SKIP LOCKED
+    ) AS its
+),
+taken AS (
+    UPDATE @jobs SET
+        status = 'running', owner = $3, fence = fence + 1, attempt = attempt + 1,
+        started_at = CASE WHEN due_at > $4 AND due_at <= $5 THEN due_at ELSE $4 END
+    FROM locked WHERE jobs.seq = locked.seq
+    RETURNING {claim}
+)
+SELECT taken.*, (SELECT count(*) FROM first), (SELECT due_at FROM staged), ({passed_over}) {unflushed}
+FROM (SELECT) AS answer LEFT JOIN taken ON true
+
+-- name: passed_over
+-- What ordinary claims pass over: 1, there are jobs that run apart; 2, parked calls; 3, both.
+SELECT EXISTS (SELECT 1 FROM @suspects WHERE is_apart AND NOT is_held)::integer
+    + 2 * EXISTS (SELECT 1 FROM @jobs WHERE is_parked)::integer

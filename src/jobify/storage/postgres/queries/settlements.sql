@@ -1,0 +1,82 @@
+-- Settlements.
+
+-- name: settled_columns
+$1::text[], $2::boolean[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[],
+$9::text[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::text[], $15::bigint[], $16::bigint[]
+
+-- name: settled_values
+status = v.status, ready = v.ready, due_at = v.due_at, offset_at = v.offset_at, attempt = v.attempt,
+run_count = v.run_count, failure_count = v.failure_count, result = v.result, error = v.error,
+finished_at = v.finished_at, delete_at = v.delete_at, is_dead = v.is_dead, owner = NULL,
+crashes = CASE v.attempt WHEN 0 THEN 0 ELSE crashes + v.is_lost::integer END
+
+-- name: settle
+-- Those whose claims hold, and, with {if_plain}, for whose jobs nothing is pending. Answers which ones.
+UPDATE @jobs SET {settled_values}
+FROM unnest({settled_columns}) AS v (
+    status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at, is_dead,
+    is_lost, id, owner, fence
+)
+WHERE jobs.id = v.id AND jobs.owner = v.owner AND jobs.fence = v.fence AND jobs.status = 'running' {if_plain}
+RETURNING jobs.id
+
+-- name: settle_all
+-- All of them or none: those that are plain are locked, and written if they are as many as there are ($17).
+WITH
+v AS MATERIALIZED (
+    SELECT * FROM unnest({settled_columns}) AS v (
+        status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at,
+        is_dead, is_lost, id, owner, fence
+    )
+),
+held AS MATERIALIZED (
+    SELECT jobs.seq, jobs.id FROM v JOIN @jobs
+        ON jobs.id = v.id AND jobs.owner = v.owner AND jobs.fence = v.fence AND jobs.status = 'running' {if_plain}
+    FOR NO KEY UPDATE OF jobs
+)
+UPDATE @jobs SET {settled_values}
+FROM v JOIN held ON held.id = v.id
+WHERE jobs.seq = held.seq AND (SELECT count(*) FROM held) = $17
+
+-- name: if_plain
+AND NOT jobs.has_successor AND NOT jobs.has_cancel AND NOT jobs.has_dependents AND NOT jobs.has_kept AND jobs.blockers = 0
+
+-- name: valid_claims
+-- Of these claims (id, owner, fence), those that hold, with what is pending for them.
+SELECT
+    held.id, held.owner, held.fence, held.has_successor, held.has_cancel, held.has_dependents OR held.has_kept,
+    held.blockers, held.is_paused, false, held.attempt, held.run_count
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (id, owner, fence)
+JOIN @jobs AS held ON held.id = v.id AND held.owner = v.owner AND held.fence = v.fence AND held.status = 'running'
+ORDER BY held.seq FOR NO KEY UPDATE OF held
+
+-- name: drop_cancel
+UPDATE @jobs SET has_cancel = false WHERE id = ANY ($1::text[])
+
+-- name: become_successor
+-- The fence is raised: it is another job now.
+UPDATE @jobs SET
+    status = 'scheduled', owner = NULL, fence = fence + 1, attempt = 0, crashes = 0, has_successor = false,
+    has_cancel = false, started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL,
+    is_dead = false, progress = NULL, unique_key = NULL, expires_at = s.expires_at,
+    blockers = (jobs.is_paused AND s.rule IS NOT NULL)::integer, parked = NULL,
+    is_paused = jobs.is_paused AND s.rule IS NOT NULL,
+    task = s.task, queue = s.queue, priority = s.priority, ready = s.ready, due_at = s.due_at,
+    offset_at = s.offset_at, created_at = s.created_at, origin = s.origin, run_count = s.run_count,
+    failure_count = s.failure_count, rule = s.rule, options = s.options, payload = s.payload
+FROM @successors AS s
+WHERE s.id = jobs.id AND jobs.id = ANY ($1::text[]) AND jobs.has_successor
+
+-- name: become_cancelled
+UPDATE @jobs SET
+    status = 'cancelled', owner = NULL, has_cancel = false, blockers = 0, is_paused = false,
+    error = c.reason, finished_at = c.requested_at, delete_at = c.delete_at, result = NULL
+FROM @cancels AS c
+WHERE c.id = jobs.id AND jobs.id = ANY ($1::text[]) AND jobs.has_cancel
+
+-- name: delete_orphaned_successors
+DELETE FROM @successors
+WHERE NOT EXISTS (SELECT 1 FROM @jobs WHERE jobs.id = successors.id AND jobs.has_successor)
+
+-- name: delete_orphaned_cancels
+DELETE FROM @cancels WHERE NOT EXISTS (SELECT 1 FROM @jobs WHERE jobs.id = cancels.id AND jobs.has_cancel)

@@ -1,0 +1,85 @@
+"""Settlements: what the ends of attempts make of jobs.
+
+The usual batch is one statement, that writes what is plain: its claim holds, and nothing is pending for its job (a
+replacement, a cancel, jobs that depend on it). What it leaves out is taken one by one, in the same transaction:
+:mod:`jobify.storage.sql.settlements`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from jobify.model.records import AttemptRecord, Settled, Settlement
+from jobify.storage.postgres.database import Database
+from jobify.storage.postgres.statements import texts
+from jobify.storage.sql.settlements import history_of, settle_held
+
+__all__ = ("Settlements",)
+
+_COLUMNS: Final = 16
+_FEW: Final = 4
+"""So many are settled in one statement that locks them first: two more steps for each, and no transaction around it."""
+
+
+class Settlements:
+    """See :meth:`jobify.storage.base.Storage.settle`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._plain = texts()["if_plain"]
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        if not settlements:
+            return []
+        if not _is_simple(settlements):
+            with self._database.atomic():
+                return settle_held(self._database, self, settlements)
+        if self._settle_all(settlements):
+            return [Settled.APPLIED] * len(settlements)
+        with self._database.together():
+            applied = self._settle(settlements, self._plain)
+            self._add_history([one for one in settlements if one.id in applied])
+            rest = [one for one in settlements if one.id not in applied]
+            if not rest:
+                return [Settled.APPLIED] * len(settlements)
+            with self._database.atomic():
+                met = iter(settle_held(self._database, self, rest))
+            return [Settled.APPLIED if one.id in applied else next(met) for one in settlements]
+
+    def _settle_all(self, settlements: Sequence[Settlement]) -> bool:
+        """Settle all of them in one statement, or none."""
+        if self._database.is_in_block or len(settlements) > _FEW or history_of(settlements):
+            return False
+        statement = self._database.sql("settle_all", if_plain=self._plain)
+        parameters = (*_columns(settlements), len(settlements))
+        return self._database.execute(statement, parameters).rowcount == len(settlements)
+
+    def _settle(self, settlements: Sequence[Settlement], if_plain: str) -> set[str]:
+        """Settle those whose claims hold; their ids."""
+        statement = self._database.sql("settle", if_plain=if_plain)
+        return set(self._database.values(statement, _columns(settlements)))
+
+    def settle_each(self, settlements: Sequence[Settlement]) -> None:
+        """Settle these, whose claims hold."""
+        if settlements:
+            self._settle(settlements, "")
+
+    def add_history(self, lines: Sequence[AttemptRecord]) -> None:
+        """Add lines to the history of jobs."""
+        self._database.run_rows("add_history", lines)
+
+    def _add_history(self, settlements: Sequence[Settlement]) -> None:
+        self.add_history(history_of(settlements))
+
+
+def _columns(settlements: Sequence[Settlement]) -> list[Any]:
+    return list(zip(*settlements, strict=True))[:_COLUMNS]
+
+
+def _is_simple(settlements: Sequence[Settlement]) -> bool:
+    """Whether no call is parked, and no two are for one job."""
+    for settlement in settlements:  # not any(): a generator costs this hot path more than the comparison
+        if settlement.parking is not None:
+            return False
+    return len({settlement.id for settlement in settlements}) == len(settlements)
