@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobify.storage import SQLiteStorage, Storage
+from jobify.storage import PostgresStorage, SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract import SharedStorageContract, StorageContract
 
@@ -25,3 +25,12 @@ class TestSQLiteStorage(StorageContract, SharedStorageContract):
 class TestSQLiteStorageInFull(SharedStorageContract):
     def new_storage(self, directory: Path) -> Storage:
         return SQLiteStorage(directory / "jobs.db")
+
+
+class TestPostgresStorage(StorageContract, SharedStorageContract):
+    @pytest.fixture(autouse=True)
+    def _at(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    def new_storage(self, directory: Path) -> Storage:
+        return PostgresStorage(self.url)

@@ -158,7 +158,4 @@ def restored_row(row: Sequence[Any]) -> Sequence[Any]:
 
 def needs_restoring(*texts: str | None) -> bool:
     """Whether one of these texts is not as it was given."""
-    for text in texts:  # not any(): this is asked for every claim
-        if text is not None and _ESCAPE in text:
-            return True
-    return False
+    return any(text is not None and _ESCAPE in text for text in texts)

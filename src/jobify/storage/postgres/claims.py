@@ -99,6 +99,8 @@ class Claims:
         rows = self._database.execute(statement, parameters).fetchall()
         count, next_due_at, aside = rows[0][_COUNT : _ASIDE + 1]
         taken = [] if rows[0][0] is None else rows
+        if taken:
+            self._database.note_change()
         return _Lane(_claims_of(taken), count > len(taken), next_due_at, aside)
 
     # -- jobs that ordinary claims pass over ---------------------------------------------------------------------------

@@ -137,10 +137,10 @@ class Database:
                     self._writer = None
                 raise explain(error, self.where) from error
             if cursor.rowcount > 0 and not (cursor.statusmessage or "").startswith("SELECT"):
-                self._note_change()
+                self.note_change()
             return cursor
 
-    def _note_change(self) -> None:
+    def note_change(self) -> None:
         """A statement has changed something."""
         if self._block_thread is None:
             self.own_commits += 1
@@ -197,8 +197,8 @@ class Database:
         return self._block_thread == threading.get_ident()
 
     def read(self, name: str, *parameters: Any, **fields: str) -> list[Any]:
-        """The rows that a query finds, from any thread. Sees what is committed; a block's own thread sees its block, and
-        locks what it reads by a statement with a field ``{lock}``."""
+        """The rows that a query finds, from any thread. Sees what is committed; a block's own thread sees its block,
+        and locks what it reads by a statement with a field ``{lock}``."""
         statement = self.sql(name, lock=_LOCK if self.is_in_block else "", **fields)
         if self.is_in_block:
             return _answer(self.execute(statement, parameters))

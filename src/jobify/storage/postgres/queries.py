@@ -123,9 +123,9 @@ class _Filters:
             if value is not None:
                 self.add(condition, value)
         for key, wanted in query.metadata:
-            value = msgspec.json.encode(wanted).decode()
+            json = msgspec.json.encode(wanted).decode()
             self._conditions.append(
-                f"@json_of(options) -> 'metadata' -> {self.place(key)} = @json_of({self.place(value)})"
+                f"@json_of(options) -> 'metadata' -> {self.place(key)} = @json_of({self.place(json)})"
             )
 
     def add(self, condition: str, value: Any) -> None:

@@ -5,26 +5,67 @@
                        ``errors`` what the server's errors mean
 ``schema``             migrations
 ``queries/``           every statement; ``statements`` fills them in, ``rows`` reads their answers
-``jobs``               insert
+``claims``             one statement for each lane; suspects that run apart, and parked calls
+``jobs``               insert, replace, purge
+``settlements``        the ends of attempts
+``queries``            get, find, count
+``owners``             processes; ``liveness`` says who lives, by the locks that a ``session`` holds; ``notifier`` wakes
+                       others by ``channels``, ``changes`` notices commits of others
+``storage.sql``        beside this package, what is the same in every SQL database
 =====================  ===================================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import ParamSpec, TypeVar
 
 import psycopg
 
 from jobify.exceptions import ConfigurationError
-from jobify.model.records import JobRecord, NewJob
+from jobify.model.records import (
+    AttemptRecord,
+    CancelResult,
+    Claimed,
+    ClaimRequest,
+    CountKey,
+    Expired,
+    JobQuery,
+    JobRecord,
+    MessageKind,
+    MessageRecord,
+    NewJob,
+    OwnerProfile,
+    OwnerRecord,
+    Progress,
+    Recovered,
+    Relations,
+    Report,
+    Settled,
+    Settlement,
+)
 from jobify.runtime import fork
+from jobify.storage.base import BegunJobs, Notifier
+from jobify.storage.kinship import Kinship
+from jobify.storage.postgres.claims import Claims
 from jobify.storage.postgres.database import Database, lock_key
-from jobify.storage.postgres.jobs import Inserts
-from jobify.storage.postgres.rows import records_of
+from jobify.storage.postgres.jobs import Jobs
+from jobify.storage.postgres.owners import Owners
+from jobify.storage.postgres.queries import Queries
 from jobify.storage.postgres.schema import prepare
+from jobify.storage.postgres.settlements import Settlements
+from jobify.storage.sql.jobs import JobChanges
+from jobify.storage.sql.reports import Reports
+from jobify.storage.sql.times import Times
+from jobify.storage.suspicion import Death
+from jobify.storage.timekeeping import Timekeeping
+from jobify.types import Microseconds
 
 __all__ = ("PostgresStorage",)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class PostgresStorage:
@@ -44,46 +85,193 @@ class PostgresStorage:
         """Names the database, without a password."""
         self.is_durable = self.is_shared = True
         self.is_in_memory = False
-        self._database = database = Database(self.url, schema=schema, where=repr(self.database))
-        self._inserts = Inserts(database)
+        self._connect()
+
+    def __repr__(self) -> str:
+        return f"PostgresStorage({self.database!r}, schema={self.schema!r})"
+
+    def _connect(self) -> None:
+        """Put the parts together."""
+        self._database = database = Database(self.url, schema=self.schema, where=repr(self.database))
+        self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
+        self._settlements, self._changes = Settlements(database), JobChanges(database)
+        self._reports, self._times = Reports(database), Times(database)
+        self._owners = Owners(database)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         if self._database.is_open:
             return
+        self._connect()
         fork.register(self)
         try:
             self._database.open(lambda database: prepare(database, lock_key(self.schema, "migrations")))
+            self._owners.open()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
+        self._owners.close()
         self._database.close()
 
     def before_fork(self) -> None:
+        self._owners.before_fork()
         self._database.before_fork()
 
     def after_fork_in_parent(self) -> None:
         self._database.after_fork_in_parent()
+        self._owners.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
+        self._owners.after_fork_in_child()
         self._database.after_fork_in_child()
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
 
+    @property
+    def nonblocking(self) -> AbstractContextManager[None] | None:
+        return None
+
+    @property
+    def times(self) -> Timekeeping:
+        return self._times
+
+    # -- owners --------------------------------------------------------------------------------------------------------
+
+    def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
+        return self._owners.register(profile, now=now)
+
+    def heartbeat(self, owner: int, *, now: Microseconds) -> None:
+        self._owners.heartbeat(owner, now=now)
+
+    def deregister(self, owner: int) -> None:
+        self._owners.deregister(owner)
+
+    def leave(self, owner: int) -> Callable[[], None]:
+        return self._owners.leave(owner)
+
+    def owners(self) -> list[OwnerRecord]:
+        return self._owners.all()
+
+    def begun(self, owner: int) -> BegunJobs | None:
+        return None  # what is recorded on one machine cannot be read on another one
+
+    def recover(
+        self,
+        *,
+        now: Microseconds,
+        max_crashes: int,
+        delete_at: Microseconds | None,
+        on_death: Callable[[Death], object] | None = None,
+    ) -> list[Recovered]:
+        return self._owners.recover(now=now, max_crashes=max_crashes, delete_at=delete_at, on_death=on_death)
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
-        return self._database.retried(lambda: self._inserts.insert(jobs))
+        return self._again(self._jobs.insert, jobs)
+
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool:
+        return self._again(self._jobs.replace, job, progress)
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        return self._again(self._claims.claim, request, now=now)
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        return self._again(self._settlements.settle, settlements)
+
+    def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
+        return self._again(self._changes.reschedule, id, due_at=due_at, now=now)
+
+    def cancel(
+        self, ids: Sequence[str], *, reason: str, now: Microseconds, delete_at: Microseconds | None
+    ) -> list[CancelResult]:
+        return self._again(self._changes.cancel, ids, reason=reason, now=now, delete_at=delete_at)
+
+    def cancel_requests(self, owner: int) -> list[str]:
+        return [id for (id,) in self._database.rows("cancel_requests", owner)]
+
+    def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
+        return self._again(self._changes.expire, now=now, limit=limit, delete_at=delete_at)
+
+    def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool = True) -> list[bool]:
+        return self._again(self._changes.retry, ids, now=now, with_dependents=with_dependents)
+
+    def pause(self, ids: Sequence[str]) -> list[bool]:
+        return self._again(self._changes.pause, ids)
+
+    def resume(self, ids: Sequence[str], *, now: Microseconds) -> list[bool]:
+        return self._again(self._changes.resume, ids, now=now)
+
+    def pause_queue(self, queue: str) -> None:
+        self._again(self._changes.pause_queue, queue)
+
+    def resume_queue(self, queue: str) -> None:
+        self._again(self._changes.resume_queue, queue)
+
+    def report(self, reports: Sequence[Report]) -> list[bool]:
+        return self._again(self._reports.report, reports)
+
+    def delete(self, ids: Sequence[str], *, now: Microseconds, delete_at: Microseconds | None) -> int:
+        return self._again(self._changes.delete, ids, now=now, delete_at=delete_at)
+
+    def add_history(self, attempts: Sequence[AttemptRecord]) -> None:
+        self._again(self._jobs.add_history, attempts)
+
+    def purge(self, *, now: Microseconds, limit: int) -> int:
+        return self._again(self._jobs.purge, now=now, limit=limit)
+
+    def trim(self, *, keep: int, limit: int) -> int:
+        return self._again(self._changes.trim, keep=keep, limit=limit)
+
+    def _again(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a call, again if it and another one waited for each other."""
+        return self._database.retried(lambda: call(*args, **kwargs))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, ids: Sequence[str]) -> list[JobRecord]:
-        lock = "FOR NO KEY UPDATE OF jobs" if self._database.is_in_block else ""
-        return records_of(self._database.read_for("get", list(dict.fromkeys(ids)), lock=lock))
+        return self._reads.get(ids)
+
+    def find(self, query: JobQuery) -> list[JobRecord]:
+        return self._reads.find(query)
+
+    def count(self, query: JobQuery) -> Mapping[CountKey, int]:
+        return self._reads.count(query)
+
+    def count_purgeable(self, *, now: Microseconds) -> Mapping[CountKey, int]:
+        return self._reads.count_purgeable(now=now)
+
+    def find_unique(self, key: str) -> str | None:
+        return self._reads.find_unique(key)
+
+    def relations(self, id: str) -> Relations:
+        return self._reads.relations(id)
+
+    def parents(self, id: str) -> list[tuple[str, JobRecord | None]]:
+        return self._reads.parents(id)
+
+    def kinship(self, id: str, *, limit: int) -> Kinship:
+        return self._reads.kinship(id, limit=limit)
+
+    def messages(self, id: str, *, after: int, limit: int, kind: MessageKind | None = None) -> list[MessageRecord]:
+        return self._reads.messages(id, after=after, limit=limit, kind=kind)
+
+    def paused_queues(self) -> list[str]:
+        return self._reads.paused_queues()
+
+    def attempts(self, id: str) -> list[AttemptRecord]:
+        return self._reads.attempts(id)
+
+    def has_external_changes(self) -> bool:
+        return self._owners.changes.were_made()
+
+    @property
+    def notifier(self) -> Notifier | None:
+        return self._owners.notifier
 
 
 def _checked_url(url: str) -> str:
