@@ -97,7 +97,7 @@ if TYPE_CHECKING:
         UnsafePickleSerializer,
         UnsafePickleWarning,
     )
-    from jobify.storage import SQLiteStorage, Storage
+    from jobify.storage import PostgresStorage, SQLiteStorage, Storage
     from jobify.typeadapter import (
         Dumper,
         Loader,
@@ -207,6 +207,7 @@ _HOMES: Final = {
     "RequestState": "jobify.model.state",
     "State": "jobify.model.state",
     "JobStatus": "jobify.model.status",
+    "PostgresStorage": "jobify.storage",
     "SQLiteStorage": "jobify.storage",
     "Storage": "jobify.storage",
     "Triggers": "jobify.model.triggers",
@@ -279,6 +280,7 @@ __all__ = (
     "OuterContext",
     "PayloadError",
     "Plugin",
+    "PostgresStorage",
     "ProcessDiedError",
     "ProcessStartError",
     "PublicStatus",

@@ -28,6 +28,8 @@ __all__ = (
     "memory_storage",
 )
 
+_POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
+
 _LEAST_MEMORY: Final = 1024 * 1024
 """A smaller limit must be a mistake of the unit: an interpreter alone has ten times as much."""
 
@@ -45,12 +47,14 @@ def checked_storage(storage: Any) -> Storage:
         return memory_storage()
     if storage is UNSET or storage is None:
         return _sqlite_storage()
+    if isinstance(storage, str) and storage.startswith(_POSTGRES_SCHEMES):
+        return _postgres_storage(storage)
     if isinstance(storage, str | os.PathLike):
         return _sqlite_storage(_path_of(storage))
     if not _is_storage(storage):
         raise ConfigurationError(
             f"storage is {storage!r}; it must be a Storage, or False for memory only, or the path of a database file, "
-            "or a URL such as sqlite:///jobs.db."
+            "or a URL such as sqlite:///jobs.db or postgresql://user@host/database."
         )
     return cast("Storage", storage)
 
@@ -59,6 +63,17 @@ def _sqlite_storage(*path: str | os.PathLike[str]) -> Storage:
     from jobify.storage.sqlite import SQLiteStorage  # when an app is made: see jobify.storage
 
     return SQLiteStorage(*path)
+
+
+def _postgres_storage(url: str) -> Storage:
+    try:
+        from jobify.storage.postgres import PostgresStorage
+    except ImportError as error:
+        raise ConfigurationError(
+            f"A storage on PostgreSQL needs psycopg, which cannot be imported ({error}). "
+            "Install it with: pip install 'jobify[postgres]'"
+        ) from error
+    return PostgresStorage(url)
 
 
 def memory_storage() -> Storage:
@@ -92,7 +107,10 @@ def _path_of(storage: str | os.PathLike[str]) -> str | os.PathLike[str]:
     if not separator:
         return storage
     if scheme != "sqlite":
-        raise ConfigurationError(f"storage has the scheme {scheme!r}, which is unknown; write sqlite:///jobs.db.")
+        raise ConfigurationError(
+            f"storage has the scheme {scheme!r}, which is unknown; write sqlite:///jobs.db or "
+            "postgresql://user@host/database."
+        )
     if not rest.startswith("/") or len(rest) < 2 or "?" in rest:
         raise ConfigurationError(
             f"storage is {storage!r}; write sqlite:///jobs.db for a file in the current directory, and "

@@ -169,7 +169,7 @@ class Database:
         return self.execute(self.sql(name), (*before, *zip(*rows, strict=True))).rowcount if rows else 0
 
     def rows(self, name: str, *parameters: Any) -> list[Any]:
-        return _answer(self.execute(self.sql(name), parameters))
+        return _values(self.execute(self.sql(name), parameters))
 
     def rows_for(self, name: str, ids: Sequence[Any], *before: Any) -> list[Any]:
         return _values(self.execute(self.sql(name), (*before, ids))) if ids else []
@@ -186,8 +186,7 @@ class Database:
         return _values(self.execute(self.sql(name), (*before, *columns)))
 
     def add(self, name: str, *parameters: Any) -> int:
-        (number,) = self.rows(name, *parameters)[0]
-        return int(number)
+        return int(self.rows(name, *parameters)[0])
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

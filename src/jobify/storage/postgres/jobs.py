@@ -17,6 +17,8 @@ _COLUMNS = 19
 """Of a NewJob; its parents are no column."""
 _OPTIONAL = slice(len(NewJob._fields) - len(NewJob._field_defaults), None)
 _NOTHING = tuple(NewJob._field_defaults.values())
+_PURGED = 1000
+"""Jobs that one transaction of ``purge`` deletes at most."""
 _SCHEDULED = JobStatus.SCHEDULED.value
 
 
@@ -120,14 +122,28 @@ class Jobs:
     def purge(self, *, now: Microseconds, limit: int) -> int:
         if not self._database.rows("purgeable", now, 1):  # without a lock
             return 0
-        with self._database.atomic():
-            found = self._database.rows("purgeable", now, limit)
-            wanted = {id: child for _, id, child in found if child is not None}
-            self._database.run_for("keep_for_child", list(wanted))
-            heirs = list(wanted.values())
-            self._database.run_for("mark_children_of_kept", heirs)
-            self._database.run_for("mark_causes_of_kept", heirs)
-            return self._database.run_for("purge", [seq for seq, _, child in found if child is None])
+        deleted = 0
+        while deleted < limit:
+            with self._database.atomic():  # each time: others write in between
+                purged = self._purge_some(now, limit - deleted)
+            if purged is None:
+                break
+            deleted += purged
+        return deleted
+
+    def _purge_some(self, now: Microseconds, limit: int) -> int | None:
+        """Delete jobs that may be deleted, and keep those for now that others need; None: there are neither.
+
+        What was kept for the sake of one that is deleted here is found the next time.
+        """
+        found = self._database.rows("purgeable", now, min(limit, _PURGED))
+        wanted = {id: child for _, id, child in found if child is not None}
+        self._database.run_for("keep_for_child", list(wanted))
+        heirs = list(wanted.values())
+        self._database.run_for("mark_children_of_kept", heirs)
+        self._database.run_for("mark_causes_of_kept", heirs)
+        purged = self._database.run_for("purge", [seq for seq, _, child in found if child is None])
+        return purged if found else None
 
 
 def _successor_row(job: NewJob, progress: Progress) -> tuple[object, ...]:

@@ -192,7 +192,7 @@ class PostgresStorage:
         return self._again(self._changes.cancel, ids, reason=reason, now=now, delete_at=delete_at)
 
     def cancel_requests(self, owner: int) -> list[str]:
-        return [id for (id,) in self._database.rows("cancel_requests", owner)]
+        return self._database.rows("cancel_requests", owner)
 
     def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
         return self._again(self._changes.expire, now=now, limit=limit, delete_at=delete_at)

@@ -46,11 +46,11 @@ class Statements(Protocol):
         ...
 
     def rows(self, name: str, *parameters: Any) -> list[Any]:
-        """The rows that a query finds."""
+        """The rows that a query finds. One column is its values."""
         ...
 
     def rows_for(self, name: str, ids: Sequence[Any], *before: Any) -> list[Any]:
-        """:meth:`rows`, whose parameters are ``before`` and then any number of ids. One column is its values."""
+        """:meth:`rows`, whose parameters are ``before`` and then any number of ids."""
         ...
 
     def rows_of(self, name: str, rows: Sequence[Row], *before: Any) -> list[Any]:
@@ -58,7 +58,7 @@ class Statements(Protocol):
         ...
 
     def read(self, name: str, *parameters: Any) -> list[Any]:
-        """:meth:`rows` as the reading calls see it, from any thread: what is committed, or this thread's block."""
+        """The rows of a query with several columns, from any thread: what is committed, or this thread's block."""
         ...
 
     def add(self, name: str, *parameters: Any) -> int:
