@@ -6,7 +6,7 @@ SELECT
     held.id, held.owner, held.fence, held.attempt,
     coalesce((SELECT max(number) FROM @messages WHERE job_id = held.id), 0)
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (id, owner, fence)
-JOIN @jobs AS held ON held.id = v.id AND held.owner = v.owner AND held.fence = v.fence AND held.status = 'running'
+JOIN @jobs AS held ON held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status || '' = 'running'
 ORDER BY held.seq FOR NO KEY UPDATE OF held
 
 -- name: progress

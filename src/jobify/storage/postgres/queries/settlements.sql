@@ -11,13 +11,18 @@ finished_at = v.finished_at, delete_at = v.delete_at, is_dead = v.is_dead, owner
 crashes = CASE v.attempt WHEN 0 THEN 0 ELSE crashes + v.is_lost::integer END
 
 -- name: settle
--- Those whose claims hold, and, with {if_plain}, for whose jobs nothing is pending. Answers which ones.
+-- Those whose claims hold, and, with {if_plain}, for whose jobs nothing is pending. Answers which ones. A row is looked up by
+-- its id and then taken by its place, so that the planner cannot begin with all that run. One that another transaction
+-- changes meanwhile has another place then, and is left out. (owner + 0: no index of owners is used for it.)
 UPDATE @jobs SET {settled_values}
 FROM unnest({settled_columns}) AS v (
     status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at, is_dead,
     is_lost, id, owner, fence
 )
-WHERE jobs.id = v.id AND jobs.owner = v.owner AND jobs.fence = v.fence AND jobs.status = 'running' {if_plain}
+WHERE jobs.ctid = (
+    SELECT held.ctid FROM @jobs AS held
+    WHERE held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status = 'running' {if_plain}
+)
 RETURNING jobs.id
 
 -- name: settle_all
@@ -30,16 +35,19 @@ v AS MATERIALIZED (
     )
 ),
 held AS MATERIALIZED (
-    SELECT jobs.seq, jobs.id FROM v JOIN @jobs
-        ON jobs.id = v.id AND jobs.owner = v.owner AND jobs.fence = v.fence AND jobs.status = 'running' {if_plain}
-    FOR NO KEY UPDATE OF jobs
+    SELECT held.ctid AS place, held.id FROM v JOIN @jobs AS held ON held.ctid = (
+        SELECT held.ctid FROM @jobs AS held
+        WHERE held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status = 'running'
+            {if_plain}
+    )
+    FOR NO KEY UPDATE OF held
 )
 UPDATE @jobs SET {settled_values}
 FROM v JOIN held ON held.id = v.id
-WHERE jobs.seq = held.seq AND (SELECT count(*) FROM held) = $17
+WHERE jobs.ctid = held.place AND (SELECT count(*) FROM held) = $17
 
 -- name: if_plain
-AND NOT jobs.has_successor AND NOT jobs.has_cancel AND NOT jobs.has_dependents AND NOT jobs.has_kept AND jobs.blockers = 0
+AND NOT held.has_successor AND NOT held.has_cancel AND NOT held.has_dependents AND NOT held.has_kept AND held.blockers = 0
 
 -- name: valid_claims
 -- Of these claims (id, owner, fence), those that hold, with what is pending for them.
@@ -47,7 +55,7 @@ SELECT
     held.id, held.owner, held.fence, held.has_successor, held.has_cancel, held.has_dependents OR held.has_kept,
     held.blockers, held.is_paused, false, held.attempt, held.run_count
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (id, owner, fence)
-JOIN @jobs AS held ON held.id = v.id AND held.owner = v.owner AND held.fence = v.fence AND held.status = 'running'
+JOIN @jobs AS held ON held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status || '' = 'running'
 ORDER BY held.seq FOR NO KEY UPDATE OF held
 
 -- name: drop_cancel
