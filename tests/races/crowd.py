@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobify.storage import SQLiteStorage
+from jobify.storage import PostgresStorage, SQLiteStorage
 
 __all__ = ("in_processes", "opened")
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def in_processes(count: int, work: Callable[..., Any], path: Path) -> list[Any]:
+def in_processes(count: int, work: Callable[..., Any], path: str | Path) -> list[Any]:
     """What ``work(path, number)`` returns in each of ``count`` processes that start at the same moment."""
     start = SPAWN.Barrier(count)
     answers = SPAWN.Queue()
@@ -41,8 +41,13 @@ def _call(work: Callable[..., Any], path: str, number: int, start: Any, answers:
 
 
 @contextmanager
-def opened(path: str | Path, **options: Any) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(path, **{"synchronous": "normal", **options})
+def opened(place: str | Path, **options: Any) -> Iterator[Any]:
+    """The storage at a path, or at the URL of a PostgreSQL database."""
+    storage: SQLiteStorage | PostgresStorage
+    if str(place).startswith("postgresql:"):
+        storage = PostgresStorage(str(place))
+    else:
+        storage = SQLiteStorage(place, **{"synchronous": "normal", **options})
     storage.open()
     try:
         yield storage

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
-import pytest
 from crowd import in_processes, opened
 
 from jobify.model.records import CancelResult, JobQuery, Settled
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, claim_once, end, job, one, running
+from jobify.testing.storage_contract.given import NOW, PROFILE, claim, end, job, one, running
 
 CHILDREN = 200
 
@@ -23,15 +20,15 @@ def _settle_the_parent_of_this_number(path: str, number: int) -> Counter[Settled
         return met
 
 
-def test_parents_of_one_child_that_end_at_once_free_it_once(tmp_path: Path) -> None:
+def test_parents_of_one_child_that_end_at_once_free_it_once(place: str) -> None:
     """Whichever is last frees it; none is lost, none counted twice."""
-    with opened(tmp_path / "jobs.db") as storage:
+    with opened(place) as storage:
         owners = [storage.register(PROFILE, now=NOW) for _ in range(2)]
         assert owners == [1, 2]
         for child in range(CHILDREN):
             parents = [running(f"{child}-{number}", owner) for number, owner in enumerate(owners)]
             storage.insert([*parents, job(f"child-{child}", parents=(f"{child}-0", f"{child}-1"))])
-        met = in_processes(2, _settle_the_parent_of_this_number, tmp_path / "jobs.db")
+        met = in_processes(2, _settle_the_parent_of_this_number, place)
         assert met[0] + met[1] == {Settled.APPLIED: CHILDREN, Settled.CASCADED: CHILDREN}
         found = storage.find(JobQuery(statuses=("scheduled",), limit=1000))
         assert {record.blockers for record in found} == {0}
@@ -50,9 +47,9 @@ def _insert_what_must_be_unique(path: str, number: int) -> tuple[list[str], list
     return added, standing
 
 
-def test_eight_processes_add_one_job_for_a_key(tmp_path: Path) -> None:
-    with opened(tmp_path / "jobs.db") as storage:
-        answers = in_processes(8, _insert_what_must_be_unique, tmp_path / "jobs.db")
+def test_eight_processes_add_one_job_for_a_key(place: str) -> None:
+    with opened(place) as storage:
+        answers = in_processes(8, _insert_what_must_be_unique, place)
         added = [id for ids, _ in answers for id in ids]
         assert sorted(record.id for record in storage.find(JobQuery())) == sorted(added)
         assert sorted(id.split("-")[0] for id in added) == sorted(map(str, range(20)))
@@ -68,13 +65,13 @@ def _settle_or_cancel(path: str, number: int) -> list[bool]:
         return [storage.cancel([id], reason="stop", now=NOW, delete_at=None) == [CancelResult.REQUESTED] for id in ids]
 
 
-def test_a_cancel_against_the_end_of_a_parent(tmp_path: Path) -> None:
+def test_a_cancel_against_the_end_of_a_parent(place: str) -> None:
     """A request that came too late, or in time for nothing, does not take the dependents along."""
-    with opened(tmp_path / "jobs.db") as storage:
+    with opened(place) as storage:
         storage.register(PROFILE, now=NOW)
         for index in range(CHILDREN):
             storage.insert([running(f"p{index}", 1), job(f"c{index}", parents=(f"p{index}",))])
-        in_processes(2, _settle_or_cancel, tmp_path / "jobs.db")
+        in_processes(2, _settle_or_cancel, place)
         for index in range(CHILDREN):
             parent, child = one(storage, f"p{index}"), one(storage, f"c{index}")
             assert (parent.status, parent.is_cancel_requested) == ("success", False)
@@ -91,33 +88,13 @@ def _cancel_or_insert(path: str, number: int) -> list[str]:
         return []
 
 
-def test_a_child_that_comes_while_its_parent_is_cancelled_never_waits_for_ever(tmp_path: Path) -> None:
-    with opened(tmp_path / "jobs.db") as storage:
+def test_a_child_that_comes_while_its_parent_is_cancelled_never_waits_for_ever(place: str) -> None:
+    with opened(place) as storage:
         storage.insert([job(f"p{index}") for index in range(CHILDREN)])
-        in_processes(2, _cancel_or_insert, tmp_path / "jobs.db")
+        in_processes(2, _cancel_or_insert, place)
         found = storage.find(JobQuery(limit=1000))
         assert len(found) == 2 * CHILDREN
         assert {record.status for record in found} == {"cancelled"}
         assert {record.error for record in found if record.id.startswith("child")} == {
             f"dependency p{index} was cancelled" for index in range(CHILDREN)
         }
-
-
-@pytest.mark.parametrize("pause", ["schedule", "queue"])
-def test_a_pause_between_pick_and_take_is_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: str) -> None:
-    with opened(tmp_path / "jobs.db") as storage, opened(tmp_path / "jobs.db") as other:
-        owner = storage.register(PROFILE, now=NOW)
-        storage.insert([job("a", rule="{}"), job("b", queue="other")])
-        pick = type(storage._claims)._pick
-
-        def interfere(claims: Any, request: Any, now: int) -> Any:
-            picked = pick(claims, request, now)
-            if pause == "schedule":
-                other.pause(["a"])
-            else:
-                other.pause_queue("default")
-            return picked
-
-        monkeypatch.setattr(type(storage._claims), "_pick", interfere)
-        assert [found.id for found in claim_once(storage, owner).claims] == ["b"]
-        assert one(storage, "a").status == "scheduled"
