@@ -1,6 +1,6 @@
 """Reading, from any thread, on the reading connection.
 
-A query of jobs is answered from the smallest index that holds all that it asks for (:class:`IndexScope`). Within that
+A query of jobs is answered from the smallest index that holds all that it asks for (``IndexScope``). Within that
 index, rows are read in order of id until the page is full, so a filter by task, queue or metadata costs a look at each
 row that it does not want. What has not ended is in several indexes, of which one gives the order: see
 :meth:`Queries._find_live`.
@@ -13,7 +13,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from enum import Enum, auto
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -28,8 +27,8 @@ from jobify.model.records import (
     Relations,
     SummaryIds,
 )
-from jobify.model.status import ACTIVE, TERMINAL, JobStatus
 from jobify.storage.kinship import Kinship, Relative
+from jobify.storage.sql.listing import IndexScope, index_scope
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import Found, messages_of, records_of
 from jobify.storage.sqlite.statements import chunks, decode_rows, id_values, sql
@@ -272,43 +271,7 @@ def _with_values(found: Found, wanted: _Wanted, load: Callable[[int], bytes]) ->
 # -- filters -----------------------------------------------------------------------------------------------------------
 
 
-_RUNNING = frozenset({JobStatus.RUNNING.value})
-
-
-_ENDED = frozenset(status.value for status in TERMINAL)
-
-
-_LIVE = frozenset(ACTIVE)
-
-
-_UNSUCCESSFUL = _ENDED - {JobStatus.SUCCESS.value}
-
-
 _LARGEST = 2**63 - 1
-
-
-class IndexScope(Enum):
-    """Jobs that have an index of their own."""
-
-    ANY = auto()
-    LIVE = auto()
-    """They have not ended: a million others lie between them."""
-    RUNNING = auto()
-    """A million waiting ones lie between them."""
-    UNSUCCESSFUL = auto()
-    """They have ended, and a million successes lie between them."""
-
-
-def index_scope(query: JobQuery) -> IndexScope:
-    """The smallest crowd in which everything is that the query asks for. (Schedules have an index beside these.)"""
-    statuses = frozenset(query.statuses or ())
-    if query.owner is not None:
-        return IndexScope.RUNNING
-    if not statuses or query.is_schedule is True:
-        return IndexScope.ANY
-    if statuses <= _LIVE:
-        return IndexScope.RUNNING if statuses == _RUNNING else IndexScope.LIVE
-    return IndexScope.UNSUCCESSFUL if statuses <= _UNSUCCESSFUL else IndexScope.ANY
 
 
 def page_of(query: JobQuery) -> tuple[str, list[Any]]:

@@ -21,6 +21,80 @@ SELECT {record} FROM @jobs WHERE jobs.id = ANY ($1::text[]) {lock}
 -- name: find
 SELECT {record} FROM @jobs WHERE {filters} ORDER BY jobs.id {direction} LIMIT {limit} {lock}
 
+-- name: find_running
+-- A million waiting ones lie between those that run, which are few enough to be sorted. (OFFSET 0 keeps the planner from
+-- reading all jobs in the order of their ids.)
+SELECT {record} FROM @jobs WHERE seq = ANY (ARRAY(
+    SELECT seq FROM (SELECT seq, id FROM @jobs WHERE status = 'running' AND {filters} OFFSET 0) AS running
+    ORDER BY id {direction} LIMIT {limit}
+)) ORDER BY jobs.id {direction} {lock}
+
+-- name: find_unsuccessful
+-- Of one status, so that the index gives the order.
+SELECT {record} FROM @jobs
+WHERE finished_at IS NOT NULL AND status <> 'success' AND status = {status} AND {filters}
+ORDER BY jobs.id {direction} LIMIT {limit} {lock}
+
+-- name: find_live
+-- All that has not ended. What waits or runs as it was enqueued, due at once, is in no index of ids: it is sorted.
+SELECT {record} FROM @jobs WHERE seq = ANY (ARRAY(
+    SELECT seq FROM (
+        (
+            SELECT seq, id FROM @jobs
+            WHERE status IN ('scheduled', 'running') AND (due_at <> created_at OR NOT ready) AND {filters}
+            ORDER BY id {direction} LIMIT {limit}
+        )
+        UNION ALL
+        SELECT seq, id FROM @jobs
+        WHERE status = 'scheduled' AND ready AND blockers = 0 AND due_at = created_at AND {filters}
+        UNION ALL
+        SELECT seq, id FROM @jobs
+        WHERE blockers > 0 AND status = 'scheduled' AND ready AND due_at = created_at AND {filters}
+        UNION ALL
+        SELECT seq, id FROM @jobs WHERE status = 'running' AND ready AND due_at = created_at AND {filters}
+    ) AS live ORDER BY id {direction} LIMIT {limit}
+)) ORDER BY jobs.id {direction} {lock}
+
+-- name: find_live_among
+-- The same, looked for among the first rows in the order of the list.
+SELECT {record} FROM @jobs WHERE seq = ANY (ARRAY(
+    SELECT seq FROM (SELECT * FROM @jobs WHERE {after} ORDER BY id {direction} LIMIT {rows}) AS jobs
+    WHERE status IN ('scheduled', 'running') AND {filters} ORDER BY id {direction} LIMIT {limit}
+)) ORDER BY jobs.id {direction} {lock}
+
+-- name: count_unsorted
+-- How many jobs find_live would sort, up to a limit.
+SELECT (
+    SELECT count(*) FROM (
+        SELECT 1 FROM @jobs WHERE status = 'scheduled' AND ready AND blockers = 0 AND {filters} LIMIT {limit}
+    ) AS waiting
+) + (
+    SELECT count(*) FROM (
+        SELECT 1 FROM @jobs WHERE blockers > 0 AND status = 'scheduled' AND {filters} LIMIT {limit}
+    ) AS blocked
+)
+
+-- name: count_running
+SELECT task, queue, status, is_dead, count(*) FROM @jobs
+WHERE status = 'running' AND {filters} GROUP BY task, queue, status, is_dead
+
+-- name: count_unsuccessful
+SELECT task, queue, status, is_dead, count(*) FROM @jobs
+WHERE finished_at IS NOT NULL AND status <> 'success' AND {filters} GROUP BY task, queue, status, is_dead
+
+-- name: count_live
+-- What has not ended, from the indexes that hold it. A queue with a task may come several times: ready, staged, blocked.
+SELECT task, queue, 'scheduled', false, count(*) FROM @jobs
+WHERE status = 'scheduled' AND ready AND blockers = 0 AND {filters} GROUP BY queue, task
+UNION ALL
+SELECT task, queue, 'scheduled', false, count(*) FROM @jobs
+WHERE status = 'scheduled' AND NOT ready AND blockers = 0 AND {filters} GROUP BY queue, task
+UNION ALL
+SELECT task, queue, 'scheduled', false, count(*) FROM @jobs
+WHERE blockers > 0 AND status = 'scheduled' AND {filters} GROUP BY queue, task
+UNION ALL
+SELECT task, queue, 'running', false, count(*) FROM @jobs WHERE status = 'running' AND {filters} GROUP BY queue, task
+
 -- name: count
 SELECT task, queue, status, is_dead, count(*) FROM @jobs WHERE {filters} GROUP BY task, queue, status, is_dead
 
