@@ -74,7 +74,7 @@ INSERT INTO @successors (
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 
 -- name: mark_successor
-UPDATE @jobs SET has_successor = true WHERE id = $1 AND status = 'running'
+UPDATE @jobs SET has_successor = true WHERE id = $1 AND status || '' = 'running'
 
 -- name: reschedule
 UPDATE @jobs SET due_at = $1, ready = $2::bigint <= $3::bigint, fence = fence + 1 WHERE id = $4 AND status = 'scheduled'
@@ -195,12 +195,12 @@ WHERE id = ANY ($4::text[]) AND status = 'scheduled'
 
 -- name: request_cancel
 INSERT INTO @cancels (id, reason, requested_at, delete_at)
-SELECT id, $1, $2::bigint, $3::bigint FROM @jobs WHERE id = ANY ($4::text[]) AND status = 'running'
+SELECT id, $1, $2::bigint, $3::bigint FROM @jobs WHERE id = ANY ($4::text[]) AND status || '' = 'running'
 ON CONFLICT (id) DO UPDATE SET
     reason = excluded.reason, requested_at = excluded.requested_at, delete_at = excluded.delete_at
 
 -- name: mark_cancel
-UPDATE @jobs SET has_cancel = true, has_successor = false WHERE id = ANY ($1::text[]) AND status = 'running'
+UPDATE @jobs SET has_cancel = true, has_successor = false WHERE id = ANY ($1::text[]) AND status || '' = 'running'
 
 -- name: cancel_requests
 SELECT id FROM @jobs WHERE has_cancel AND owner = $1 AND status = 'running'

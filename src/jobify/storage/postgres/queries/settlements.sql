@@ -13,7 +13,8 @@ crashes = CASE v.attempt WHEN 0 THEN 0 ELSE crashes + v.is_lost::integer END
 -- name: settle
 -- Those whose claims hold, and, with {if_plain}, for whose jobs nothing is pending. Answers which ones. A row is looked up by
 -- its id and then taken by its place, so that the planner cannot begin with all that run. One that another transaction
--- changes meanwhile has another place then, and is left out. (owner + 0: no index of owners is used for it.)
+-- changes meanwhile has another place then, and is left out. (owner + 0, status || '': what runs is in an index, too, which
+-- looks small to the planner at times when nothing runs.)
 UPDATE @jobs SET {settled_values}
 FROM unnest({settled_columns}) AS v (
     status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at, is_dead,
@@ -21,7 +22,7 @@ FROM unnest({settled_columns}) AS v (
 )
 WHERE jobs.ctid = (
     SELECT held.ctid FROM @jobs AS held
-    WHERE held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status = 'running' {if_plain}
+    WHERE held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status || '' = 'running' {if_plain}
 )
 RETURNING jobs.id
 
@@ -37,7 +38,7 @@ v AS MATERIALIZED (
 held AS MATERIALIZED (
     SELECT held.ctid AS place, held.id FROM v JOIN @jobs AS held ON held.ctid = (
         SELECT held.ctid FROM @jobs AS held
-        WHERE held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status = 'running'
+        WHERE held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status || '' = 'running'
             {if_plain}
     )
     FOR NO KEY UPDATE OF held

@@ -66,7 +66,7 @@ ON CONFLICT (job) DO UPDATE SET
     company = excluded.company, is_apart = excluded.is_apart, is_held = excluded.is_held
 
 -- name: set_apart
-UPDATE @jobs SET blockers = blockers + 1 WHERE seq = ANY ($1::bigint[]) AND status = 'running'
+UPDATE @jobs SET blockers = blockers + 1 WHERE seq = ANY ($1::bigint[]) AND status || '' = 'running'
 
 -- name: acquit
 -- These have come to the end of an attempt that they ran apart.
