@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import RawCursor
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.bool import BoolBinaryDumper
 from psycopg.types.numeric import FloatBinaryDumper, Int8BinaryDumper
 from psycopg.types.string import BytesBinaryDumper, StrBinaryDumper
@@ -58,7 +59,7 @@ _PREPARED: Final = 500
 
 def connect(url: str, *, application_name: str) -> Connection:
     """A connection on which each statement is a transaction by itself."""
-    given = psycopg.conninfo.conninfo_to_dict(url)
+    given = conninfo_to_dict(url)
     defaults = {name: value for name, value in KEEPALIVES.items() if name not in given}
     connection = psycopg.connect(
         url,
@@ -79,7 +80,7 @@ def connect(url: str, *, application_name: str) -> Connection:
         for kind, dumper in DUMPERS.items():
             adapters.register_dumper(kind, dumper)
         names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
-        connection.execute(f"SELECT {names}", prepare=False)
+        connection.execute(f"SELECT {names}".encode(), prepare=False)
     except BaseException:
         connection.close()
         raise

@@ -3,7 +3,7 @@
 **Two connections**, of which one writes and one reads; a third one belongs to the notifier. What is read on the second
 one never waits for a transaction of the first.
 
-**Transactions** are READ COMMITTED. Whoever decides by a row that it has read locks the row first. A call that is one
+**Transactions** are READ COMMITTED. What decides by a row that it has read locks the row first. A call that is one
 statement is a transaction by itself. Calls that change what jobs are to each other (dependencies, cancels, deletions,
 recovery) are taken one at a time, in any process: :meth:`Database.atomic` holds a lock of the database until its
 transaction ends. Claims, settlements and new jobs do not take it.
@@ -131,7 +131,7 @@ class Database:
                     f"The connection to {self.where} was lost, and the transaction with it. Nothing was changed."
                 )
             try:
-                cursor = writer.execute(statement.text, _packed(statement, parameters), binary=True)
+                cursor = writer.execute(statement.query, _packed(statement, parameters), binary=True)
             except psycopg.Error as error:
                 if writer.closed:
                     self._writer = None
@@ -152,7 +152,7 @@ class Database:
         with self._writing:
             assert self._writer is not None
             try:
-                return self._writer.execute(self.sql.qualified(text), prepare=False)
+                return self._writer.execute(self.sql.qualified(text).encode(), prepare=False)
             except psycopg.Error as error:
                 if self._writer.closed:
                     self._writer = None
@@ -213,7 +213,7 @@ class Database:
             if reader is None or is_gone(reader):
                 reader = self._reader = self.new_connection()
             try:
-                return reader.execute(statement.text, _packed(statement, parameters), binary=True)
+                return reader.execute(statement.query, _packed(statement, parameters), binary=True)
             except psycopg.Error as error:
                 if reader.closed:
                     self._reader = None

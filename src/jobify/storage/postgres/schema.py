@@ -70,7 +70,7 @@ def _version(connection: Connection, database: Database, newest: int) -> int:
     found = connection.execute("SELECT to_regclass($1)", (f"{database.sql.quoted}.migrations",)).fetchone()
     if found == (None,):
         return 0
-    row = connection.execute(database.sql.qualified(_VERSION)).fetchone()
+    row = connection.execute(database.sql.qualified(_VERSION).encode()).fetchone()
     assert row is not None
     version = int(row[0])
     if version > newest:
@@ -87,8 +87,8 @@ def _migrate(connection: Connection, database: Database, steps: list[str], lock_
         _create(connection, database)
         for number in range(_version(connection, database, len(steps)), len(steps)):
             with connection.transaction():
-                connection.execute(database.sql.qualified(steps[number]), prepare=False)
-                connection.execute(database.sql.qualified(_RECORD), (number + 1,))
+                connection.execute(database.sql.qualified(steps[number]).encode(), prepare=False)
+                connection.execute(database.sql.qualified(_RECORD).encode(), (number + 1,))
     finally:
         connection.execute("SELECT pg_advisory_unlock($1)", (lock_key,))
 
@@ -109,5 +109,5 @@ def _create(connection: Connection, database: Database) -> None:
     """Make the schema, if there is none; a role that may not make one needs it to be there."""
     found = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = $1", (database.schema,)).fetchone()
     if found is None:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.sql.quoted}", prepare=False)
-    connection.execute(database.sql.qualified(_TABLE), prepare=False)
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.sql.quoted}".encode(), prepare=False)
+    connection.execute(database.sql.qualified(_TABLE).encode(), prepare=False)

@@ -33,6 +33,8 @@ class Statement(NamedTuple):
     """A statement as it is sent."""
 
     text: str
+    query: bytes
+    """The text, encoded once."""
     packers: dict[int, Callable[[Sequence[Any]], Array]]
     """How to pack the parameters that are arrays, by their positions from 0."""
 
@@ -73,7 +75,7 @@ class Catalog:
             text = _FIELD.sub(lambda match: _filled(match[1], fields), text)
         text = self.qualified(text)
         packers = {int(number) - 1: PACKERS[kind] for number, kind in _ARRAY.findall(text)}
-        return Statement(text, packers)
+        return Statement(text, text.encode(), packers)
 
     def qualified(self, text: str) -> str:
         """``text`` with its tables in the schema."""

@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager
 from typing import ParamSpec, TypeVar
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from jobify.exceptions import ConfigurationError
 from jobify.model.records import (
@@ -278,7 +279,7 @@ def _checked_url(url: str) -> str:
     if not isinstance(url, str):
         raise ConfigurationError(f"url is {url!r}; it must be a text such as 'postgresql://user@host/database'.")
     try:
-        psycopg.conninfo.conninfo_to_dict(url)
+        conninfo_to_dict(url)
     except psycopg.Error as error:
         raise ConfigurationError(
             f"url cannot be read ({str(error).strip()}); it must be like 'postgresql://user@host/database'."
@@ -294,7 +295,7 @@ def _checked_schema(schema: str) -> str:
 
 def _without_password(url: str) -> str:
     """``host:port/name`` as a URL, without a password."""
-    given = psycopg.conninfo.conninfo_to_dict(url)
+    given = conninfo_to_dict(url)
     user, host, port = given.get("user"), given.get("host") or given.get("hostaddr"), given.get("port")
     place = f"{user}@" if user else ""
     place += str(host or "") + (f":{port}" if port else "")

@@ -10,9 +10,7 @@
 ``jobs``               insert, replace, purge
 ``settlements``        the ends of attempts
 ``storage.sql``        beside this package, what is the same in every SQL database: cancel, retry, pause, delete;
-                       jobs that wait for others, what an end does to those, which are needed, which come back with
-                       one that is tried again; settlements that are not plain; the jobs of the dead; reports;
-                       changes of the clock
+                       what jobs are to each other; settlements that are not plain; recovery; reports; the clock
 ``values``             large arguments and results, beside their rows
 ``queries``            get, find, count
 ``owners``             processes; ``liveness`` says who lives, by ``locks``, ``process`` and heartbeat; ``notifier``
