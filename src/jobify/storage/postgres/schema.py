@@ -5,12 +5,19 @@ start at once take turns: one holds an advisory lock, and the others ask for it 
 its own without a transaction, so that no statement of a migration waits for them. A migration that has been released
 is never changed.
 
+**On tables that are in use.** A migration is one transaction, which waits for a lock for a second at most and is tried
+again later: whoever wants the table next would wait behind it. A file that begins with ``-- outside of a transaction``
+holds nothing but ``CREATE INDEX CONCURRENTLY name ON @table``, a statement a paragraph: such an index is built while
+others write. What an interrupted build has left is invalid: it is dropped, and built again.
+
 A schema that a newer release wrote is refused before anything is written to it.
 """
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,23 +27,33 @@ import psycopg
 from jobify.exceptions import StorageError, StorageUnavailableError, StorageVersionError
 from jobify.storage.postgres.connection import Connection
 from jobify.storage.postgres.errors import explain
+from jobify.storage.postgres.statements import Catalog
 
 if TYPE_CHECKING:
-    from jobify.storage.postgres.database import Database
+    from jobify.storage.postgres.database import Cursor, Database
 
-__all__ = ("migrations", "prepare")
+__all__ = ("applied", "migrations", "prepare", "script")
 
 _OLDEST_SERVER: Final = 140000
 _PATIENCE: Final = 120.0
-"""Seconds to wait for the migration of another process."""
+"""Seconds to wait for the migration of another process, or for a lock on a table."""
 _PAUSE: Final = 0.1
 
+_OUTSIDE: Final = "-- outside of a transaction"
+_INDEX: Final = re.compile(r"CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )(\w+) ON @(\w+)")
+
+_SETTINGS: Final = "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)"
+_LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '1s'"
 _VERSION: Final = "SELECT coalesce(max(version), 0) FROM @migrations"
-_RECORD: Final = "INSERT INTO @migrations (version) VALUES ($1::integer)"
+_RECORD: Final = "INSERT INTO @migrations (version) VALUES ({version})"
 _TABLE: Final = """
     CREATE TABLE IF NOT EXISTS @migrations (
         version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
     )
+"""
+_IS_VALID: Final = """
+    SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relname = $2
 """
 
 
@@ -47,13 +64,19 @@ def migrations() -> list[str]:
 
 
 def prepare(database: Database, lock_key: int) -> None:
-    """Check that the schema is ours to use, and bring it up to date."""
+    """Check that the schema is ours to use, and bring it up to date.
+
+    StorageVersionError if it was written by a newer release, or if it is older and the role may not change it.
+    """
     steps = migrations()
     with closing(database.new_connection()) as connection:
         try:
             _check_server(connection, database.where)
-            if _version(connection, database, len(steps)) < len(steps):
+            version = _version(connection, database, len(steps))
+            if version < len(steps):
                 _migrate(connection, database, steps, lock_key)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _forbidden(error, connection, database, len(steps)) from error
         except psycopg.Error as error:
             raise explain(error, database.where) from error
 
@@ -65,14 +88,22 @@ def _check_server(connection: Connection, where: str) -> None:
         )
 
 
-def _version(connection: Connection, database: Database, newest: int) -> int:
-    """How many migrations have been applied; 0 for a new schema."""
-    found = connection.execute("SELECT to_regclass($1)", (f"{database.sql.quoted}.migrations",)).fetchone()
-    if found == (None,):
+def applied(connection: Connection, database: Database) -> int:
+    """How many migrations have been applied; 0: there is no schema yet."""
+    found = connection.execute(
+        "SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+        "WHERE nspname = $1 AND relname = 'migrations'",
+        (database.schema,),
+    ).fetchone()
+    if found is None:
         return 0
-    row = connection.execute(database.sql.qualified(_VERSION).encode()).fetchone()
+    row = _run(connection, database.sql.qualified(_VERSION)).fetchone()
     assert row is not None
-    version = int(row[0])
+    return int(row[0])
+
+
+def _version(connection: Connection, database: Database, newest: int) -> int:
+    version = applied(connection, database)
     if version > newest:
         raise StorageVersionError(
             f"The schema of {database.where} has version {version}; this release of Jobify knows {newest}. It was not "
@@ -81,16 +112,38 @@ def _version(connection: Connection, database: Database, newest: int) -> int:
     return version
 
 
+def _forbidden(error: psycopg.Error, connection: Connection, database: Database, newest: int) -> Exception:
+    """What it means that the role lacks a privilege."""
+    try:
+        version = applied(connection, database)
+    except psycopg.Error:  # it may not even read the number
+        return explain(error, database.where)
+    if version >= newest:
+        return explain(error, database.where)
+    return StorageVersionError(
+        f"The schema of {database.where} has version {version}; this release of Jobify needs {newest}, and the role "
+        f"{connection.info.user!r} may not change it. Run jobify db migrate as the role that owns the schema."
+    )
+
+
+def _run(connection: Connection, text: str) -> Cursor:
+    """Run statements that are not prepared."""
+    return connection.execute(text.encode(), prepare=False)
+
+
+# -- migrating ---------------------------------------------------------------------------------------------------------
+
+
 def _migrate(connection: Connection, database: Database, steps: list[str], lock_key: int) -> None:
     _take_turn(connection, database.where, lock_key)
     try:
+        connection.execute(_SETTINGS, prepare=False)
         _create(connection, database)
-        for number in range(_version(connection, database, len(steps)), len(steps)):
-            with connection.transaction():
-                connection.execute(database.sql.qualified(steps[number]).encode(), prepare=False)
-                connection.execute(database.sql.qualified(_RECORD).encode(), (number + 1,))
+        for version in range(_version(connection, database, len(steps)) + 1, len(steps) + 1):
+            _apply(connection, database, version, steps[version - 1])
     finally:
-        connection.execute("SELECT pg_advisory_unlock($1)", (lock_key,))
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock($1)", (lock_key,))
 
 
 def _take_turn(connection: Connection, where: str, lock_key: int) -> None:
@@ -109,5 +162,78 @@ def _create(connection: Connection, database: Database) -> None:
     """Make the schema, if there is none; a role that may not make one needs it to be there."""
     found = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = $1", (database.schema,)).fetchone()
     if found is None:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.sql.quoted}".encode(), prepare=False)
-    connection.execute(database.sql.qualified(_TABLE).encode(), prepare=False)
+        _run(connection, f"CREATE SCHEMA IF NOT EXISTS {database.sql.quoted}")
+    if applied(connection, database) == 0:
+        _run(connection, database.sql.qualified(_TABLE))
+
+
+def _apply(connection: Connection, database: Database, version: int, step: str) -> None:
+    """Apply one migration, and record it."""
+    qualified = database.sql.qualified
+    record = qualified(_RECORD.format(version=version))
+    if step.startswith(_OUTSIDE):
+        for statement in _statements(step):
+            _build_index(connection, database, statement)
+        _run(connection, record)
+        return
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute(_LOCK_TIMEOUT, prepare=False)
+                _run(connection, qualified(step))
+                _run(connection, record)
+                return
+        except psycopg.errors.LockNotAvailable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_PAUSE)
+
+
+def _statements(step: str) -> Iterator[str]:
+    """The statements of a migration outside of a transaction."""
+    for paragraph in step.removeprefix(_OUTSIDE).split(";\n"):
+        lines = [line for line in paragraph.strip().splitlines() if not line.startswith("--")]
+        if lines:
+            yield "\n".join(lines)
+
+
+def _build_index(connection: Connection, database: Database, statement: str) -> None:
+    """Build an index that is not there yet, without keeping others from the table."""
+    match = _INDEX.match(statement)
+    assert match is not None, statement
+    _, name, table = match.groups()
+    found = connection.execute(_IS_VALID, (database.schema, name)).fetchone()
+    if found == (True,):
+        return
+    qualified = database.sql.qualified
+    if found is not None:
+        _run(connection, qualified(f"DROP INDEX CONCURRENTLY @{name}"))
+    has_rows = _run(connection, qualified(f"SELECT FROM @{table} LIMIT 1")).fetchone() is not None
+    text = statement if has_rows else statement.replace("CONCURRENTLY ", "", 1)
+    _run(connection, qualified(text))
+
+
+def script(schema: str, *, since: int = 0) -> str:
+    """What the migrations after version ``since`` run, for psql: it does the same, and records it.
+
+    Each migration is recorded first, so that a second run of the script at the same time changes nothing.
+    """
+    qualified = Catalog(schema).qualified
+    parts = []
+    if since == 0:
+        parts.append(f"CREATE SCHEMA IF NOT EXISTS {Catalog(schema).quoted};\n{qualified(_TABLE).strip()};")
+    for version, step in enumerate(migrations()[since:], since + 1):
+        record = qualified(_RECORD.format(version=version))
+        if step.startswith(_OUTSIDE):
+            lines = []
+            for statement in _statements(step):
+                match = _INDEX.match(statement)
+                assert match is not None
+                lines += [f"DROP INDEX CONCURRENTLY IF EXISTS @{match[2]};", f"{statement};"]
+            parts.append(f"-- Version {version}\n{qualified(chr(10).join(lines))}\n{record};")
+        else:
+            parts.append(
+                f"-- Version {version}\nBEGIN;\n{_LOCK_TIMEOUT};\n{record};\n{qualified(step).strip()}\nCOMMIT;"
+            )
+    return "\n\n".join(parts)
