@@ -10,6 +10,7 @@ refused; the flush of a settlement, which is later in the log, covers its claim.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,7 @@ from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.postgres.arrays import needs_restoring, restored_row
 from jobify.storage.postgres.database import Database
+from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.suspicion import group_size
 from jobify.types import Microseconds
 
@@ -43,12 +45,14 @@ class _Lane(NamedTuple):
 class Claims:
     """See :meth:`jobify.storage.base.Storage.claim`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, doubt: Doubt) -> None:
         self._database = database
+        self._doubt = doubt
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to promote, which spares a claim in vain."""
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        self._doubt.take_back()
         if request.scope is ClaimScope.APART:
             return Claimed(self._take_apart(request, now), False, None, self._next_apart(request, now) is not None)
         if request.scope is ClaimScope.PARKED:
@@ -89,14 +93,16 @@ class Claims:
         return True
 
     def _take_lane(self, request: ClaimRequest, slots: TaskSlots, now: Microseconds, *, is_forced: bool) -> _Lane:
-        parameters: list[Any] = [slots.tasks, slots.limit, request.owner, now, now + request.ahead, is_forced]
+        number = random.getrandbits(63)
+        parameters: list[Any] = [slots.tasks, slots.limit, request.owner, now, now + request.ahead, is_forced, number]
         in_queues = ""
         if request.queues is not None:
-            in_queues = "AND queue = ANY ($7::text[])"
+            in_queues = "AND queue = ANY ($8::text[])"
             parameters.append(request.queues)
         unflushed = "" if self._database.is_in_block else _UNFLUSHED
         statement = self._database.sql("claim", in_queues=in_queues, unflushed=unflushed)
-        rows = self._database.execute(statement, parameters).fetchall()
+        with self._doubt.of(request.owner, number):
+            rows = self._database.execute(statement, parameters).fetchall()
         count, next_due_at, aside = rows[0][_COUNT : _ASIDE + 1]
         taken = [] if rows[0][0] is None else rows
         if taken:

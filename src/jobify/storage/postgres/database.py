@@ -60,6 +60,10 @@ class Database:
         self._reader: Connection | None = None
         self._block_thread: int | None = None
         self._has_block_changed = False
+        self.block = 0
+        """The number of the last block."""
+        self.lost_blocks: set[int] = set()
+        """Those of which it is not known whether they were committed."""
         self.own_commits = 0
         """Transactions that have changed something, at least; see ``changes``."""
         self._renew_locks()
@@ -242,6 +246,7 @@ class Database:
         if self._writer is None or is_gone(self._writer):
             self._writer = self.new_connection()
         self.command("BEGIN")
+        self.block += 1
         self._has_block_changed = False
         self._block_thread = threading.get_ident()
 
@@ -250,7 +255,11 @@ class Database:
             raise StorageUnavailableError(
                 f"The connection to {self.where} was lost, and the transaction with it. Nothing was changed."
             )
-        status = self.command(command).statusmessage
+        try:
+            status = self.command(command).statusmessage
+        except StorageUnavailableError:
+            self.lost_blocks.add(self.block)
+            raise
         if status != command:  # a COMMIT after an error is a ROLLBACK
             raise StorageUnavailableError(
                 f"The database {self.where} has undone the transaction after an error. Nothing was changed."

@@ -37,6 +37,19 @@ _UNAVAILABLE: Final = {
 }
 """SQLSTATE → the reason, and what to do."""
 
+_REFUSALS: Final = {
+    "too many": "53300",
+    "connection slots": "53300",
+    "password authentication failed": "28P01",
+    "no pg_hba.conf entry": "28000",
+    "does not exist": "3D000",
+    "starting up": "57P03",
+    "shutting down": "57P03",
+    "not yet accepting": "57P03",
+}
+"""What a server says that refuses a connection: libpq passes on its words and no SQLSTATE. In another language they are
+not recognised, and only repeated."""
+
 _CLASSES: Final = {
     "08": "the connection was lost. Jobify connects again by itself",
     "53": "the server lacks a resource",
@@ -56,7 +69,7 @@ def is_conflict(error: BaseException) -> bool:
 
 def explain(error: psycopg.Error, where: str) -> Exception:
     """The exception to raise for ``error``. What is the call's own fault stays as it is."""
-    state = error.sqlstate
+    state = error.sqlstate or _refusal(error)
     text = str(error).strip().partition("\n")[0]
     if state in _CONFLICTS:
         return TransactionConflictError(
@@ -64,13 +77,19 @@ def explain(error: psycopg.Error, where: str) -> Exception:
         )
     reason = _UNAVAILABLE.get(state or "") or _CLASSES.get((state or "")[:2])
     if reason is None and state is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        reason = "the server cannot be reached. Is it running, and does the URL name its host and port?"
-        reason = reason.rstrip("?") + "?"
+        reason = "the server cannot be reached. See whether it runs, and whether the URL names its host and port"
     if reason is not None:
-        return StorageUnavailableError(f"The database {where} is not available: {reason.rstrip('.')} ({text}).")
+        return StorageUnavailableError(f"The database {where} is not available: {reason} ({text}).")
     if isinstance(error, psycopg.IntegrityError | psycopg.DataError):
         return error
     return StorageError(f"The database {where} cannot be used: {text} (SQLSTATE {state}).")
+
+
+def _refusal(error: psycopg.Error) -> str | None:
+    """The SQLSTATE of a server that has refused a connection."""
+    if not isinstance(error, psycopg.OperationalError) or "FATAL" not in str(error):
+        return None
+    return next((state for words, state in _REFUSALS.items() if words in str(error)), None)
 
 
 @contextmanager

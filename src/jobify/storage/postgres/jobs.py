@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jobify.model.records import AttemptRecord, NewJob, Progress
 from jobify.model.status import JobStatus
 from jobify.storage.postgres.database import Database
+from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.sql.dependencies import add_edges, forget_parents, parent_states
 from jobify.storage.sql.needs import make_room, set_aside_needed
 from jobify.types import Microseconds
@@ -29,14 +30,22 @@ class Jobs:
     in the order in which they stand in the call: all of it is done again, after ended jobs have made room.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, doubt: Doubt) -> None:
         self._database = database
+        self._doubt = doubt
 
     # -- insert --------------------------------------------------------------------------------------------------------
 
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         if not jobs:
             return []
+        for job in jobs:
+            if job.owner is not None:
+                with self._doubt.of(job.owner, [job.id for job in jobs if job.owner is not None]):
+                    return self._insert_each(jobs)
+        return self._insert_each(jobs)
+
+    def _insert_each(self, jobs: Sequence[NewJob]) -> list[bool]:
         for job in jobs:  # not any(): a generator costs this hot path more than the comparison
             if job.parents:
                 with self._database.atomic():

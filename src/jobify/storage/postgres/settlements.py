@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from jobify.model.records import AttemptRecord, Settled, Settlement
 from jobify.storage.postgres.database import Database
+from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.statements import texts
 from jobify.storage.sql.settlements import history_of, settle_held
 
@@ -25,13 +26,34 @@ _FEW: Final = 4
 class Settlements:
     """See :meth:`jobify.storage.base.Storage.settle`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, doubt: Doubt) -> None:
         self._database = database
+        self._doubt = doubt
         self._plain = texts()["if_plain"]
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         if not settlements:
             return []
+        claims = [(one.id, one.owner, one.fence) for one in settlements]
+        doubtful = self._doubt.take_settled(claims)
+        with self._doubt.of(settlements[0].owner, frozenset(claims)):
+            met = self._settle_each_way(settlements)
+        if not doubtful:
+            return met
+        done = self._done([one for one in settlements if (one.id, one.owner, one.fence) in doubtful])
+        return [
+            Settled.APPLIED if answer is Settled.REFUSED and claim in done else answer
+            for claim, answer in zip(claims, met, strict=True)
+        ]
+
+    def _done(self, settlements: Sequence[Settlement]) -> set[tuple[str, int, int]]:
+        """Those of these that were applied before, by a call whose answer was lost: nothing else leaves a row so."""
+        found = self._database.rows_of(
+            "settled_before", [(one.id, one.fence, one.status, one.due_at, one.run_count) for one in settlements]
+        )
+        return {(one.id, one.owner, one.fence) for one in settlements if one.id in set(found)}
+
+    def _settle_each_way(self, settlements: Sequence[Settlement]) -> list[Settled]:
         if not _is_simple(settlements):
             with self._database.atomic():
                 return settle_held(self._database, self, settlements)

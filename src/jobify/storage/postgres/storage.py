@@ -8,6 +8,7 @@
 ``claims``             one statement for each lane; suspects that run apart, and parked calls
 ``jobs``               insert, replace, purge
 ``settlements``        the ends of attempts
+``doubt``              calls whose answers were lost with the connection
 ``queries``            get, find, count
 ``owners``             processes; ``liveness`` says who lives, by the locks that a ``session`` holds; ``notifier`` wakes
                        others by ``channels``, ``changes`` notices commits of others
@@ -51,6 +52,7 @@ from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
 from jobify.storage.postgres.claims import Claims
 from jobify.storage.postgres.database import Database, lock_key
+from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.jobs import Jobs
 from jobify.storage.postgres.owners import Owners
 from jobify.storage.postgres.queries import Queries
@@ -94,8 +96,9 @@ class PostgresStorage:
     def _connect(self) -> None:
         """Put the parts together."""
         self._database = database = Database(self.url, schema=self.schema, where=repr(self.database))
-        self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
-        self._settlements, self._changes = Settlements(database), JobChanges(database)
+        doubt = Doubt(database)
+        self._jobs, self._claims, self._reads = Jobs(database, doubt), Claims(database, doubt), Queries(database)
+        self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
         self._reports, self._times = Reports(database), Times(database)
         self._owners = Owners(database)
 

@@ -15,6 +15,8 @@ CREATE TABLE @jobs (
     expires_at bigint,
     origin bigint,
     cause bigint,
+    -- The call of claim() that has taken it, by a random number.
+    claim bigint,
     progress double precision,
     attempt integer NOT NULL,
     run_count integer NOT NULL DEFAULT 0,

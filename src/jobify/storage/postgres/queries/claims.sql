@@ -20,7 +20,8 @@ UPDATE @jobs SET ready = true FROM (
 -- another process takes some of them at the same time.
 --
 -- Nothing is taken if there is something to promote, so that what is due comes in its order; $6: take all the same.
--- Parameters: tasks, limit, owner, now, the latest due time, $6, and queues if there are any. The last columns are the
+-- Parameters: tasks, limit, owner, now, the latest due time, $6, the number of this call, and
+-- queues if there are any. The last columns are the
 -- same in each row, and there is one row at least.
 WITH RECURSIVE
 pairs (queue, task) AS (
@@ -63,13 +64,22 @@ locked AS MATERIALIZED (
 ),
 taken AS (
     UPDATE @jobs SET
-        status = 'running', owner = $3, fence = fence + 1, attempt = attempt + 1,
+        status = 'running', owner = $3, fence = fence + 1, attempt = attempt + 1, claim = $7,
         started_at = CASE WHEN due_at > $4 AND due_at <= $5 THEN due_at ELSE $4 END
     FROM locked WHERE jobs.seq = locked.seq
     RETURNING {claim}
 )
 SELECT taken.*, (SELECT count(*) FROM first), (SELECT due_at FROM staged), ({passed_over}) {unflushed}
 FROM (SELECT) AS answer LEFT JOIN taken ON true
+
+-- name: release_claimed
+-- What was taken by calls of claim() whose answers were lost. Parameters: the owner, the numbers of the calls.
+UPDATE @jobs SET status = 'scheduled', ready = true, owner = NULL, attempt = attempt - 1
+WHERE status = 'running' AND owner = $1 AND claim = ANY ($2::bigint[])
+
+-- name: delete_inserted
+-- What was inserted for an owner by a call that has failed: nothing runs it. Parameters: the owner, the ids.
+DELETE FROM @jobs WHERE status = 'running' AND owner = $1 AND fence = 1 AND id = ANY ($2::text[])
 
 -- name: passed_over
 -- What ordinary claims pass over: 1, there are jobs that run apart; 2, parked calls; 3, both.

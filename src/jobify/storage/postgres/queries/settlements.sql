@@ -59,6 +59,13 @@ FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (id, owner, fence)
 JOIN @jobs AS held ON held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status || '' = 'running'
 ORDER BY held.seq FOR NO KEY UPDATE OF held
 
+-- name: settled_before
+-- Of these jobs (id, fence), those that no owner has and that are as these settlements say.
+SELECT jobs.id FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[])
+    AS v (id, fence, status, due_at, run_count)
+JOIN @jobs ON jobs.id = v.id AND jobs.fence = v.fence AND jobs.owner IS NULL AND jobs.status = v.status
+    AND jobs.due_at = v.due_at AND jobs.run_count = v.run_count
+
 -- name: drop_cancel
 UPDATE @jobs SET has_cancel = false WHERE id = ANY ($1::text[])
 
