@@ -21,9 +21,9 @@ import pytest
 
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import Recovered
-from jobify.storage import SQLiteStorage
+from jobify.storage import SQLiteStorage, process
 from jobify.storage.base import HEARTBEAT
-from jobify.storage.sqlite import liveness, locks, process
+from jobify.storage.sqlite import liveness, locks
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
 from jobify.testing.storage_contract.given import NOW, PROFILE, one, running
 from probes import database_of, owner_rows, watch_locks_by, watched_locks

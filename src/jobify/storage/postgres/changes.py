@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.session import Session
 
@@ -28,9 +29,10 @@ class _Look(NamedTuple):
 class Changes:
     """Compares looks. Called by one thread at a time."""
 
-    def __init__(self, database: Database, session: Session) -> None:
+    def __init__(self, database: Database, session: Session, clock: ServerClock) -> None:
         self._database = database
         self._session = session
+        self._clock = clock
         self._last = _Look(0, 0)
         self._newest: _Look | None = None
         """A look that was made for another purpose, and not compared yet."""
@@ -49,7 +51,10 @@ class Changes:
         return self._last.ended - before.ended > self._last.own - before.own
 
     def _look(self) -> _Look:
-        return self._of(self._database.read("snapshot")[0][0])
+        with self._clock.measuring() as show:
+            ((snapshot, now),) = self._database.read("snapshot")
+            show(now)
+        return self._of(snapshot)
 
     def _of(self, snapshot: str) -> _Look:
         _, newest, running = snapshot.split(":")

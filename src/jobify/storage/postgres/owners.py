@@ -16,6 +16,7 @@ from jobify.runtime.logs import get_logger
 from jobify.storage import process
 from jobify.storage.postgres.changes import Changes
 from jobify.storage.postgres.channels import channels_of
+from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.connection import Connection
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.liveness import Liveness
@@ -58,6 +59,7 @@ class _Owner(NamedTuple):
     has_held: bool
     """Whether a suspect waits for its verdict; the same in each row."""
     snapshot: str
+    now: Microseconds
 
     @property
     def record(self) -> OwnerRecord:
@@ -77,15 +79,16 @@ class _LocalOwner(NamedTuple):
 class Owners:
     """The owners of a schema. ``is_pooled``: there are no sessions, so they have leases."""
 
-    def __init__(self, database: Database, *, is_pooled: bool = False) -> None:
+    def __init__(self, database: Database, clock: ServerClock, *, is_pooled: bool = False) -> None:
         self._database = database
+        self._clock = clock
         self._is_pooled = is_pooled
         self._channels = channels_of(database.schema)
         self._liveness = Liveness()
         self._own: dict[int, _LocalOwner] = {}
         self.notifier = PostgresNotifier(self._channels)
         self._session = Session(database, self.notifier.receive, self.notifier.receive, is_pooled=is_pooled)
-        self.changes = Changes(database, self._session)
+        self.changes = Changes(database, self._session, clock)
 
     def open(self) -> None:
         """From now on, other processes can be notified; once an owner is registered, this one, too. Once only."""
@@ -189,7 +192,11 @@ class Owners:
         return [row.record for row in self._rows()]
 
     def _rows(self) -> list[_Owner]:
-        return [_Owner._make(row) for row in self._database.read("owners")]
+        with self._clock.measuring() as show:
+            rows = [_Owner._make(row) for row in self._database.read("owners")]
+            if rows:
+                show(rows[0].now)
+        return rows
 
     # -- recovering ----------------------------------------------------------------------------------------------------
 

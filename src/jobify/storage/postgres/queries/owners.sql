@@ -35,11 +35,12 @@ SELECT
         WHEN lease_until IS NULL THEN NOT pg_try_advisory_xact_lock_shared(lock_key)
         ELSE lease_until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
     END,
-    (SELECT EXISTS (SELECT 1 FROM @suspects WHERE is_held)), pg_current_snapshot()::text
+    (SELECT EXISTS (SELECT 1 FROM @suspects WHERE is_held)), pg_current_snapshot()::text,
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 FROM @owners ORDER BY id
 
 -- name: snapshot
-SELECT pg_current_snapshot()::text
+SELECT pg_current_snapshot()::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 
 -- name: still_dead
 -- Of these owners, those that are there and whose lock is free. It stays free until the end of the transaction.
