@@ -347,7 +347,11 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def has_external_changes(self) -> bool:
-        """Whether another process has committed since the last call (or since ``open``). Cheap: no table is read."""
+        """Whether another process has committed since the last call (or since ``open``). Cheap: no table is read.
+
+        True by mistake now and then, where a server has other users; never False by mistake. What is committed here is
+        no change.
+        """
         ...
 
     @property

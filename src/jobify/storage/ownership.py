@@ -38,8 +38,8 @@ class Notifier(Protocol):
         """Wake other processes, which then read the database again. Never blocks.
 
         All workers (there is work, or a cancel or a pause was requested), all clients (jobs have ended), and these
-        owners. Called after a commit, by the user of the storage. Works as soon as the storage is open, also for a
-        process that has no owner and cannot be notified itself.
+        owners. Called after a commit, by the user of the storage; arrives a moment later. Works as soon as the storage
+        is open, also for a process that has no owner and cannot be notified itself.
         """
         ...
 

@@ -57,15 +57,19 @@ _PREPARED: Final = 500
 """Statements that a connection keeps prepared."""
 
 
-def connect(url: str, *, application_name: str) -> Connection:
-    """A connection on which each statement is a transaction by itself."""
+def connect(url: str, *, application_name: str, is_pooled: bool = False) -> Connection:
+    """A connection on which each statement is a transaction by itself.
+
+    ``is_pooled``: a pooler gives each transaction another one, so that nothing of a session stays: no setting, and no
+    statement that is prepared.
+    """
     given = conninfo_to_dict(url)
     defaults = {name: value for name, value in KEEPALIVES.items() if name not in given}
     connection = psycopg.connect(
         url,
         autocommit=True,
         cursor_factory=RawCursor,
-        prepare_threshold=0,
+        prepare_threshold=None if is_pooled else 0,
         fallback_application_name=application_name,
         **defaults,  # type: ignore[arg-type]
     )
@@ -79,8 +83,9 @@ def connect(url: str, *, application_name: str) -> Connection:
         adapters.register_dumper(float, FloatBinaryDumper)
         for kind, dumper in DUMPERS.items():
             adapters.register_dumper(kind, dumper)
-        names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
-        connection.execute(f"SELECT {names}".encode(), prepare=False)
+        if not is_pooled:
+            names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
+            connection.execute(f"SELECT {names}".encode(), prepare=False)
     except BaseException:
         connection.close()
         raise

@@ -49,10 +49,12 @@ def lock_key(schema: str, what: str) -> int:
 class Database:
     """The jobs in schema ``schema`` of the database at ``url``; ``where`` names both without a password."""
 
-    def __init__(self, url: str, *, schema: str, where: str) -> None:
+    def __init__(self, url: str, *, schema: str, where: str, is_pooled: bool = False) -> None:
         self.url = url
         self.schema = schema
         self.where = where
+        self.is_pooled = is_pooled
+        """Whether a pooler gives each transaction another connection."""
         self.sql = Catalog(schema)
         self.is_open = False
         self._relations = lock_key(schema, "relations")
@@ -96,7 +98,7 @@ class Database:
     def new_connection(self) -> Connection:
         """Another connection, for a use of its own."""
         try:
-            return connect(self.url, application_name="jobify")
+            return connect(self.url, application_name="jobify", is_pooled=self.is_pooled)
         except psycopg.Error as error:
             raise explain(error, self.where) from error
 

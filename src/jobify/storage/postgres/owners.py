@@ -77,17 +77,17 @@ class _LocalOwner(NamedTuple):
 
 
 class Owners:
-    """The owners of a schema. ``is_pooled``: there are no sessions, so they have leases."""
+    """The owners of a schema. Behind a pooler there are no sessions, so they have leases."""
 
-    def __init__(self, database: Database, clock: ServerClock, *, is_pooled: bool = False) -> None:
+    def __init__(self, database: Database, clock: ServerClock) -> None:
         self._database = database
         self._clock = clock
-        self._is_pooled = is_pooled
+        self._is_pooled = database.is_pooled
         self._channels = channels_of(database.schema)
         self._liveness = Liveness()
         self._own: dict[int, _LocalOwner] = {}
         self.notifier = PostgresNotifier(self._channels)
-        self._session = Session(database, self.notifier.receive, self.notifier.receive, is_pooled=is_pooled)
+        self._session = Session(database, self.notifier.receive, self.notifier.receive)
         self.changes = Changes(database, self._session, clock)
 
     def open(self) -> None:
@@ -159,7 +159,7 @@ class Owners:
 
     def _farewell(self, keys: Collection[int]) -> Callable[[Connection], object]:
         """Write that these owners have let go of their locks by themselves, so that nobody waits for their return."""
-        statement = self._database.sql("close_owners").text
+        statement = self._database.sql("close_owners").query
         return lambda connection: connection.execute(statement, (list(keys),))
 
     def close(self) -> None:

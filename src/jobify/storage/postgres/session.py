@@ -18,7 +18,7 @@ time, however many threads notify.
 **A lost connection** is opened again, by this thread: at once, and then twice a second. The locks are taken and the
 channels listened to before anything else. What was said meanwhile is lost, so the process is told to look for itself.
 
-**Behind a transaction pooler** (``is_pooled``) a connection has no session: no lock stays, and nothing can be listened
+**Behind a transaction pooler** a connection has no session: no lock stays, and nothing can be listened
 to. There the thread renews leases instead, by the clock of the server.
 """
 
@@ -106,13 +106,11 @@ class Session:
         database: Database,
         on_notification: Callable[[str, str], object],
         on_return: Callable[[], object],
-        *,
-        is_pooled: bool = False,
     ) -> None:
         self._database = database
         self._on_notification = on_notification
         self._on_return = on_return
-        self._is_pooled = is_pooled
+        self._is_pooled = database.is_pooled
         self._guard = threading.Lock()
         self._connecting = threading.Lock()
         """Held while a connection is made: a fork would copy a descriptor that is not known yet."""
@@ -356,7 +354,7 @@ class Session:
         with self._guard:
             keys = list(self._keys)
         if keys:
-            connection.execute(self._database.sql("renew_leases").text, (int(LEASE * 1e6), keys))
+            connection.execute(self._database.sql("renew_leases").query, (int(LEASE * 1e6), keys))
             self.own_commits += 1
         self._renewed_at = time.monotonic()
         return _RENEWAL * 1000

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -51,6 +51,7 @@ from jobify.runtime import fork
 from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
 from jobify.storage.postgres.claims import Claims
+from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.database import Database, lock_key
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.jobs import Jobs
@@ -77,15 +78,32 @@ class PostgresStorage:
     ``url`` is what libpq takes: ``postgresql://user@host:5432/name?sslmode=require``, or ``host=... dbname=...``. What
     it leaves out comes from the environment (``PGPASSWORD``, ``PGSERVICE``).
 
+    ``notify`` says how processes learn of what others have done. ``"after_commit"``: they are told after the commit,
+    which costs those who commit nothing. ``"in_transaction"``: the same, but jobs that are enqueued in a transaction of
+    yours tell of themselves in it, for connections that cannot say when they commit; all such transactions of the
+    database then commit one at a time. ``"poll"``: they look once a second. That is for a pooler that gives each
+    transaction another connection; processes have leases of 10 seconds then, where they else hold a lock.
+
     >>> from jobify.storage import PostgresStorage
     >>> storage = PostgresStorage("postgresql://shop@db/shop")
     """
 
-    def __init__(self, url: str, *, schema: str = "jobify") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = "jobify",
+        notify: Literal["after_commit", "in_transaction", "poll"] = "after_commit",
+    ) -> None:
         self.url = _checked_url(url)
         self.schema = _checked_schema(schema)
         self.database = _without_password(self.url)
         """Names the database, without a password."""
+        self.notify = _checked_notify(notify)
+        self.clock = ServerClock()
+        """The server's clock, which decides what is due; as this machine shows it until the storage is open."""
+        self.poll_interval = 1.0
+        """Seconds between two looks at what other processes do, at least: each is a query."""
         self.is_durable = self.is_shared = True
         self.is_in_memory = False
         self._connect()
@@ -95,12 +113,14 @@ class PostgresStorage:
 
     def _connect(self) -> None:
         """Put the parts together."""
-        self._database = database = Database(self.url, schema=self.schema, where=repr(self.database))
+        self._database = database = Database(
+            self.url, schema=self.schema, where=repr(self.database), is_pooled=self.notify == "poll"
+        )
         doubt = Doubt(database)
         self._jobs, self._claims, self._reads = Jobs(database, doubt), Claims(database, doubt), Queries(database)
         self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
         self._reports, self._times = Reports(database), Times(database)
-        self._owners = Owners(database)
+        self._owners = Owners(database, self.clock)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -276,6 +296,12 @@ class PostgresStorage:
     @property
     def notifier(self) -> Notifier | None:
         return self._owners.notifier
+
+
+def _checked_notify(notify: str) -> Any:
+    if notify not in ("after_commit", "in_transaction", "poll"):
+        raise ConfigurationError(f"notify is {notify!r}; it must be 'after_commit', 'in_transaction' or 'poll'.")
+    return notify
 
 
 def _checked_url(url: str) -> str:

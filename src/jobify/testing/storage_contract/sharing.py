@@ -11,7 +11,7 @@ from select import select
 import pytest
 
 from jobify.model.records import CancelResult, JobQuery, Settled
-from jobify.storage.base import Storage
+from jobify.storage.base import Notifier, Storage
 from jobify.testing.storage_contract.given import (
     NOW,
     PROFILE,
@@ -162,13 +162,21 @@ class SharedStorageContract(StorageCase):
     # -- wake-ups ------------------------------------------------------------------------------------------------------
 
     def test_external_changes_are_commits_of_others(self, storage: Storage, other: Storage) -> None:
-        storage.has_external_changes()
-        assert storage.has_external_changes() is False
+        self._until_nothing_changes(storage, lambda: None)
         other.insert([job("a")])
         assert storage.has_external_changes() is True
-        assert storage.has_external_changes() is False
-        storage.insert([job("b")])
-        assert storage.has_external_changes() is False
+        self._until_nothing_changes(storage, lambda: None)
+        self._until_nothing_changes(storage, lambda: storage.insert([job("b")]))
+
+    @staticmethod
+    def _until_nothing_changes(storage: Storage, write: Callable[[], object]) -> None:
+        """Where a server has other users, there are false alarms, but not each time."""
+        for _ in range(100):
+            storage.has_external_changes()
+            write()
+            if storage.has_external_changes() is False:
+                return
+        raise AssertionError("what is done here is taken for a change by others")
 
     def test_a_notification_reaches_all_others(self, storage: Storage, other: Storage, tmp_path: Path) -> None:
         third = self.new_storage(tmp_path)
@@ -178,16 +186,17 @@ class SharedStorageContract(StorageCase):
             one_of_them.register(PROFILE, now=NOW)
             notifiers.append(one_of_them.notifier)
         first, second, last = (one for one in notifiers if one is not None)
-        for notifier in (first, second, last):
-            notifier.drain()
+        assert self._is_woken(first), "others have arrived"
+        self._let_arrivals_pass(first, second, last)
         second.notify(workers=True, clients=True)
-        assert self._is_readable(first.fileno())
-        assert [one.drain() for one in (first, second, last)] == [True, False, True]
+        assert [self._is_woken(one) for one in (first, last)] == [True, True]
         assert [one.drain() for one in (first, second, last)] == [False, False, False]
         third.close()
         first.notify(workers=True, clients=True)
+        assert self._is_woken(second)
         second.notify(workers=True, clients=True)
-        assert [one.drain() for one in (first, second, last)] == [True, True, False]
+        assert self._is_woken(first)
+        assert last.drain() is False
 
     def test_notifying_never_blocks(self, storage: Storage, other: Storage) -> None:
         storage.register(PROFILE, now=NOW)
@@ -195,13 +204,23 @@ class SharedStorageContract(StorageCase):
         ours, theirs = storage.notifier, other.notifier
         assert ours is not None
         assert theirs is not None
-        assert ours.drain() is True  # a new process has arrived, which is notified from now on
+        assert self._is_woken(ours), "a new process has arrived, which is notified from now on"
         for _ in range(10_000):
             ours.notify(workers=True, clients=True)
-        assert theirs.drain() is True
-        assert theirs.drain() is False
+        assert self._is_woken(theirs)
+        self._let_arrivals_pass(theirs)
 
     @staticmethod
-    def _is_readable(fileno: int) -> bool:
-        """Whether an event loop would see it. A notifier without a descriptor is polled instead."""
-        return fileno < 0 or bool(select([fileno], [], [], 0)[0])
+    def _let_arrivals_pass(*notifiers: Notifier) -> None:
+        """Until nothing comes any more."""
+        while select([each.fileno() for each in notifiers if each.fileno() >= 0], [], [], 0.1)[0]:
+            for notifier in notifiers:
+                notifier.drain()
+        assert not any(each.drain() for each in notifiers if each.fileno() >= 0)
+
+    @staticmethod
+    def _is_woken(notifier: Notifier) -> bool:
+        """Whether a notification arrives. A notifier without a descriptor has it at once."""
+        if notifier.fileno() >= 0:
+            select([notifier.fileno()], [], [], 20)
+        return notifier.drain()
