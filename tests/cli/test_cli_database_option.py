@@ -140,7 +140,7 @@ def test_a_database_of_another_program_is_refused_and_stays_as_it_is(broken: Sho
 @pytest.mark.parametrize(
     ("database", "complaint"),
     [
-        ("postgres://localhost/jobs", "scheme 'postgres'"),
+        ("mysql://localhost/jobs", "scheme 'mysql'"),
         ("sqlite://jobs.db", "sqlite:///jobs.db"),
         (":memory:", "names no file"),
         (".", "There is no database file"),

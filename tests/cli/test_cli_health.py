@@ -223,4 +223,4 @@ def test_a_long_statement_ends_with_the_timeout(shop: Shop) -> None:
 def test_an_app_without_a_database_is_one_line(shop: Shop) -> None:
     shop.folder.joinpath("memory.py").write_text("from jobify import Jobify\napp = Jobify(storage=False)\n")
     answer = shop("health", "--app", "memory:app")
-    assert (answer.code, "has no database file" in answer.err) == (1, True)
+    assert (answer.code, "has no database; its storage is" in answer.err) == (1, True)

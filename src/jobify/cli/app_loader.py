@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from jobify.cli.environment import APP, APP_DIR
 from jobify.cli.errors import CommandError
@@ -27,9 +27,20 @@ from jobify.worker.exit_codes import ExitCode
 if TYPE_CHECKING:
     from jobify.app.application import Jobify
     from jobify.cli.options import Source
+    from jobify.storage.base import Storage
+    from jobify.storage.postgres import PostgresStorage
     from jobify.storage.sqlite import SQLiteStorage
 
-__all__ = ("app_without_code", "load_app", "load_app_or_advise", "load_app_quietly", "sqlite_storage")
+__all__ = (
+    "app_without_code",
+    "database_storage",
+    "exists",
+    "is_postgres",
+    "load_app",
+    "load_app_or_advise",
+    "load_app_quietly",
+    "sqlite_storage",
+)
 
 _DATABASE_HINT = "The jobs can be seen without the app's code: --database PATH."
 
@@ -196,50 +207,84 @@ def _suggestion(module: ModuleType, name: str, kind: type[Jobify]) -> str:
 
 
 def app_without_code(source: Source) -> Jobify:
-    """An app without tasks on the file of ``--database``.
+    """An app without tasks on the database of ``--database``.
 
     It has the defaults of an app: times are shown in UTC, and the default retention applies to jobs that are cancelled
-    or deleted here. CommandError if there is no such file or if it is not a database of Jobify: reading creates none.
+    or deleted here. CommandError if there is no such file or schema or if it is not one of Jobify: reading creates
+    none.
     """
     from jobify.app.application import Jobify
     from jobify.app.preload import client_only
-    from jobify.storage.sqlite import maintenance
+    from jobify.storage.sqlite import SQLiteStorage, maintenance
 
-    storage = sqlite_storage(source)
-    if not maintenance.is_ours(storage.database):
+    storage = database_storage(source)
+    if not isinstance(storage, SQLiteStorage):
+        if not exists(storage):
+            raise CommandError(f"There are no jobs in {storage.database!r} (no schema {storage.schema!r}).")
+    elif not maintenance.is_ours(storage.database):
         raise CommandError(f"{storage.database!r} is not a database of Jobify.", ExitCode.USAGE)
     with client_only():
         return Jobify(storage=storage)
 
 
-def sqlite_storage(source: Source, *, may_be_missing: bool = False) -> SQLiteStorage:
-    """The storage of ``--database`` or of the app, whatever its file holds.
+def database_storage(
+    source: Source, *, schema: str | None = None, may_be_missing: bool = False
+) -> SQLiteStorage | PostgresStorage:
+    """The storage of ``--database`` or of the app, whatever is in it.
 
-    CommandError if it has no file, or if the file of ``--database`` does not exist, unless it ``may_be_missing``.
+    CommandError if the app has no database, or if the file of ``--database`` does not exist, unless it
+    ``may_be_missing``. ``schema``: another one of a PostgreSQL database.
     """
     from jobify.storage.sqlite import SQLiteStorage
 
-    if not source.database:
+    if source.database:
+        storage: object = _storage_at(source.database)
+    else:
         storage = load_app_or_advise(source.app).configs.storage
-        if not isinstance(storage, SQLiteStorage) or not storage.is_durable:
-            raise CommandError(f"This app has no database file; its storage is {storage!r}.")
+    if isinstance(storage, SQLiteStorage) and storage.is_durable:
+        if schema is not None:
+            raise CommandError("A database file has no schemas: leave out --schema.", ExitCode.USAGE)
+        if source.database and not (may_be_missing or Path(storage.database).is_file()):
+            raise CommandError(
+                f"There is no database file {storage.database!r}, and --database creates none. Is the path right? A "
+                "relative path is looked up in the current folder."
+            )
         return storage
-    storage = _storage_at(source.database)
-    if not (may_be_missing or Path(storage.database).is_file()):
-        raise CommandError(
-            f"There is no database file {storage.database!r}, and --database creates none. Is the path right? A "
-            "relative path is looked up in the current folder."
-        )
+    if not is_postgres(storage):
+        raise CommandError(f"This app has no database; its storage is {storage!r}.")
+    return storage if schema is None else type(storage)(storage.url, schema=schema)
+
+
+def sqlite_storage(source: Source, *, instead: str) -> SQLiteStorage:
+    """:func:`database_storage` for what is done to files only; ``instead`` says how it is done to a server."""
+    from jobify.storage.sqlite import SQLiteStorage
+
+    storage = database_storage(source)
+    if not isinstance(storage, SQLiteStorage):
+        raise CommandError(f"{storage.database!r} is on a PostgreSQL server. {instead}", ExitCode.USAGE)
     return storage
 
 
-def _storage_at(database: str) -> SQLiteStorage:
+def is_postgres(storage: object) -> TypeGuard[PostgresStorage]:
+    """Whether a storage is on a PostgreSQL server. Imports nothing: whoever has one has imported it."""
+    module = sys.modules.get("jobify.storage.postgres.storage")
+    return module is not None and isinstance(storage, module.PostgresStorage)
+
+
+def exists(storage: SQLiteStorage | PostgresStorage) -> bool:
+    """Whether the file or the schema of a storage is there. Makes neither."""
+    if is_postgres(storage):
+        from jobify.storage.postgres.maintenance import schema_version
+
+        return schema_version(storage) > 0
+    return Path(storage.database).exists()
+
+
+def _storage_at(database: str) -> Storage:
     """The storage at a path or a URL. CommandError for one without a file."""
     from jobify.app.validation import checked_storage
-    from jobify.storage.sqlite import SQLiteStorage
 
     storage = checked_storage(database)
-    assert isinstance(storage, SQLiteStorage)
     if not storage.is_durable:
         raise CommandError(f"--database {database} names no file: that database ends with its process.", ExitCode.USAGE)
     return storage

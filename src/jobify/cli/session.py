@@ -11,7 +11,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from jobify.cli.app_loader import app_without_code, load_app_or_advise
+from jobify.cli.app_loader import app_without_code, exists, is_postgres, load_app_or_advise
 from jobify.cli.errors import CommandError
 from jobify.cli.output import print_note
 from jobify.client.arguments import Filters
@@ -64,12 +64,11 @@ def open_session(source: Source, *, may_be_missing: bool = False) -> Iterator[Se
         raise CommandError(
             "This app keeps its jobs in its own memory (storage=False), where no other process can see them."
         )
-    path = getattr(storage, "database", None)
-    if isinstance(path, str | Path) and not Path(path).exists():
-        missing = _missing_database(path)
-        if not (may_be_missing and Path(path).parent.is_dir()):
-            raise CommandError(missing)
-        print_note(missing)
+    missing = _missing_database(storage)
+    if missing is not None:
+        if not (may_be_missing and missing.has_folder):
+            raise CommandError(missing.message)
+        print_note(missing.message)
         app.configs.storage = _empty_storage()
     client = client_of(app)
     try:
@@ -78,10 +77,30 @@ def open_session(source: Source, *, may_be_missing: bool = False) -> Iterator[Se
         app.close()
 
 
-def _missing_database(path: str | Path) -> str:
-    return (
+class _Missing(NamedTuple):
+    """A database that is not there yet."""
+
+    message: str
+    has_folder: bool = True
+    """Whether it is known where it will be."""
+
+
+def _missing_database(storage: Storage) -> _Missing | None:
+    """What to say if the file or the schema of a storage is not there. None: it is, or nothing is known of it."""
+    if is_postgres(storage):
+        if exists(storage):
+            return None
+        return _Missing(
+            f"There is no schema {storage.schema!r} in {storage.database!r} yet. An app or a worker creates it, or: "
+            "jobify db migrate."
+        )
+    path = getattr(storage, "database", None)
+    if not isinstance(path, str | Path) or Path(path).exists():
+        return None
+    return _Missing(
         f"There is no database {str(path)!r} yet. An app or a worker creates it, or: jobify db migrate. (A relative "
-        "path is looked up in the current folder.)"
+        "path is looked up in the current folder.)",
+        has_folder=Path(path).parent.is_dir(),
     )
 
 

@@ -43,6 +43,7 @@ _NUMBERED: Final = {
 _EXPRESSIONS: Final = {
     ("messages", "is_text"): "typeof(data) = 'text'",
     ("messages", "data"): "CAST(data AS BLOB)",
+    ("jobs", "claim"): "NULL",
     ("owners", "lock_key"): "abs(random() / 2)",  # no process holds it
     ("owners", "process"): f"'{CLOSED}'",
     ("owners", "lease_until"): "NULL",

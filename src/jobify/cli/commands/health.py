@@ -11,7 +11,9 @@ import typer
 from jobify.cli.options import Json, Queue, Source, for_jobs
 
 if TYPE_CHECKING:
-    from jobify.storage.sqlite.health import Vitals
+    from jobify.storage.postgres import PostgresStorage
+    from jobify.storage.sqlite import SQLiteStorage
+    from jobify.storage.vitals import Vitals
     from jobify.types import Microseconds
 
 __all__ = ("health",)
@@ -93,18 +95,30 @@ def health(
 
 def _examine(source: Source, limits: _Limits, timeout: float) -> tuple[str, dict[str, Any], list[tuple[_Check, str]]]:
     """The path of the database, the document, and the problems."""
-    from jobify.cli.app_loader import sqlite_storage
+    from jobify.cli.app_loader import database_storage
     from jobify.exceptions import StorageError, shown
+
+    storage = database_storage(source, may_be_missing=True)
+    where = storage.database
+    try:
+        vitals = _read_vitals(storage, timeout, limits.queues)
+    except StorageError as error:
+        problem = " ".join(shown(error).split())
+        return where, {"database": {"path": where, "error": problem}}, [(_Check.DATABASE, problem)]
+    return where, _document(where, vitals, vitals.read_at, limits), _problems(vitals, vitals.read_at, limits)
+
+
+def _read_vitals(storage: SQLiteStorage | PostgresStorage, timeout: float, queues: list[str] | None) -> Vitals:
+    from jobify.cli.app_loader import is_postgres
+
+    if is_postgres(storage):
+        from jobify.storage.postgres.health import read_vitals as read_schema
+
+        return read_schema(storage, timeout=timeout, queues=queues)
     from jobify.model.clock import SystemClock
     from jobify.storage.sqlite.health import read_vitals
 
-    path, now = sqlite_storage(source, may_be_missing=True).database, SystemClock().now()
-    try:
-        vitals = read_vitals(path, now=now, timeout=timeout, queues=limits.queues)
-    except StorageError as error:
-        problem = " ".join(shown(error).split())
-        return path, {"database": {"path": path, "error": problem}}, [(_Check.DATABASE, problem)]
-    return path, _document(path, vitals, now, limits), _problems(vitals, now, limits)
+    return read_vitals(storage.database, now=SystemClock().now(), timeout=timeout, queues=queues)
 
 
 def _document(path: str, vitals: Vitals, now: Microseconds, limits: _Limits) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from jobify.storage.postgres.errors import explain
 from jobify.storage.postgres.schema import applied, migrations
 from jobify.storage.postgres.storage import PostgresStorage
 
-__all__ = ("Health", "check", "connected", "schema_version")
+__all__ = ("Health", "check", "connected", "database_of", "schema_version")
 
 _LONG_TRANSACTION: Final = 300.0
 """Seconds for which a transaction may be open before a check says so: vacuum removes no row that it may still see."""
@@ -79,14 +79,14 @@ class Health(NamedTuple):
 
 def schema_version(storage: PostgresStorage) -> int:
     """How many migrations have been applied; 0: there is no schema yet."""
-    database = _database_of(storage)
+    database = database_of(storage)
     with connected(storage) as connection:
         return applied(connection, database)
 
 
 def check(storage: PostgresStorage) -> Health:
     """Look at the schema and its server; reads each table once. StorageUnavailableError if it cannot be reached."""
-    database = _database_of(storage)
+    database = database_of(storage)
     with connected(storage) as connection:
         version = applied(connection, database)
         server, encoding, is_read_only, connections, most = _row(connection, _SERVER)
@@ -122,14 +122,17 @@ def _problems(connection: Connection, schema: str, encoding: str, is_read_only: 
         )
 
 
-def _database_of(storage: PostgresStorage) -> Database:
-    return Database(storage.url, schema=storage.schema, where=repr(storage.database))
+def database_of(storage: PostgresStorage) -> Database:
+    """The database of a storage, which is not open."""
+    return Database(
+        storage.url, schema=storage.schema, where=repr(storage.database), is_pooled=storage.notify == "poll"
+    )
 
 
 @contextmanager
 def connected(storage: PostgresStorage) -> Iterator[Connection]:
     """A connection of its own. Errors of the block are raised as what they mean."""
-    database = _database_of(storage)
+    database = database_of(storage)
     with closing(database.new_connection()) as connection:
         try:
             yield connection

@@ -34,7 +34,7 @@ from jobify.storage.sql.recovery import (
 from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 
-__all__ = ("Owners",)
+__all__ = ("Owners", "owner_records")
 
 log = get_logger("jobify.storage")
 
@@ -66,6 +66,11 @@ class _Owner(NamedTuple):
         queues = None if self.queues is None else tuple(json.loads(self.queues))
         profile = OwnerProfile(OwnerRole(self.role), queues, tuple(json.loads(self.tasks)), self.concurrency)
         return OwnerRecord(self.id, self.host, self.pid, self.started_at, self.seen_at, profile, self.is_alive)
+
+
+def owner_records(rows: Sequence[Sequence[Any]]) -> list[OwnerRecord]:
+    """The answer of ``owners``."""
+    return [_Owner._make(row).record for row in rows]
 
 
 class _LocalOwner(NamedTuple):

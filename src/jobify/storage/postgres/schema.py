@@ -43,6 +43,8 @@ _OUTSIDE: Final = "-- outside of a transaction"
 _INDEX: Final = re.compile(r"CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )(\w+) ON @(\w+)")
 
 _SETTINGS: Final = "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)"
+_TRY: Final = "SELECT pg_try_advisory_lock({key})"
+_TRY_IN_TRANSACTION: Final = "SELECT pg_try_advisory_xact_lock({key})"
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '1s'"
 _VERSION: Final = "SELECT coalesce(max(version), 0) FROM @migrations"
 _RECORD: Final = "INSERT INTO @migrations (version) VALUES ({version})"
@@ -135,7 +137,10 @@ def _run(connection: Connection, text: str) -> Cursor:
 
 
 def _migrate(connection: Connection, database: Database, steps: list[str], lock_key: int) -> None:
-    _take_turn(connection, database.where, lock_key)
+    if database.is_pooled:
+        _migrate_pooled(connection, database, steps, lock_key)
+        return
+    _take_turn(connection, database.where, _TRY.format(key=lock_key))
     try:
         connection.execute(_SETTINGS, prepare=False)
         _create(connection, database)
@@ -146,10 +151,26 @@ def _migrate(connection: Connection, database: Database, steps: list[str], lock_
             connection.execute("SELECT pg_advisory_unlock($1)", (lock_key,))
 
 
-def _take_turn(connection: Connection, where: str, lock_key: int) -> None:
+def _migrate_pooled(connection: Connection, database: Database, steps: list[str], lock_key: int) -> None:
+    """All that is missing in one transaction: behind a pooler, a lock of a session would be that of other processes."""
+    with connection.transaction():
+        _run(connection, _LOCK_TIMEOUT)
+        _take_turn(connection, database.where, _TRY_IN_TRANSACTION.format(key=lock_key))
+        _create(connection, database)
+        for version in range(_version(connection, database, len(steps)) + 1, len(steps) + 1):
+            if steps[version - 1].startswith(_OUTSIDE):
+                raise StorageError(
+                    f"Version {version} of the schema of {database.where} builds an index while others write, which a "
+                    "pooler does not allow. Run jobify db migrate with the URL of the server itself."
+                )
+            _run(connection, database.sql.qualified(steps[version - 1]))
+            _run(connection, database.sql.qualified(_RECORD.format(version=version)))
+
+
+def _take_turn(connection: Connection, where: str, attempt: str) -> None:
     """Wait for the lock without a snapshot, which a statement of another process might wait for."""
     end = time.monotonic() + _PATIENCE
-    while connection.execute("SELECT pg_try_advisory_lock($1)", (lock_key,)).fetchone() != (True,):
+    while _run(connection, attempt).fetchone() != (True,):
         if time.monotonic() > end:
             raise StorageUnavailableError(
                 f"Another process has been changing the schema of {where} for {_PATIENCE:.0f} seconds. Look for it in "

@@ -13,64 +13,23 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote
 
 from jobify.exceptions import StorageError, StorageUnavailableError, StorageVersionError
-from jobify.model.records import OwnerRecord
-from jobify.storage.parking import parking_of
 from jobify.storage.sqlite.errors import explain
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import owners_in
 from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
 from jobify.storage.sqlite.statements import decode_rows, sql
+from jobify.storage.vitals import StoppedSchedule, Vitals, WaitingJob, parked_call
 from jobify.types import Microseconds
 
-__all__ = ("ParkedCall", "StoppedSchedule", "Vitals", "WaitingJob", "read_vitals")
+__all__ = ("read_vitals",)
 
 _STEPS: Final = 2000
 """Steps of SQLite's machine between two readings of the clock."""
-
-
-class WaitingJob(NamedTuple):
-    """A job that could run."""
-
-    id: str
-    task: str
-    queue: str
-    due_at: Microseconds
-
-
-class StoppedSchedule(NamedTuple):
-    """A schedule that has failed too often, and does not run any more."""
-
-    id: str
-    task: str
-    error: str | None
-    finished_at: Microseconds
-
-
-class ParkedCall(NamedTuple):
-    """A job whose stored call does not fit the code that has tried it."""
-
-    id: str
-    task: str
-    queue: str
-    reason: str
-    at: Microseconds
-
-
-class Vitals(NamedTuple):
-    """The vital signs that were read."""
-
-    owners: list[OwnerRecord]
-    oldest: WaitingJob | None
-    """The job that has been due for the longest time, in a queue that is not paused."""
-    stopped: list[StoppedSchedule]
-    paused: list[str]
-    """Queues."""
-    parked: Sequence[ParkedCall] = ()
 
 
 def read_vitals(path: str, *, now: Microseconds, timeout: float, queues: Sequence[str] | None = None) -> Vitals:
@@ -104,17 +63,13 @@ def _read(path: str, mode: str, *, now: Microseconds, timeout: float, queues: Se
     liveness = Liveness(OwnerLocks(f"{path}-owners", path), path)
     waiting = [WaitingJob._make(row) for row in (ready, overdue) if row is not None]
     return Vitals(
+        read_at=now,
         owners=owners_in(owners, liveness.is_alive),
         oldest=min(waiting, key=lambda job: job.due_at, default=None),
         stopped=[StoppedSchedule._make(row) for row in decode_rows(stopped)],
         paused=decode_rows(paused),
-        parked=[_parked_call(*row) for row in decode_rows(parked)],
+        parked=[parked_call(*row) for row in decode_rows(parked)],
     )
-
-
-def _parked_call(id: str, task: str, queue: str, text: str | None) -> ParkedCall:
-    parking = parking_of(text or "")
-    return ParkedCall(id, task, queue, parking.reason, parking.at)
 
 
 @contextmanager
