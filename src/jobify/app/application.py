@@ -144,7 +144,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         )
         self.plugins, self.hooks = Plugins(plugins), self.configs.hooks
         self._is_memory_only = storage is False
-        self._clock = checked_clock(clock)
+        self._clock = checked_clock(clock, self.configs.storage)
         self._client = client = _client(self, codec)
         self._lifecycle = Lifecycle(self.configs, self._build_engine, on_end=self._drop_memory, release=client.release)
 

@@ -19,7 +19,8 @@ from jobify.model.clock import Clock
 from jobify.model.records import JobRecord, Recovered, SummaryIds
 from jobify.model.status import JobStatus
 from jobify.runtime.logs import get_logger
-from jobify.storage.base import HEARTBEAT
+from jobify.storage.base import HEARTBEAT, Storage
+from jobify.storage.location import poll_interval
 from jobify.storage.suspicion import Death
 
 __all__ = ("Heartbeat", "Recovery")
@@ -48,8 +49,8 @@ class Recovery(Periodic):
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        recovered, deaths, records, owners = await self._backend.gate.call(self._recover, flush=False)
-        self._interval = _INTERVAL if owners > 1 else _ALONE
+        recovered, deaths, records, has_peers = await self._backend.gate.call(self._recover, flush=False)
+        self._interval = max(_INTERVAL if has_peers else _ALONE, poll_interval(self._backend.storage))
         for death in deaths:
             self._report_death(death)
         for job in recovered:
@@ -58,8 +59,8 @@ class Recovery(Periodic):
             self._backend.gate.notify(STATE_CHANGED)
             self._on_recovered()
 
-    def _recover(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], int]:
-        """The released jobs; the deaths; the rows that the log and the hooks need, by id; the number of processes."""
+    def _recover(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], bool]:
+        """The released jobs; the deaths; the rows that the log and the hooks need, by id; whether there are others."""
         storage, now = self._backend.storage, self._clock.now()
         deaths: list[Death] = []
         recovered = storage.recover(
@@ -70,7 +71,7 @@ class Recovery(Periodic):
         )
         needed = [job.id for job in recovered if job.is_crash and self._needs_row(job)]
         rows = storage.get(SummaryIds(needed)) if needed else []
-        return recovered, deaths, {row.id: row for row in rows}, len(storage.owners())
+        return recovered, deaths, {row.id: row for row in rows}, _has_peers(storage)
 
     def _needs_row(self, job: Recovered) -> bool:
         """Whether the job ends, or a hook is called for it."""
@@ -98,6 +99,12 @@ class Recovery(Periodic):
             self._job_log.cancelled_with_process(row)
         elif row.crashes < self._limits.max_crashes:  # else its last crash is in doubt, and may turn out to be its end
             self._job_log.lost(row, job.attempt, now=self._clock.now())
+
+
+def _has_peers(storage: Storage) -> bool:
+    """Whether other processes use the storage."""
+    notifier = storage.notifier
+    return len(storage.owners()) > 1 if notifier is None else notifier.has_listeners
 
 
 def _listed(jobs: Sequence[Recovered]) -> str:

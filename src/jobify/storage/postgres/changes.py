@@ -2,8 +2,8 @@
 
 The server numbers transactions that change something. A snapshot says which of them have ended, whenever they began; so
 a transaction that was open for long counts when it commits. Two looks say how many have ended in between. Those of this
-process are known, and taken off. Another database of the server has its share in the number: then there is a false
-alarm, which costs a look at the jobs.
+process are known, and taken off. Another database of the server has its share in the number: then the answer is yes by
+mistake, which costs a look at the jobs.
 """
 
 from __future__ import annotations

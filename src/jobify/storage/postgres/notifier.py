@@ -80,7 +80,7 @@ class PostgresNotifier:
         return -1 if ends is None else ends[0].fileno()
 
     def receive(self, channel: str = "", word: str = "") -> None:
-        """Another process has said something, or was not heard for a while. In the thread of the session."""
+        """Another process has notified this one, or may have tried to. In the thread of the session."""
         if word == ARRIVAL:
             self._has_peers = True
         ends = self._ends

@@ -163,7 +163,7 @@ class Owners:
         return _nothing if own is None else lambda: session.release((own.key,), self._farewell((own.key,)))
 
     def _farewell(self, keys: Collection[int]) -> Callable[[Connection], object]:
-        """Write that these owners have let go of their locks by themselves, so that nobody waits for their return."""
+        """Write that these owners have let go of their locks by themselves, so that none waits for them."""
         statement = self._database.sql("close_owners").query
         return lambda connection: connection.execute(statement, (list(keys),))
 

@@ -16,7 +16,7 @@ fourth of each process. Whatever is to be said while one is under way becomes th
 time, however many threads notify.
 
 **A lost connection** is opened again, by this thread: at once, and then twice a second. The locks are taken and the
-channels listened to before anything else. What was said meanwhile is lost, so the process is told to look for itself.
+channels listened to before anything else. What was said meanwhile is lost, so the process then looks by itself.
 
 **Behind a transaction pooler** a connection has no session: no lock stays, and nothing can be listened
 to. There the thread renews leases instead, by the clock of the server.
@@ -27,7 +27,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
 import threading
 import time
 from collections import deque
@@ -42,7 +41,7 @@ from jobify.runtime.backoff import Backoff
 from jobify.runtime.logs import get_logger
 from jobify.storage.postgres.connection import Connection
 from jobify.storage.postgres.database import Database
-from jobify.storage.postgres.errors import explain
+from jobify.storage.postgres.session_calls import Command, Outbox, Wake
 
 __all__ = ("LEASE", "Session")
 
@@ -57,41 +56,10 @@ _PATIENCE: Final = 15.0
 """Seconds that a call waits for this thread."""
 _LAST_WORDS: Final = 2.0
 """Seconds that ``close`` waits."""
-_SPACING: Final = 0.002
-"""Seconds between two notifications: who is awake already need not be woken more often."""
 
 _SETTINGS: Final = "SELECT set_config('synchronous_commit', 'off', false), set_config('lock_timeout', '1s', false)"
 _LOCK: Final = "SELECT pg_advisory_lock(key) FROM unnest($1::bigint[]) AS key"
 _UNLOCK: Final = "SELECT pg_advisory_unlock(key) FROM unnest($1::bigint[]) AS key"
-_NOTIFY: Final = "SELECT pg_notify(channel, word) FROM unnest($1::text[], $2::text[]) AS said (channel, word)"
-
-
-class _Command:
-    """What the thread is to do with the connection, for a thread that waits for it."""
-
-    def __init__(self, run: Callable[[Connection], object]) -> None:
-        self._run = run
-        self._done = threading.Event()
-        self._error: Exception | None = None
-
-    def run(self, connection: Connection) -> None:
-        try:
-            self._run(connection)
-        except Exception as error:
-            self._error = error
-        self._done.set()
-
-    def fail(self, error: Exception) -> None:
-        self._error = error
-        self._done.set()
-
-    def result(self, where: str, patience: float) -> None:
-        if not self._done.wait(patience):
-            raise StorageUnavailableError(f"The database {where} is not available: it does not answer.")
-        if isinstance(self._error, psycopg.Error):
-            raise explain(self._error, where) from self._error
-        if self._error is not None:
-            raise self._error
 
 
 class Session:
@@ -114,35 +82,32 @@ class Session:
         self._guard = threading.Lock()
         self._connecting = threading.Lock()
         """Held while a connection is made: a fork would copy a descriptor that is not known yet."""
-        self._commands: deque[_Command] = deque()
-        self._to_say: dict[str, str] = {}
+        self._commands: deque[Command] = deque()
+        self._outbox = Outbox(database.where)
         self._keys: set[int] = set()
         self._locked: set[int] = set()
         """Those that this connection holds. It takes each once, because the server counts how often one was taken."""
         self._channels: frozenset[str] = frozenset()
-        self._heard: frozenset[str] = frozenset()
+        self._subscribed: frozenset[str] = frozenset()
         self._thread: threading.Thread | None = None
-        self._wake: tuple[socket.socket, socket.socket] | None = None
+        self._wake = Wake()
         self._is_ending = False
         self._is_over = False
         self._descriptor = -1
         self._pid = 0
         self._renewed_at = 0.0
-        self._said_at = 0.0
         self._lost_at: float | None = None
-        self.own_commits = 0
-        """Transactions of this connection that have taken a number; see ``owners``."""
+        self._renewals = 0
 
     @property
-    def lost_for(self) -> float | None:
-        """For how many seconds there has been no connection although one is needed; None: there is one."""
-        lost_at = self._lost_at
-        return None if lost_at is None else time.monotonic() - lost_at
+    def own_commits(self) -> int:
+        """Transactions of this connection that have changed something; see ``changes``."""
+        return self._outbox.sent + self._renewals
 
     @property
     def is_listening(self) -> bool:
         """Whether notifications arrive here."""
-        return self._descriptor >= 0 and bool(self._heard)
+        return self._descriptor >= 0 and bool(self._subscribed)
 
     # -- from any thread -----------------------------------------------------------------------------------------------
 
@@ -180,18 +145,17 @@ class Session:
         """Listen to these channels, and to no others. Returns when that is so."""
         self._channels = frozenset(channels)
         if not self._is_pooled:
-            self.call(self._hear)
+            self.call(self._subscribe)
 
     def say(self, words: dict[str, str]) -> None:
         """Send each word on its channel. Returns at once; when the connection is lost, so is what was said."""
-        with self._guard:
-            self._to_say |= words
+        self._outbox.put(words)
         if self._lost_at is None:
             self._nudge()
 
     def call(self, run: Callable[[Connection], object], *, patience: float = _PATIENCE) -> None:
         """Call ``run`` with the connection, in the thread, and wait for it, at most for ``patience`` seconds."""
-        command = _Command(run)
+        command = Command(run)
         with self._guard:
             if self._is_over:
                 raise StorageUnavailableError(f"The storage of {self._database.where} is closed.")
@@ -211,14 +175,11 @@ class Session:
         """Have the thread look at what there is to do; start it, if there is none."""
         with self._guard:
             if self._thread is None:
-                here, there = self._wake = socket.socketpair()
-                here.setblocking(False)
-                there.setblocking(False)
+                self._wake.open()
                 self._thread = threading.Thread(target=self._run, name="jobify-postgres", daemon=True)
                 self._thread.start()
-            elif self._wake is not None:
-                with suppress(OSError):  # full: it is going to wake
-                    self._wake[1].send(b".")
+            else:
+                self._wake.send()
 
     # -- forks ---------------------------------------------------------------------------------------------------------
 
@@ -236,9 +197,8 @@ class Session:
         if self._descriptor >= 0:
             with suppress(OSError):
                 os.close(self._descriptor)
-        for end in self._wake or ():
-            end.close()
-        self._wake = self._thread = None
+        self._wake.close()
+        self._thread = None
         self._descriptor, self._keys = -1, set()
         self._connecting = threading.Lock()
 
@@ -248,7 +208,7 @@ class Session:
         backoff = Backoff(*_PAUSES)
         while not self._has_ended():
             if not self._is_needed():
-                self._rest(None)
+                self._wake.wait(None)
                 continue
             connection: Connection | None = None
             try:
@@ -257,26 +217,24 @@ class Session:
                 self._serve(connection)
             except (psycopg.Error, OSError, StorageUnavailableError) as error:
                 self._lose(error)
-                self._rest(backoff.next())
+                self._wake.wait(backoff.next())
             finally:
-                self._descriptor, self._heard, self._locked = -1, frozenset(), set()
+                self._descriptor, self._subscribed, self._locked = -1, frozenset(), set()
                 if connection is not None:
                     with suppress(psycopg.Error):
                         connection.close()
 
     def _is_needed(self) -> bool:
-        return bool(self._keys or self._channels or self._commands or self._to_say)
+        return bool(self._keys or self._channels or self._commands or self._outbox)
 
     def _has_ended(self) -> bool:
         """Whether there is nothing left to do, and will not be."""
         with self._guard:
             if not self._is_ending or self._keys:
                 return False
-            self._is_over = self._lost_at is not None or not (self._commands or self._to_say)
+            self._is_over = self._lost_at is not None or not (self._commands or self._outbox)
             if self._is_over:
-                ends, self._wake = self._wake, None
-                for end in ends or ():
-                    end.close()
+                self._wake.close()
             return self._is_over
 
     def _connect(self) -> Connection:
@@ -288,7 +246,7 @@ class Session:
         if not self._is_pooled:
             connection.execute(_SETTINGS, prepare=False)
             self._lock(connection)
-            self._hear(connection)
+            self._subscribe(connection)
         self._renewed_at = 0.0
         if self._lost_at is not None:
             seconds, self._lost_at = time.monotonic() - self._lost_at, None
@@ -299,10 +257,9 @@ class Session:
 
     def _serve(self, connection: Connection) -> None:
         """Do what there is to do, and wait for the server, until there is an end."""
-        assert self._wake is not None
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
-        poll.register(self._wake[0].fileno(), select.POLLIN)
+        poll.register(self._wake.fileno(), select.POLLIN)
         while True:
             timeout = self._work(connection)
             if self._has_ended():
@@ -311,7 +268,7 @@ class Session:
                 if descriptor == self._descriptor:
                     connection.pgconn.consume_input()
                 else:
-                    self._drain()
+                    self._wake.take()
             while (said := connection.pgconn.notifies()) is not None:
                 self._take(said.relname.decode(), said.extra.decode(), said.be_pid)
 
@@ -325,26 +282,11 @@ class Session:
             command.run(connection)
             if connection.closed:
                 raise psycopg.OperationalError("the connection was lost")
-        timeouts = [self._speak(connection), self._renew(connection) if self._is_pooled else None]
-        return min((timeout for timeout in timeouts if timeout is not None), default=None)
-
-    def _speak(self, connection: Connection) -> float | None:
-        """Send what there is to say, but not more often than is of use."""
-        left = self._said_at + _SPACING - time.monotonic()
-        if left > 0 and not self._is_ending:
-            return left * 1000 if self._to_say else None
-        with self._guard:
-            words, self._to_say = self._to_say, {}
-        if words:
-            try:
-                connection.execute(_NOTIFY, (list(words), list(words.values())))
-                self.own_commits += 1
-            except psycopg.Error as error:
-                if connection.closed:
-                    raise
-                log.debug("Other processes of %s were not notified: %s", self._database.where, error)
-            self._said_at = time.monotonic()
-        return None
+        timeout = self._outbox.send(connection, is_last=self._is_ending)
+        if self._is_pooled:
+            renewal = self._renew(connection)
+            timeout = renewal if timeout is None else min(timeout, renewal)
+        return timeout
 
     def _renew(self, connection: Connection) -> float:
         """Renew the leases, if it is time; in how many milliseconds it is."""
@@ -355,7 +297,7 @@ class Session:
             keys = list(self._keys)
         if keys:
             connection.execute(self._database.sql("renew_leases").query, (int(LEASE * 1e6), keys))
-            self.own_commits += 1
+            self._renewals += 1
         self._renewed_at = time.monotonic()
         return _RENEWAL * 1000
 
@@ -366,12 +308,13 @@ class Session:
             connection.execute(_LOCK, (list(keys),))
             self._locked |= keys
 
-    def _hear(self, connection: Connection) -> None:
+    def _subscribe(self, connection: Connection) -> None:
         """Listen to what is wanted, and to no more."""
-        for word, channels in (("LISTEN", self._channels - self._heard), ("UNLISTEN", self._heard - self._channels)):
+        wanted, present = self._channels, self._subscribed
+        for word, channels in (("LISTEN", wanted - present), ("UNLISTEN", present - wanted)):
             for channel in sorted(channels):
                 connection.execute(f'{word} "{channel}"'.encode(), prepare=False)
-        self._heard = self._channels
+        self._subscribed = wanted
 
     def _take(self, channel: str, word: str, pid: int) -> None:
         if pid != self._pid:
@@ -384,22 +327,12 @@ class Session:
             level = logging.WARNING if self._keys else logging.DEBUG
             log.log(
                 level,
-                "This process has lost its connection to %s, and connects again by itself. Until then it is not told "
-                "of new work, and others may take its jobs after a second (%s).",
+                "This process has lost its connection to %s, and connects again by itself. Until then it is not "
+                "notified of new work, and others may take its jobs after a second (%s).",
                 self._database.where, str(error).strip().partition("\n")[0],
             )  # fmt: skip
         with self._guard:
-            commands, self._commands, self._to_say = self._commands, deque(), {}
+            commands, self._commands = self._commands, deque()
+        self._outbox.clear()
         for command in commands:
             command.fail(error)
-
-    def _rest(self, seconds: float | None) -> None:
-        """Pause until the next attempt, or until another thread wants something."""
-        if self._wake is not None:
-            select.select([self._wake[0]], [], [], seconds)
-            self._drain()
-
-    def _drain(self) -> None:
-        if self._wake is not None:
-            with suppress(OSError):
-                self._wake[0].recv(4096)

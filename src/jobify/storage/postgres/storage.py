@@ -78,11 +78,11 @@ class PostgresStorage:
     ``url`` is what libpq takes: ``postgresql://user@host:5432/name?sslmode=require``, or ``host=... dbname=...``. What
     it leaves out comes from the environment (``PGPASSWORD``, ``PGSERVICE``).
 
-    ``notify`` says how processes learn of what others have done. ``"after_commit"``: they are told after the commit,
-    which costs those who commit nothing. ``"in_transaction"``: the same, but jobs that are enqueued in a transaction of
-    yours tell of themselves in it, for connections that cannot say when they commit; all such transactions of the
-    database then commit one at a time. ``"poll"``: they look once a second. That is for a pooler that gives each
-    transaction another connection; processes have leases of 10 seconds then, where they else hold a lock.
+    ``notify`` says how processes learn of what others have done. ``"after_commit"``: they are notified after the
+    commit, which costs those who commit nothing. ``"in_transaction"``: the same, but a job that is enqueued in a
+    transaction of yours notifies in it, for connections that cannot say when they commit; all such transactions of the
+    database then commit one at a time. ``"poll"``: processes look once a second. That is for a pooler that gives each
+    transaction another connection; they have leases of 10 seconds then, where they else hold a lock.
 
     >>> from jobify.storage import PostgresStorage
     >>> storage = PostgresStorage("postgresql://shop@db/shop")
