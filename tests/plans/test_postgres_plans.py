@@ -16,6 +16,8 @@ import pytest
 from jobify.model.records import ClaimRequest, JobQuery, MessageKind, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import PostgresStorage
+from jobify.storage.postgres.claims import _far, _near
+from jobify.storage.postgres.places import Places
 from jobify.testing.rows import NOW, PROFILE, SECOND, claim_once, end, job, line, report, running
 
 OTHERS = 20_000
@@ -185,13 +187,17 @@ def test_a_call_reads_what_it_is_about(storage: PostgresStorage, name: str) -> N
     assert rows_read(storage, lambda: call(storage, owner)) <= limit
 
 
-def test_the_plan_of_a_claim(storage: PostgresStorage) -> None:
+@pytest.mark.parametrize("is_near", [False, True])
+def test_the_plan_of_a_claim(storage: PostgresStorage, is_near: bool) -> None:
     """No table of jobs is scanned, and nothing is sorted but what the claim takes."""
     fill_ready(storage)
     database = storage._database
-    text = database.sql("claim", in_queues="", unflushed="").text
+    source = _near(Places(0.0)) if is_near else _far(None)
+    text = database.sql("claim", unflushed="", **source.fields).text
     database.command(f"PREPARE a_claim AS {text}")
-    arguments = f"ARRAY['task'], 10, 1, {NOW}, {NOW}, false"
+    arguments = f"ARRAY['task'], 10, 1, {NOW}, {NOW}, false, 1"
+    if is_near:
+        arguments += f", ARRAY['default'], ARRAY['task'], ARRAY[0], ARRAY[{NOW}], ARRAY[0]"
     (plan,) = database.command(f"EXPLAIN (FORMAT JSON, COSTS OFF) EXECUTE a_claim ({arguments})").fetchone() or ("",)
     nodes = list(_nodes((plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]))
     scans = {(node["Node Type"], node.get("Index Name")) for node in nodes if node.get("Relation Name") == "jobs"}

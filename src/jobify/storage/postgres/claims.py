@@ -4,6 +4,8 @@ See ``claim`` in ``queries/claims.sql``. A claim that finds something to promote
 bounded number of jobs, so that a hundred thousand overdue ones at a start cost no claim more than a few milliseconds),
 it is made again. Rows that another transaction has locked are passed over: nothing is waited for.
 
+A claim that takes long although it takes few jobs has passed over what is left of others; see ``places``.
+
 A claim is not flushed to the disk. If the server crashes a moment later it has never been, and what has come of it is
 refused; the flush of a settlement, which is later in the log, covers its claim.
 """
@@ -11,6 +13,7 @@ refused; the flush of a settlement, which is later in the log, covers its claim.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +22,8 @@ from jobify.model.status import ClaimScope
 from jobify.storage.postgres.arrays import needs_restoring, restored_row
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.doubt import Doubt
+from jobify.storage.postgres.places import Places
+from jobify.storage.postgres.statements import texts
 from jobify.storage.suspicion import group_size
 from jobify.types import Microseconds
 
@@ -29,17 +34,50 @@ STEP: Final = 1000
 
 _COLUMNS: Final = len(Claim._fields)
 _SEQ, _COUNT, _NEXT, _ASIDE = range(_COLUMNS, _COLUMNS + 4)
+_FURTHER: Final = "AND (-priority, jobs.due_at, seq) > ({0}.passed, {0}.after_due_at, {0}.after_seq)"
+_SLOW: Final = 0.002
+_SLOW_EACH: Final = 0.00003
+"""Seconds, for a claim and for each job that it takes: what takes longer may have passed over others."""
+_OLD: Final = 50
+"""Transactions that have begun since a snapshot was taken."""
+_PAUSE: Final = 1.0
 _UNFLUSHED: Final = ", (SELECT set_config('synchronous_commit', 'off', true))"
 
 
 class _Lane(NamedTuple):
     """What a claim has taken of a lane, and what else the answer needs."""
 
-    claims: list[Claim]
+    claims: list[tuple[Claim, int]]
+    """With the numbers of the rows."""
     is_more_left: bool
     next_due_at: Microseconds | None
     aside: int
     """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls."""
+
+
+class _Source(NamedTuple):
+    """Where a claim looks: texts of the statement, and their parameters."""
+
+    fields: dict[str, str]
+    parameters: Sequence[Any]
+
+
+def _far(queues: tuple[str, ...] | None) -> _Source:
+    """From the first job on."""
+    in_queues = "" if queues is None else "AND queue = ANY ($8::text[])"
+    lane = texts()["whole_lane"].replace("{in_queues}", in_queues)
+    fields = {"lane": lane, "further_than_lane": "", "further_than_shares": ""}
+    return _Source(fields, () if queues is None else (queues,))
+
+
+def _near(places: Places) -> _Source:
+    """From those places on that were reached before."""
+    fields = {
+        "lane": texts()["rest_of_lane"],
+        "further_than_lane": _FURTHER.format("lane"),
+        "further_than_shares": _FURTHER.format("shares"),
+    }
+    return _Source(fields, places.columns)
 
 
 class Claims:
@@ -48,6 +86,8 @@ class Claims:
     def __init__(self, database: Database, doubt: Doubt) -> None:
         self._database = database
         self._doubt = doubt
+        self._asked_at = -_PAUSE
+        self._places: dict[tuple[tuple[str, ...], tuple[str, ...] | None], Places] = {}
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to promote, which spares a claim in vain."""
 
@@ -78,7 +118,7 @@ class Claims:
                 has_promoted = True
                 lane = self._take_lane(request, slots, now, is_forced=True)
                 next_due_at = self._next_due_at = lane.next_due_at
-            claims += lane.claims
+            claims += [claim for claim, _ in lane.claims]
             is_more_left = is_more_left or lane.is_more_left
             aside = lane.aside
         is_more_left = is_more_left or (next_due_at is not None and next_due_at <= due_by)
@@ -93,16 +133,38 @@ class Claims:
         return True
 
     def _take_lane(self, request: ClaimRequest, slots: TaskSlots, now: Microseconds, *, is_forced: bool) -> _Lane:
+        key = slots.tasks, request.queues
+        places = self._places.get(key)
+        if places is not None and places.are_near:
+            lane = self._take_of(request, slots, now, is_forced, _near(places))
+            places.move(lane.claims)
+            until = now + places.remaining
+            return lane._replace(next_due_at=until if lane.next_due_at is None else min(until, lane.next_due_at))
+        started = time.monotonic()
+        lane = self._take_of(request, slots, now, is_forced, _far(request.queues))
+        took = time.monotonic() - started
+        if took > _SLOW + _SLOW_EACH * len(lane.claims) and lane.claims and self._is_held_up():
+            self._places[key] = Places(took)
+            self._places[key].move(lane.claims)
+        return lane
+
+    def _is_held_up(self) -> bool:
+        """Whether a transaction is open that keeps old versions of many rows. Asked once a second at most."""
+        if time.monotonic() < self._asked_at + _PAUSE:
+            return False
+        self._asked_at = time.monotonic()
+        (age,) = self._database.rows("oldest_snapshot")
+        return age is not None and age > _OLD
+
+    def _take_of(
+        self, request: ClaimRequest, slots: TaskSlots, now: Microseconds, is_forced: bool, source: _Source
+    ) -> _Lane:
         number = random.getrandbits(63)
-        parameters: list[Any] = [slots.tasks, slots.limit, request.owner, now, now + request.ahead, is_forced, number]
-        in_queues = ""
-        if request.queues is not None:
-            in_queues = "AND queue = ANY ($8::text[])"
-            parameters.append(request.queues)
+        parameters = [slots.tasks, slots.limit, request.owner, now, now + request.ahead, is_forced, number]
         unflushed = "" if self._database.is_in_block else _UNFLUSHED
-        statement = self._database.sql("claim", in_queues=in_queues, unflushed=unflushed)
+        statement = self._database.sql("claim", unflushed=unflushed, **source.fields)
         with self._doubt.of(request.owner, number):
-            rows = self._database.execute(statement, parameters).fetchall()
+            rows = self._database.execute(statement, [*parameters, *source.parameters]).fetchall()
         count, next_due_at, aside = rows[0][_COUNT : _ASIDE + 1]
         taken = [] if rows[0][0] is None else rows
         if taken:
@@ -129,7 +191,7 @@ class Claims:
                 limit = min(lane.limit, group_size(company) - len(taken))
                 if limit > 0:
                     place = (death, now, lane.tasks, request.queues, request.owner, limit)
-                    taken += _claims_of(self._database.rows("take_apart", *place))
+                    taken += [claim for claim, _ in _claims_of(self._database.rows("take_apart", *place))]
         return taken
 
     def _take_parked(self, request: ClaimRequest, now: Microseconds) -> Claimed:
@@ -139,21 +201,21 @@ class Claims:
         for lane in request.slots:
             if lane.limit > 0:
                 place = (request.code, now, lane.tasks, request.queues, request.owner, lane.limit)
-                taken = _claims_of(self._database.rows("take_parked", *place))
+                taken = [claim for claim, _ in _claims_of(self._database.rows("take_parked", *place))]
                 has_more = has_more or len(taken) >= lane.limit
                 claims += taken
         return Claimed(claims, has_more, None)
 
 
-def _claims_of(rows: Sequence[Sequence[Any]]) -> list[Claim]:
-    """Claims in the order of their lane."""
+def _claims_of(rows: Sequence[Sequence[Any]]) -> list[tuple[Claim, int]]:
+    """Claims in the order of their lane, with the numbers of their rows."""
     if len(rows) > 1:
         rows = sorted(rows, key=_order_of)
     claims = []
     for row in rows:
         if needs_restoring(row[0], row[1], row[2], row[7], row[9]):
             row = restored_row(row)
-        claims.append(Claim._make(row[:_COLUMNS]))
+        claims.append((Claim._make(row[:_COLUMNS]), row[_SEQ]))
     return claims
 
 

@@ -49,7 +49,8 @@ CREATE TABLE @jobs (
 );
 
 CREATE UNIQUE INDEX jobs_id ON @jobs (id);
-CREATE INDEX jobs_ready ON @jobs (queue, task, priority DESC, due_at, seq)
+-- All of it ascends, so that a comparison of rows of values, (a, b) > (c, d), finds a place in it.
+CREATE INDEX jobs_ready ON @jobs (queue, task, (-priority), due_at, seq)
     WHERE status = 'scheduled' AND ready AND blockers = 0;
 CREATE INDEX jobs_staged ON @jobs (due_at, seq) WHERE status = 'scheduled' AND NOT ready AND blockers = 0;
 CREATE INDEX jobs_blocked ON @jobs (queue, task) WHERE blockers > 0 AND status = 'scheduled';

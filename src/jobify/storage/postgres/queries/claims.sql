@@ -13,53 +13,42 @@ UPDATE @jobs SET ready = true FROM (
 ) AS due WHERE jobs.seq = due.seq
 
 -- name: claim
--- The first jobs of one lane, which become those of an owner. pairs: every queue and task that has a ready job, found by one
--- jump of the index each, so that jobs which no task here can run cost nothing. first: the first ready jobs of the lane,
--- one more than wanted, without a lock. shares: how many of them are of which pair. locked: so many of each pair that no
--- other transaction has locked; of one pair they are the first ones, of several the order is that of first unless
--- another process takes some of them at the same time.
+-- The first jobs of one lane, which become those of an owner. lane: its queues and tasks that have ready jobs. first: the
+-- first ready jobs of the lane, one more than wanted, without a lock. shares: how many of them are of which queue and
+-- task. locked: so many of each that no other transaction has locked; of one pair they are the first ones, of several the
+-- order is that of first unless another process takes some of them at the same time.
 --
 -- Nothing is taken if there is something to promote, so that what is due comes in its order; $6: take all the same.
--- Parameters: tasks, limit, owner, now, the latest due time, $6, the number of this call, and
--- queues if there are any. The last columns are the
--- same in each row, and there is one row at least.
+-- Parameters: tasks, limit, owner, now, the latest due time, $6, the number of this call, and those of {lane}. The last
+-- columns are the same in each row, and there is one row at least.
 WITH RECURSIVE
-pairs (queue, task) AS (
-    (SELECT queue, task FROM @jobs WHERE status = 'scheduled' AND ready AND blockers = 0 ORDER BY queue, task LIMIT 1)
-    UNION ALL
-    SELECT later.queue, later.task FROM pairs CROSS JOIN LATERAL (
-        SELECT jobs.queue, jobs.task FROM @jobs
-        WHERE status = 'scheduled' AND ready AND blockers = 0 AND (jobs.queue, jobs.task) > (pairs.queue, pairs.task)
-        ORDER BY jobs.queue, jobs.task LIMIT 1
-    ) AS later
-),
+{lane},
 staged AS MATERIALIZED (
     SELECT due_at FROM @jobs WHERE status = 'scheduled' AND NOT ready AND blockers = 0 ORDER BY due_at, seq LIMIT 1
 ),
 first AS MATERIALIZED (
-    SELECT lane.queue, lane.task, ahead.priority, ahead.due_at, ahead.seq
-    FROM (
-        SELECT queue, task FROM pairs
-        WHERE task = ANY ($1::text[]) {in_queues} AND queue NOT IN (SELECT name FROM @paused_queues)
-            AND ($6 OR coalesce((SELECT due_at > $5 FROM staged), true))
-    ) AS lane
+    SELECT lane.queue, lane.task, lane.passed, lane.after_due_at, lane.after_seq, ahead.priority, ahead.due_at, ahead.seq
+    FROM lane
     CROSS JOIN LATERAL (
         SELECT priority, due_at, seq FROM @jobs
         WHERE status = 'scheduled' AND ready AND blockers = 0 AND jobs.queue = lane.queue AND jobs.task = lane.task
-        ORDER BY priority DESC, due_at, seq LIMIT $2 + 1
+            {further_than_lane}
+        ORDER BY -priority, due_at, seq LIMIT $2 + 1
     ) AS ahead
+    WHERE $6 OR coalesce((SELECT due_at > $5 FROM staged), true)
     ORDER BY ahead.priority DESC, ahead.due_at, ahead.seq LIMIT $2 + 1
 ),
 shares AS (
-    SELECT queue, task, count(*) AS number
-    FROM (SELECT queue, task FROM first ORDER BY priority DESC, due_at, seq LIMIT $2) AS wanted
-    GROUP BY queue, task
+    SELECT queue, task, passed, after_due_at, after_seq, count(*) AS number
+    FROM (SELECT * FROM first ORDER BY priority DESC, due_at, seq LIMIT $2) AS wanted
+    GROUP BY queue, task, passed, after_due_at, after_seq
 ),
 locked AS MATERIALIZED (
     SELECT its.seq FROM shares CROSS JOIN LATERAL (
         SELECT seq FROM @jobs
         WHERE status = 'scheduled' AND ready AND blockers = 0 AND jobs.queue = shares.queue AND jobs.task = shares.task
-        ORDER BY priority DESC, due_at, seq LIMIT shares.number FOR NO KEY UPDATE SKIP LOCKED
+            {further_than_shares}
+        ORDER BY -priority, due_at, seq LIMIT shares.number FOR NO KEY UPDATE SKIP LOCKED
     ) AS its
 ),
 taken AS (
@@ -71,6 +60,31 @@ taken AS (
 )
 SELECT taken.*, (SELECT count(*) FROM first), (SELECT due_at FROM staged), ({passed_over}) {unflushed}
 FROM (SELECT) AS answer LEFT JOIN taken ON true
+
+-- name: whole_lane
+-- pairs: every queue and task that has a ready job, found by one jump of the index each, so that jobs which no task here
+-- can run cost nothing.
+pairs (queue, task) AS (
+    (SELECT queue, task FROM @jobs WHERE status = 'scheduled' AND ready AND blockers = 0 ORDER BY queue, task LIMIT 1)
+    UNION ALL
+    SELECT later.queue, later.task FROM pairs CROSS JOIN LATERAL (
+        SELECT jobs.queue, jobs.task FROM @jobs
+        WHERE status = 'scheduled' AND ready AND blockers = 0 AND (jobs.queue, jobs.task) > (pairs.queue, pairs.task)
+        ORDER BY jobs.queue, jobs.task LIMIT 1
+    ) AS later
+),
+lane AS (
+    SELECT queue, task, 0::bigint AS passed, 0::bigint AS after_due_at, 0::bigint AS after_seq FROM pairs
+    WHERE task = ANY ($1::text[]) {in_queues} AND queue NOT IN (SELECT name FROM @paused_queues)
+)
+
+-- name: rest_of_lane
+-- Known queues and tasks, each from a place in its order on. Parameters from $8 on: queues, tasks, and their places.
+lane AS (
+    SELECT * FROM unnest($8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[])
+        AS known (queue, task, passed, after_due_at, after_seq)
+    WHERE task = ANY ($1::text[]) AND queue NOT IN (SELECT name FROM @paused_queues)
+)
 
 -- name: release_claimed
 -- What was taken by calls of claim() whose answers were lost. Parameters: the owner, the numbers of the calls.
@@ -85,3 +99,8 @@ DELETE FROM @jobs WHERE status = 'running' AND owner = $1 AND fence = 1 AND id =
 -- What ordinary claims pass over: 1, there are jobs that run apart; 2, parked calls; 3, both.
 SELECT EXISTS (SELECT 1 FROM @suspects WHERE is_apart AND NOT is_held)::integer
     + 2 * EXISTS (SELECT 1 FROM @jobs WHERE is_parked)::integer
+
+-- name: oldest_snapshot
+-- How many transactions have begun since the oldest snapshot in this database that is still used; NULL: not known here,
+-- because a role sees those of its own sessions alone, unless it is a member of pg_read_all_stats.
+SELECT max(age(backend_xmin)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
