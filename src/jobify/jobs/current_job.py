@@ -220,7 +220,8 @@ class CurrentJob:
 
         The line also goes to the logger ``jobify.jobs`` of :mod:`logging`, so that it appears in the output of a
         worker, with ``job_id``, ``task``, ``queue`` and ``attempt`` on the record. For a task in a child process, that
-        is the app's process. ConfigurationError (a ValueError) for another level.
+        is the app's process. The message is taken as it is, without values for a format. ConfigurationError (a
+        ValueError) for another level.
 
         ::
 
@@ -232,6 +233,8 @@ class CurrentJob:
 
             near = difflib.get_close_matches(word, LEVELS, n=1)
             advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(LEVELS)}."
+            if "%" in str(message):
+                advice += ' Format the message first: log(f"...").'
             raise ConfigurationError(f"There is no log level {level!r}. {advice}")
         running = CURRENT.get()
         if running is None:
