@@ -138,6 +138,15 @@ class Storage(OwnerPort, Protocol):
         ...
 
     @property
+    def nonblocking_claims(self) -> AbstractContextManager[None] | None:
+        """Blocks like those of ``nonblocking`` in which one call of ``claim`` is made; None: there are none.
+
+        A claim need not be flushed, because losing it gives the job back. So a storage may have these where it has no
+        others. It may refuse any claim, and one that finds nothing.
+        """
+        ...
+
+    @property
     def times(self) -> Timekeeping:
         """What a change of the clock means to rows; see :mod:`jobify.storage.timekeeping`."""
         ...

@@ -81,6 +81,10 @@ class MemoryStorage:
         return None
 
     @property
+    def nonblocking_claims(self) -> None:
+        return None
+
+    @property
     def times(self) -> Timekeeping:
         return Times(self._table)
 
