@@ -134,8 +134,7 @@ class SQLiteStorage:
         self._settlements, self._reports, self._times = Settlements(database), Reports(database), Times(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._nonblocking = Nonblocking(database) if self.synchronous == "normal" else None
-        self.nonblocking_claims = Nonblocking(database, for_claim=True)
-        self._data_version = (0, 0)
+        self._nonblocking_claims, self._data_version = Nonblocking(database, for_claim=True), (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -206,6 +205,10 @@ class SQLiteStorage:
     @property
     def nonblocking(self) -> AbstractContextManager[None] | None:
         return self._nonblocking
+
+    @property
+    def nonblocking_claims(self) -> AbstractContextManager[None] | None:
+        return self._nonblocking_claims
 
     @property
     def times(self) -> Timekeeping:
