@@ -66,10 +66,10 @@ class Step(ABC, Generic[Applied_co]):
         """Add the jobs of this step to ``plan``; the output. ``previous`` is the output of the step before."""
 
     def apply(self) -> Applied_co:
-        """Store all jobs in one transaction, and return the handle of the last one (of a group: a list of handles).
+        """Store all jobs in one transaction, and return the handle of the last one.
 
-        Waits for no job. If any step is wrong, the error is raised here and nothing is stored: TypeError,
-        ConfigurationError, PayloadError, StorageUnavailableError.
+        Of a group: a list of handles. Waits for no job. If any step is wrong, the error is raised here and nothing is
+        stored: TypeError, ConfigurationError, PayloadError, StorageUnavailableError.
         """
         plan, output = self._plan()
         results = [] if plan.submitter is None else plan.submitter.submit(plan.requests)
@@ -89,10 +89,10 @@ class Step(ABC, Generic[Applied_co]):
 
 
 class chain(Step[Applied_co]):
-    """Run steps in sequence; each gets the result of the one before it as its first argument.
+    """Run steps in sequence; each gets the result of the one before it.
 
-    A step after a group gets the list of the group's results. Each member of a group after a step gets that step's
-    result. ``a.s() | b.s()`` is the same as ``chain(a.s(), b.s())``.
+    The result is the first argument. A step after a group gets the list of the group's results. Each member of a group
+    after a step gets that step's result. ``a.s() | b.s()`` is the same as ``chain(a.s(), b.s())``.
 
     ``apply()`` returns the handle of the last job, or the list of handles if a group comes last. Type checkers know
     which.

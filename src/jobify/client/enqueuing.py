@@ -37,7 +37,9 @@ class Enqueuing(Router):
         return self._client.enqueuer
 
     def task_for(self, task: Route[ParamsT, ReturnT]) -> Route[ParamsT, ReturnT]:
-        """The task as it is in this app, for a task of a router that is included in several apps. ::
+        """The task as it is in this app.
+
+        For a task of a router that is included in several apps. ::
 
             app.task_for(send).delay("ada@example.org")
 
@@ -67,11 +69,12 @@ class Enqueuing(Router):
     def enqueue(
         self, task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> JobResult[Any]:
-        """Store a job of ``task``, which may be the name of one that this process does not have: any worker that knows
-        it will run it. For ``options`` see :class:`~jobify.jobs.job_request.EnqueueOptions`.
+        """Store a job of a task, which may be given by its name.
 
-        When this returns the job is on disk. ConfigurationError, TypeError or PayloadError if it cannot be, and
-        DuplicateJobError if its ``job_id`` is in use; StorageUnavailableError if nothing could be stored.
+        The task need not exist in this process: any worker that knows it will run the job. For ``options`` see
+        :class:`~jobify.jobs.job_request.EnqueueOptions`. When this returns the job is on disk. ConfigurationError,
+        TypeError or PayloadError if it cannot be, and DuplicateJobError if its ``job_id`` is in use;
+        StorageUnavailableError if nothing could be stored.
         """
         return self.client.submit((parse_request(self, task, args, kwargs, options),))[0]
 

@@ -137,10 +137,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class CurrentJob:
-    """The job that the calling code belongs to: see :data:`current_job`, the only instance.
+    """The job that the calling code belongs to.
 
-    All methods are synchronous, return at once and may be called from any thread. Outside a job, reports and checks do
-    nothing, and the attributes raise RuntimeError.
+    :data:`current_job` is the only instance. All methods are synchronous, return at once and may be called from any
+    thread. Outside a job, reports and checks do nothing, and the attributes raise RuntimeError.
     """
 
     __slots__ = ()
@@ -183,9 +183,10 @@ class CurrentJob:
         return _here().metadata
 
     def update_progress(self, percent: float) -> None:
-        """Report the progress of the job, from 0 to 100. Of several calls in quick succession, the last one is stored.
+        """Report the progress of the job, from 0 to 100.
 
-        ConfigurationError (a ValueError) for anything else.
+        Of several calls in quick succession, the last one is stored. ConfigurationError (a ValueError) for a
+        number outside of these, and for what is no number.
 
         ::
 
@@ -198,10 +199,10 @@ class CurrentJob:
             running.report(MessageKind.PROGRESS, float(percent))
 
     def publish(self, value: Any) -> None:
-        """Publish a partial result to the readers of ``JobResult.stream()``. All values are kept, in order.
+        """Publish a partial result to the readers of ``JobResult.stream()``.
 
-        The app's serializer encodes the value before this returns: PayloadError if it cannot, and later changes of the
-        value have no effect. (Without a database, the value is passed on as it is.)
+        All values are kept, in order. The app's serializer encodes the value before this returns: PayloadError if it
+        cannot, and later changes of the value have no effect. (Without a database, the value is passed on as it is.)
 
         Values that are published faster than they can be stored are buffered up to a limit. At the limit, a thread or
         a child process is slowed down; on an event loop, which must not block, ApplicationStateError is raised.
@@ -216,12 +217,12 @@ class CurrentJob:
             running.report(MessageKind.VALUE, running.encode(value))
 
     def log(self, message: object, level: str = "info") -> None:
-        """Add a line to the log of the job. ``level`` is debug, info, warning, error or critical, in any case.
+        """Add a line to the log of the job.
 
-        The line also goes to the logger ``jobify.jobs`` of :mod:`logging`, so that it appears in the output of a
-        worker, with ``job_id``, ``task``, ``queue`` and ``attempt`` on the record. For a task in a child process, that
-        is the app's process. The message is taken as it is, without values for a format. ConfigurationError (a
-        ValueError) for another level.
+        ``level`` is debug, info, warning, error or critical, in any case. The line also goes to the logger
+        ``jobify.jobs`` of :mod:`logging`, so that it appears in the output of a worker, with ``job_id``, ``task``,
+        ``queue`` and ``attempt`` on the record. For a task in a child process, that is the app's process. The message
+        is taken as it is, without values for a format. ConfigurationError (a ValueError) for another level.
 
         ::
 
@@ -243,11 +244,12 @@ class CurrentJob:
             running.report(MessageKind.LOG, shown(message), word)
 
     def check_cancelled(self) -> None:
-        """Raise TaskCancelledError if the job has to stop, because of a cancel, a shutdown or its timeout.
+        """Raise TaskCancelledError if the job has to stop.
 
-        A thread cannot be stopped from outside, but one that calls this from time to time ends early. Do not catch the
-        exception; exception handlers do not get it either. After a cancel, the job ends cancelled; after a shutdown, it
-        is released and runs again. A coroutine is interrupted, and a child process is killed, so these seldom need it.
+        The reason is a cancel, a shutdown or its timeout. A thread cannot be stopped from outside, but one that calls
+        this from time to time ends early. Do not catch the exception; exception handlers do not get it either. After a
+        cancel, the job ends cancelled; after a shutdown, it is released and runs again. A coroutine is interrupted, and
+        a child process is killed, so these seldom need it.
 
         ::
 
@@ -273,9 +275,10 @@ current_job: Final = CurrentJob()
 
 @contextmanager
 def lent_slot() -> Iterator[None]:
-    """Lend the slot of the calling job while it waits for another job; does nothing outside a job.
+    """Lend the slot of the calling job while it waits for another job.
 
-    Without it, jobs that wait for jobs could take all slots, so that the jobs they wait for would never begin.
+    Does nothing outside a job. Without it, jobs that wait for jobs could take all slots, so that the jobs they wait for
+    would never begin.
     """
     running = CURRENT.get()
     if running is None:

@@ -149,8 +149,10 @@ class Job(ProcessBound, Generic[ReturnT]):
 
     @property
     def public_status(self) -> PublicStatus:
-        """The status as :attr:`JobResult.status`: ``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its
-        retries are used up) or ``cancelled``."""
+        """The status in one of the six words of :attr:`JobResult.status`.
+
+        ``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up) or ``cancelled``.
+        """
         # Only failures set the slot, so that other jobs do not pay for it.
         return public_status(self.status, getattr(self, "_is_dead", False))
 
@@ -208,10 +210,11 @@ class Job(ProcessBound, Generic[ReturnT]):
     # -- waiting and cancelling ----------------------------------------------------------------------------------------
 
     async def wait(self) -> None:
-        """Return when the job has ended (a cron job: when its current or next run has). Never raises the task's error.
+        """Return when the job has ended. Never raises the task's error.
 
-        Any number of coroutines may wait, and each may be cancelled on its own. :class:`ApplicationStateError` if the
-        job itself waits, or a coroutine in another event loop than the app's.
+        Of a cron job: when its current or next run has ended. Any number of coroutines may wait, and each may be
+        cancelled on its own. :class:`ApplicationStateError` if the job itself waits, or a coroutine in another event
+        loop than the app's.
         """
         if self.status in TERMINAL or (self.status is JobStatus.PENDING and self._backend is not None):
             return

@@ -26,7 +26,9 @@ class _SmartRetry(NamedTuple):
 
 
 class SmartRetry(_SmartRetry):
-    """A retry policy: the number of retries, and their delays. Immutable, and safe to share between threads.
+    """A retry policy: the number of retries, and their delays.
+
+    Immutable, and safe to share between threads.
 
     ``retries``
         Attempts after the first; 0 is none.

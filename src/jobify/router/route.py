@@ -33,11 +33,12 @@ Return_co = TypeVar("Return_co", covariant=True)
 
 
 class Route(ABC, Generic[ParamsT, Return_co]):
-    """A registered task. A call runs the function; ``push``, ``delay`` and ``schedule`` make jobs.
+    """A registered task.
 
-    To extend tasks, subclass :class:`RootRoute` or :class:`NodeRoute` and give the class to an app or a router as its
-    ``route_class``. ``options`` are checked and complete when the route is made; ``name`` is final once its router is
-    included in an app.
+    A call runs the function; ``push``, ``delay`` and ``schedule`` make jobs. To extend tasks, subclass
+    :class:`RootRoute` or :class:`NodeRoute` and give the class to an app or a router as its ``route_class``.
+    ``options`` are checked and complete when the route is made; ``name`` is final once its router is included in an
+    app.
     """
 
     def __init__(self, *, name: str, func: Callable[ParamsT, Any], options: RouteOptions) -> None:
@@ -151,11 +152,11 @@ class Route(ABC, Generic[ParamsT, Return_co]):
     # -- from any process ----------------------------------------------------------------------------------------------
 
     def delay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
-        """Enqueue a job with these arguments, from any process or thread. No app needs to run here.
+        """Enqueue a job with these arguments, from any process or thread.
 
-        When this returns, the job is on disk, and any worker that knows the task may run it. TypeError if the arguments
-        do not fit the function, PayloadError if they cannot be stored, StorageUnavailableError if the storage cannot be
-        written to; in each case nothing was stored.
+        No app needs to run here. When this returns, the job is on disk, and any worker that knows the task may run it.
+        TypeError if the arguments do not fit the function, PayloadError if they cannot be stored,
+        StorageUnavailableError if the storage cannot be written to; in each case nothing was stored.
         """
         scheduler, name = self._binding or self._choose()
         return scheduler.client.delay(name, args, kwargs)
@@ -171,7 +172,9 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[EnqueueOptions],
     ) -> JobResult[Return_co]:
-        """:meth:`delay` with options: see ``EnqueueOptions``. It blocks until the job is stored, despite its name.
+        """:meth:`delay` with options: see ``EnqueueOptions``.
+
+        It blocks until the job is stored, despite its name.
 
         ConfigurationError for an invalid option, DuplicateJobError if ``job_id`` is in use. ::
 
@@ -205,11 +208,11 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return await scheduler.client.adelay_all(name, called)
 
     def configure(self, **options: Unpack[EnqueueOptions]) -> ConfiguredTask[ParamsT, Return_co]:
-        """This task with options: ``task.configure(queue="images", delay=5).delay("cat.png", 64)``.
+        """This task with options.
 
-        The options apply to every way to enqueue it (``delay``, ``push``, ``schedule``, ``map``, ``s``). Type checkers
-        check the arguments of the task, unlike those of :meth:`apply_async`. UnknownOptionError suggests the option
-        that may be meant.
+        ``task.configure(queue="images", delay=5).delay("cat.png", 64)``. The options apply to every way to enqueue it
+        (``delay``, ``push``, ``schedule``, ``map``, ``s``). Type checkers check the arguments of the task, unlike those
+        of :meth:`apply_async`. UnknownOptionError suggests the option that may be meant.
         """
         return ConfiguredTask(self, options)
 
