@@ -127,7 +127,7 @@ def _some(raw: Mapping[str, Any], key: str, checked: Callable[[Any], str]) -> tu
     if not isinstance(value, list | tuple | set | frozenset):
         return (checked(value),)
     if not value:
-        raise ConfigurationError(f"No {key} is given to look for. Leave the filter out to find any.")
+        raise ConfigurationError(f"The filter {key} is empty and finds nothing. Leave it out to find any.")
     return tuple(map(checked, value))
 
 

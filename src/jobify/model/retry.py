@@ -128,7 +128,7 @@ def _count(value: object, where: str) -> int:
             f"{where}: {value!r} is not a number of retries. Write a whole number, or a SmartRetry."
         )
     if value < 0:
-        raise ConfigurationError(f"{where}: {value} retries cannot be. Write 0 for none.")
+        raise ConfigurationError(f"{where}: {value} is negative. Write 0 for none.")
     return value
 
 
