@@ -61,9 +61,9 @@ class Backend:
     ) -> None:
         self.storage = storage
         self.is_durable = storage.is_durable
-        self.gate: StorageGateway = (
-            InlineGateway(storage, is_temporary=is_temporary) if in_memory else ThreadedGateway(storage)
-        )
+        self.inline = InlineGateway(storage, is_temporary=is_temporary) if in_memory else None
+        """The gateway of a storage in memory."""
+        self.gate: StorageGateway = self.inline or ThreadedGateway(storage)
         self.owner = 0
         self.begun: BegunJobs | None = None
         """Where this process records which jobs have begun, if the storage supports it."""

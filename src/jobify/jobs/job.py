@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from contextvars import Context
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from jobify.exceptions import (
     ApplicationStateError,
@@ -197,7 +197,8 @@ class Job(ProcessBound, Generic[ReturnT]):
             case JobStatus.SUCCESS:
                 if isinstance(self._value, ResultNotStoredError):
                     raise self._value
-                return cast("ReturnT", self._value)
+                value: ReturnT = self._value
+                return value
             case JobStatus.PENDING if self.status is JobStatus.PENDING:
                 raise JobNotCompletedError("The job was never scheduled: an outer middleware stopped it.")
             case None | JobStatus.PENDING:

@@ -3,6 +3,7 @@
 ==========================  =============================================================================
 :class:`RowBuilder`         of a call from any process (``delay``, ``apply_async``, a workflow)
 :func:`pushed_row`          of a push in the app's process, waiting or inserted already claimed
+:func:`claimed_row`         of a push in memory that has ended before its row was needed
 :func:`schedule_row`        of a cron that is declared with a task
 :func:`run_of_schedule`     of one more run of a schedule, out of turn
 ==========================  =============================================================================
@@ -12,7 +13,7 @@ Nothing is stored here. What cannot be stored is refused: PayloadError.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -32,13 +33,14 @@ __all__ = (
     "PLACEHOLDER",
     "RowBuilder",
     "args_with_placeholder",
+    "claimed_row",
     "pushed_row",
-    "pushed_rows",
     "run_of_schedule",
     "schedule_row",
 )
 
 _SCHEDULED: Final = JobStatus.SCHEDULED.value
+_RUNNING: Final = JobStatus.RUNNING.value
 
 Encode: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any], ParameterTypes], Any]
 """Makes the payload of a call; PayloadError if the arguments cannot be restored from it."""
@@ -165,9 +167,14 @@ def pushed_row(job: PushedJob) -> NewJob:
     return row if job.spec is None else _with_spec(row, job.spec)
 
 
-def pushed_rows(values: Iterable[tuple[Any, ...]]) -> list[NewJob]:
-    """The rows of pushes without options of their own, by their values."""
-    return [NewJob(*fields) for fields in values]
+def claimed_row(
+    task: RowTask, job_id: str, owner: int, payload: Any, *, due_at: Microseconds, now: Microseconds
+) -> NewJob:
+    """The row of a plain push that ``owner`` has claimed with its insert."""
+    return NewJob(
+        job_id, task.name, task.queue, task.priority, _RUNNING, False, due_at, now, payload,
+        None, None, None, owner, owner, 1, 1, now, None, None,
+    )  # fmt: skip
 
 
 def _with_spec(row: NewJob, spec: JobSpec) -> NewJob:

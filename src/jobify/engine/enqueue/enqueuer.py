@@ -15,7 +15,7 @@ from asyncio import _get_running_loop  # get_running_loop() raises where there i
 from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from jobify.config import JobifyConfiguration
 from jobify.engine.enqueue.pending_job import PendingJob, PendingJobFactory, PushFuture
@@ -209,7 +209,7 @@ class Enqueuer:
             if pending.pool is not None:
                 pending.pool.release()
             raise
-        return cast("Coroutine[Any, Any, Job[Any]]", future)  # it is one by its methods, not by its class
+        return future  # it is a coroutine by its methods, not by its class
 
     async def _insert_large(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
         """Encode large arguments in a thread, then go on as usual. Jobs that are pushed meanwhile may overtake it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from jobify.engine.enqueue.unwritten_job import UnwrittenJob
 from jobify.engine.execution.attempt import Attempt
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.slots import SlotPool
@@ -22,9 +23,10 @@ from jobify.jobs.schedule_builder import PushRequest
 from jobify.model.clock import Clock
 from jobify.model.cron_rules import CronRule, CronRuleCache
 from jobify.model.ids import text_ids
-from jobify.model.records import Claim
+from jobify.model.records import Claim, Settlement
 from jobify.model.status import JobStatus
 from jobify.router.registry import Endpoint, Registry
+from jobify.storage.weight import NO_ARGUMENTS
 from jobify.types import Microseconds, UUIDGenerator
 
 __all__ = ("PendingJob", "PendingJobFactory", "PlainPushFuture", "PushFuture")
@@ -139,6 +141,19 @@ class PendingJob(Struct, eq=False, gc=False):
             kwargs=self.kwargs,
             context=self.context,
         )
+
+    def succeeded(self, result: Any, finished_at: Microseconds, delete_at: Microseconds | None) -> UnwrittenJob:
+        """See :class:`~jobify.gateway.gateway.InsertRequest`."""
+        return UnwrittenJob(
+            self.job.id, self.endpoint, self.backend.owner, self.now, self.due_at, NO_ARGUMENTS, result, finished_at,
+            delete_at,
+        )  # fmt: skip
+
+    def ended(self, settlement: Settlement, payload: Any) -> UnwrittenJob:
+        """See :class:`~jobify.gateway.gateway.InsertRequest`."""
+        unwritten = self.succeeded(settlement.result, settlement.finished_at or self.now, settlement.delete_at)
+        unwritten.payload, unwritten.end = payload, settlement
+        return unwritten
 
     def on_result(self, answer: bool | Exception) -> None:
         """Take the answer of the storage to the insert, and pass the handle or an error to the caller."""

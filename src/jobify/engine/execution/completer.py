@@ -29,6 +29,7 @@ from jobify.engine.execution.settlement import (
     build_settlement,
     park_settlement,
     skip_settlement,
+    success_delete_at,
     truncated,
 )
 from jobify.exceptions import (
@@ -38,6 +39,7 @@ from jobify.exceptions import (
     StorageUnavailableError,
     shown,
 )
+from jobify.gateway.inline import InlineGateway
 from jobify.gateway.notification import JOB_ENDED
 from jobify.model.clock import Clock
 from jobify.model.misfire import Plan
@@ -161,6 +163,9 @@ class Completer:
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """Store the outcome of an attempt. Its slot is free at once, unless its thread still runs. Never raises."""
+        inline = attempt.backend.inline
+        if inline is not None and type(outcome) is Succeeded and self._end_unwritten(attempt, outcome, now, inline):
+            return
         self._track(attempt)
         if attempt.call is not None and attempt.call.is_running:
             self._wait_for_thread(attempt, attempt.call, outcome, is_tried_again=_is_tried_again(attempt, outcome))
@@ -174,6 +179,25 @@ class Completer:
                 type(outcome) is Succeeded and type(outcome.value) in SMALL and self._settle_fast(attempt, outcome, now)
             ):
                 PendingOutcome(self, attempt, outcome, now).settle()
+
+    def _end_unwritten(self, attempt: Attempt, outcome: Succeeded, now: Microseconds, inline: InlineGateway) -> bool:
+        """Fast path of everything from :meth:`complete` to :meth:`on_stored`, for a job in memory that has no row yet:
+        nothing is written, so nothing is waited for. Return False for anything else."""
+        job = attempt.job
+        if job is None or attempt.call is not None or attempt.is_logged or attempt.waits or attempt.reports is not None:
+            return False
+        result = (outcome.value,)  # as ObjectCodec encodes it
+        delete_at = success_delete_at(attempt, now=now, retention=self.retention)
+        if not inline.end_unwritten(attempt.id, result, finished_at=now, delete_at=delete_at):
+            return False
+        attempt.has_slot = False
+        attempt.pool.release()
+        job.set_result(outcome.value, status=JobStatus.SUCCESS)
+        if attempt.slot is not None:
+            self.attempts.release_begun(attempt)
+        self.events.jobs_changed.set()
+        attempt.job, attempt.args, attempt.kwargs = None, UNSET, {}
+        return True
 
     def _settle_fast(self, attempt: Attempt, outcome: Succeeded, now: Microseconds) -> bool:
         """Fast path of :meth:`PendingOutcome.settle` for nearly every job: a success with a small value, in one call
