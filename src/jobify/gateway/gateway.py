@@ -123,6 +123,11 @@ class InsertRequest(Protocol):
         """The job with any end; ``payload`` are the arguments to keep."""
         ...
 
+    def on_committed(self) -> None:
+        """The row is committed, and flushed later: a job that is claimed already may start. ``on_result`` follows the
+        flush. Called on the event loop; must not raise."""
+        ...
+
     def on_result(self, answer: Any) -> None:
         """Take the answer of the storage. Called on the event loop; must not raise."""
         ...

@@ -66,6 +66,8 @@ class PendingJob(Struct, eq=False, gc=False):
     """The caller's context variables, for a job that starts at once."""
     future: PushFuture | None = None
     payload: Any = None
+    is_begun: bool = False
+    """Whether the listener has acted on the insert already."""
     spec: JobSpec | None = None
     """Options of this job alone. They are in :meth:`row`, not in :meth:`values`, which serve plain jobs only."""
 
@@ -155,12 +157,26 @@ class PendingJob(Struct, eq=False, gc=False):
         unwritten.payload, unwritten.end = payload, settlement
         return unwritten
 
+    def on_committed(self) -> None:
+        """Have the listener act on the insert before it is flushed; :meth:`on_result` follows."""
+        self.is_begun = True
+        try:
+            self.listener.on_inserted(self, True)
+        except Exception as problem:  # see on_result
+            self._resolve(problem)
+
     def on_result(self, answer: bool | Exception) -> None:
         """Take the answer of the storage to the insert, and pass the handle or an error to the caller."""
         try:
-            error = self.listener.on_inserted(self, answer)
+            if not self.is_begun:
+                error = self.listener.on_inserted(self, answer)
+            else:
+                error = answer if isinstance(answer, Exception) else None
         except Exception as problem:  # it must not raise, but the caller must get an answer in any case
             error = problem
+        self._resolve(error)
+
+    def _resolve(self, error: Exception | None) -> None:
         future, self.future = self.future, None
         if future is None or future.done():
             return  # its caller was cancelled, and the job is stored all the same

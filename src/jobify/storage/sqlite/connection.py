@@ -36,6 +36,7 @@ FIRST_READ: Final = "PRAGMA user_version"
 """Reads a page, for which SQLite opens the log and the shared memory."""
 
 _UNKNOWN: Final = -1
+_flush: Final = getattr(os, "fdatasync", os.fsync)
 _CACHED_STATEMENTS = 256
 _SETTINGS = (
     "PRAGMA cache_size = -1000",  # kB; a larger one was not faster, as the kernel caches the file, too
@@ -132,12 +133,33 @@ class Connections:
 
 
 class WalFile:
-    """The write-ahead log of a database: copied by the write that finds it long."""
+    """The write-ahead log of a database: copied by the write that finds it long, flushed for writes that were not."""
 
     def __init__(self, identity: FileIdentity) -> None:
         self._identity = identity
         self.changes_at_checkpoint = 0
         """How many changes the writer had made then: the next one restarts the log."""
+        self.is_flushed = True
+        """Whether the disk holds what non-blocking writes have appended."""
+
+    def flush(self) -> None:
+        """Wait until the disk holds the log. StorageUnavailableError if it does not take it."""
+        if self.is_flushed:
+            return
+        number = self._identity.descriptors.log
+        if number is None:
+            raise StorageUnavailableError("The log of the database cannot be flushed: its descriptor is not known.")
+        try:
+            _flush(number)
+        except OSError as error:
+            raise StorageUnavailableError(f"The log of the database cannot be flushed: {error}") from error
+        self.is_flushed = True
+
+    def disconnecting(self) -> None:
+        """The connections are about to be closed."""
+        self.changes_at_checkpoint = 0
+        with suppress(StorageUnavailableError):  # the call that waits for the flush raises it again
+            self.flush()
 
     def copy(self, writer: sqlite3.Connection) -> None:
         """Make a checkpoint."""

@@ -16,10 +16,10 @@ to get it back. A single writing statement is therefore left to SQLite's autocom
 **Non-blocking writes** are for a thread that must not wait, the event loop's. With ``synchronous="normal"`` a commit is
 a copy into the memory of the kernel. What can make it wait is refused (:class:`Nonblocking`), and left to a thread that
 may: another thread or process that writes, whose locks are tried and not waited for; and a flush, because checkpoints
-and the first write after one are for others (see ``connection``). With flushes, a claim is the only such write: it is
-never flushed. What remains is a kernel that makes a writer wait
-because too much is unwritten, or a process that stands still between two steps: the caller should see how long a write
-takes.
+and the first write after one are for others (see ``connection``). With flushes, there are two such writes: a claim,
+which is never flushed, and what :meth:`Database.flush` flushes later, before it is acknowledged. What remains is a
+kernel that makes a writer wait because too much is unwritten, or a process that stands still between two steps: the
+caller should see how long a write takes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, Connections, 
 from jobify.storage.sqlite.errors import retry_while_locked
 from jobify.storage.sqlite.log_room import LogRoom
 
-__all__ = ("Database", "Nonblocking")
+__all__ = ("Database", "NonblockingBlocks")
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ class Database:
 
     def _disconnect(self) -> None:
         self._budget.reset()
-        self._wal.changes_at_checkpoint = 0
+        self._wal.disconnecting()
         self._connections.close()
 
     # -- forks ---------------------------------------------------------------------------------------------------------
@@ -286,6 +286,12 @@ class Database:
                 self._budget.left = 0
                 self._wal.copy(writer)
 
+    def flush(self) -> None:
+        """Wait until the disk holds what non-blocking writes have committed. StorageReplacedError: it is in no file."""
+        with self._writing:
+            self._wal.flush()
+        self._committed()
+
     # -- non-blocking writes -------------------------------------------------------------------------------------------
 
     def begin_nonblocking(self, *, for_claim: bool) -> None:
@@ -302,6 +308,9 @@ class Database:
             # A claim follows the commits of others as a rule, so it has to look.
             if not self._identity.descriptors.log_goes_on() if for_claim else self._budget.others_committed(writer):
                 raise StorageUnavailableError(_NOT_NOW)
+            if self._synchronous == "full" and not for_claim:
+                self._wal.is_flushed = False
+                writer.execute("PRAGMA synchronous = normal")
         except BaseException:
             self.end_nonblocking()
             raise
@@ -309,9 +318,12 @@ class Database:
 
     def end_nonblocking(self, *, has_written: bool = False) -> None:
         """Statements of this thread may wait again. StorageReplacedError: what was written is in no file."""
-        self._nonblocking_thread, self.is_claiming_at_once = None, False
+        self._nonblocking_thread, for_claim, self.is_claiming_at_once = None, self.is_claiming_at_once, False
+        writer = self._connections.writer
         try:
-            if has_written and self._connections.writer is not None:
+            if writer is not None and self._synchronous == "full" and not for_claim:
+                writer.execute("PRAGMA synchronous = full")
+            if has_written and writer is not None:
                 self._identity.after_nonblocking(is_acknowledged=self._is_acknowledged)
         finally:
             self._writing.release()
@@ -332,3 +344,17 @@ class Nonblocking:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._database.end_nonblocking(has_written=kind is None)
+
+    def flush(self) -> None:
+        """Wait until the disk holds what was written in such blocks. Call on a thread that may wait."""
+        self._database.flush()
+
+
+class NonblockingBlocks:
+    """The blocks of a database; None: it has none of them."""
+
+    def __init__(self, database: Database, *, is_flushed_later: bool) -> None:
+        self.claims = Nonblocking(database, for_claim=True)
+        writes = Nonblocking(database)
+        self.writes = None if is_flushed_later else writes
+        self.unflushed = writes if is_flushed_later else None

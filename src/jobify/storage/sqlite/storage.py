@@ -3,21 +3,17 @@
 =====================  ===================================================================================
 ``database``           transactions, statements, waiting for a locked file; ``connection`` the two connections and
                        the write-ahead log, ``log_room`` room in that; ``file_identity`` whether the files are
-                       those that were opened, ``descriptors`` theirs
-``schema``             whose file it is, migrations
+                       those that were opened, ``descriptors`` theirs; ``schema`` whose file it is, migrations
 ``queries.sql``        every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``             pick, then take; ``special_claims`` suspects that run apart, and parked calls
 ``jobs``               insert, replace, cancel, expire, retry, pause, delete, purge
 ``settlements``        the ends of attempts, and what waits for the end of a running job
-``dependencies``       jobs that wait for others, and what an end does to those; ``needs`` which are needed,
-                       ``revival`` which come back with one that is tried again
-``reports``            progress, values, log lines
-``values``             large arguments and results, beside their rows
-``times``              what a change of the clock means to rows
-``queries``            get, find, count
+``dependencies``       jobs that wait for others; ``needs`` which are needed, ``revival`` which come back with one
+``reports``            progress, values, log lines; ``values`` large arguments and results, beside their rows
+``queries``            get, find, count; ``times`` says what a change of the clock means to rows
 ``owners``             processes; ``liveness`` says who lives, by ``locks``, ``process`` and heartbeat; ``notifier``
-                       wakes others, ``begun`` knows which jobs had begun; ``recovery`` takes the jobs of the dead
-``permissions``        modes of the file and of what belongs to it
+                       wakes others, ``begun`` knows which jobs had begun; ``recovery`` takes the jobs of the dead;
+                       ``permissions`` modes of the files
 =====================  ===================================================================================
 """
 
@@ -55,11 +51,11 @@ from jobify.model.records import (
 )
 from jobify.runtime import fork
 from jobify.runtime.folder import absolute
-from jobify.storage.base import BegunJobs, Notifier
+from jobify.storage.base import BegunJobs, Notifier, UnflushedWrites
 from jobify.storage.kinship import Kinship
 from jobify.storage.location import check_is_path
 from jobify.storage.sqlite.claims import Claims
-from jobify.storage.sqlite.database import Database, Nonblocking
+from jobify.storage.sqlite.database import Database, NonblockingBlocks
 from jobify.storage.sqlite.file_identity import refuse_orphaned_log
 from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.locks import OwnerLocks
@@ -133,8 +129,8 @@ class SQLiteStorage:
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
         self._settlements, self._reports, self._times = Settlements(database), Reports(database), Times(database)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
-        self._nonblocking = Nonblocking(database) if self.synchronous == "normal" else None
-        self._nonblocking_claims, self._data_version = Nonblocking(database, for_claim=True), (0, 0)
+        self._blocks = NonblockingBlocks(database, is_flushed_later=self.synchronous == "full")
+        self._data_version = (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -204,11 +200,15 @@ class SQLiteStorage:
 
     @property
     def nonblocking(self) -> AbstractContextManager[None] | None:
-        return self._nonblocking
+        return self._blocks.writes
 
     @property
     def nonblocking_claims(self) -> AbstractContextManager[None] | None:
-        return self._nonblocking_claims
+        return self._blocks.claims
+
+    @property
+    def unflushed_writes(self) -> UnflushedWrites | None:
+        return self._blocks.unflushed
 
     @property
     def times(self) -> Timekeeping:
