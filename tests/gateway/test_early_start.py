@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -252,14 +253,15 @@ async def test_an_app_returns_from_a_push_after_the_flush(storage: Flushing) -> 
         return number
 
     async with app:
-        for number in range(10):  # until one starts early
+        for (
+            number
+        ) in count():  # until one starts early: on a busy machine the first may find the storage's thread at work
             storage.may_flush.clear()
             pushed = asyncio.ensure_future(task.push(number))
             await eventually(lambda: storage.calls[-1:] == [("flush", THERE)] or pushed.done())
             if not pushed.done():
                 break
         assert ran[-1] == number
-        assert not pushed.done()
         storage.may_flush.set()
         job = await soon(pushed)
         assert await soon(_result_of(job)) == number

@@ -209,7 +209,7 @@ class Enqueuer:
             if pending.pool is not None:
                 pending.pool.release()
             raise
-        return future  # it is a coroutine by its methods, not by its class
+        return future  # pyright: ignore[reportReturnType]  # it is a coroutine by its methods, not by its class
 
     async def _insert_large(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
         """Encode large arguments in a thread, then go on as usual. Jobs that are pushed meanwhile may overtake it."""
