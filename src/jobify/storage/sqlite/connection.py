@@ -62,6 +62,8 @@ class Connections:
         self.reader: sqlite3.Connection | None = None
         self.count = 0
         """How often a writer was opened."""
+        self.factory: type[sqlite3.Connection] = sqlite3.Connection
+        """What knows the names of the tables in this file."""
         self.identity = FileIdentity(path, given, lambda: _checkpoint(self.writer))
 
     def open(self) -> None:
@@ -120,10 +122,10 @@ class Connections:
             )
         settings = (*_SETTINGS, setting)
         if not self.identity.is_known:  # the first one: the file may be new
-            return _connected(self._path, settings, is_address=False)
+            return _connected(self._path, settings, self.factory, is_address=False)
         self.identity.before_connecting()
         address = f"file:{quote(os.fsencode(self._path))}?mode=rw"  # makes no file
-        connection = _connected(address, (*settings, FIRST_READ), is_address=True)
+        connection = _connected(address, (*settings, FIRST_READ), self.factory, is_address=True)
         try:
             self.identity.connected()
         except BaseException:
@@ -206,13 +208,16 @@ def _checkpoint(writer: sqlite3.Connection | None) -> None:
             writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _connected(file: str, settings: Sequence[str], *, is_address: bool) -> sqlite3.Connection:
+def _connected(
+    file: str, settings: Sequence[str], factory: type[sqlite3.Connection], *, is_address: bool
+) -> sqlite3.Connection:
     connection = sqlite3.connect(
         file,
         timeout=0,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_CACHED_STATEMENTS,
+        factory=factory,
         uri=is_address,
     )
     try:

@@ -35,6 +35,7 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, Connections, NonblockingBudget, WalFile
 from jobify.storage.sqlite.errors import retry_while_locked
 from jobify.storage.sqlite.log_room import LogRoom
+from jobify.storage.sqlite.table_names import PrefixedConnection
 
 __all__ = ("Database", "NonblockingBlocks")
 
@@ -95,6 +96,17 @@ class Database:
             self._identity.begin()
             self._identity.connected()
             self._budget.reset()  # a migration was written before there was a log
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether the tables have a prefix, because the file has other tables."""
+        return self._connections.factory is PrefixedConnection
+
+    def use_prefix(self) -> None:
+        """From now on, each statement is for the tables with the prefix. Called while the storage opens."""
+        with self._writing:
+            self._connections.close()
+            self._connections.factory = PrefixedConnection
 
     def close(self) -> None:
         """Close both connections. Waits for a statement that writes; one that reads ends with an error."""

@@ -24,6 +24,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobify.exceptions import ConfigurationError
@@ -93,6 +94,11 @@ class SQLiteStorage:
     process. Keep them together, on a local disk; see docs/guides/database-file.md. A relative path is resolved here and
     now, so a later ``chdir`` changes nothing. ``":memory:"`` is a private database that ends with ``close``.
 
+    A file with tables of another program is taken, too: there the tables of jobs begin with ``jobify_``, and nothing
+    else of the file changes (see docs/guides/transactions.md). A file that is made here is Jobify's own, unless
+    ``own_file=False`` says that another program will put its tables there, too. ``own_file=True`` refuses a file with
+    other tables.
+
     Who deletes, moves, replaces or truncates the file of an open storage gets ``StorageReplacedError`` from each call,
     until the storage is closed and opened again.
 
@@ -108,11 +114,13 @@ class SQLiteStorage:
         timeout: Duration = 20.0,
         synchronous: Literal["full", "normal"] = "full",
         mode: int = 0o600,
+        own_file: bool | None = None,
     ) -> None:
         self.database = _checked_path(database)
         self.timeout = _checked_timeout(timeout)
         self.synchronous = _checked_synchronous(synchronous)
         self.mode = _checked_mode(mode)
+        self.own_file = _checked_own_file(own_file)
         self.is_durable = self.is_shared = self.database != _MEMORY
         self.is_in_memory = False  # ":memory:" neither: it keeps bytes, and its calls may wait for one another
         self._remove_temporary: weakref.finalize[..., Any] | None = None
@@ -143,7 +151,7 @@ class SQLiteStorage:
         fork.register(self)  # from now on: a child that is forked meanwhile must not take this for open
         try:
             create_database(self._database.path, self.mode)
-            self._database.open(prepare)
+            self._database.open(partial(prepare, own_file=self.own_file))
             self._data_version = self._database.data_version()
             if self.is_shared:
                 self._owners.open_notifier()
@@ -388,3 +396,11 @@ def _checked_mode(mode: int) -> int:
             f"mode is {shown}; it must let the user read and write the file: 0o600, or 0o660 for the group, too."
         )
     return mode
+
+
+def _checked_own_file(own_file: bool | None) -> bool | None:
+    if own_file is not None and not isinstance(own_file, bool):
+        raise ConfigurationError(
+            f"own_file is {own_file!r}; it must be True (no other tables), False (there will be some), or None (look)."
+        )
+    return own_file
