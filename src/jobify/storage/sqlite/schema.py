@@ -1,8 +1,9 @@
 """The schema and its migrations, in a file of our own or beside the tables of another program.
 
-A migration is a numbered ``.sql`` file. The file says how many have been applied (:mod:`~jobify.storage.sqlite.layout`).
-All that are missing are applied in one exclusive transaction: of several processes that open a new file at once one
-does it, the others wait and find it done. A migration that has been released is never changed.
+A migration is a numbered ``.sql`` file. The database says how many have been applied
+(:mod:`~jobify.storage.sqlite.layout`). All that are missing are applied in one exclusive transaction: of several
+processes that open a new file at once one does it, the others wait and find it done. A migration that has been released
+is never changed.
 
 A file that a newer release wrote is refused before anything is written to it. In a file with other tables nothing
 changes but our tables: neither ``user_version`` and ``application_id``, nor the journal mode. Processes that share jobs
@@ -87,8 +88,8 @@ def _checked(layout: Layout, path: str, newest: int, own_file: bool | None) -> L
         )
     if layout.kind is FileKind.OWN and own_file is False:
         raise StorageError(
-            f"{path!r} is a database of Jobify alone, and its tables have no prefix. It was not touched. Leave own_file "
-            "out, or give SQLiteStorage another path."
+            f"{path!r} is a database of Jobify alone, and its tables have no prefix. It was not touched. Leave "
+            "own_file out, or give SQLiteStorage another path."
         )
     if layout.version > newest:
         raise StorageVersionError(
@@ -183,8 +184,8 @@ def _require_write_ahead_log(database: Database) -> None:
         _use_write_ahead_log(database)
     elif mode != "wal":
         raise StorageError(
-            f"The database {database.path!r} has other tables and no write-ahead log (journal mode {mode!r}). Processes "
-            "that share jobs need one. It was not touched: the mode is kept in the file, and all its users see it. Set "
-            f"it once: python -c \"import sqlite3; sqlite3.connect({database.path!r}).execute('PRAGMA journal_mode = "
+            f"The database {database.path!r} has other tables and no write-ahead log (journal mode {mode!r}). "
+            "Processes that share jobs need one. It was not touched: the mode is kept in the file, and all its "
+            f"users see it. Set it once: python -c \"import sqlite3; sqlite3.connect({database.path!r}).execute('PRAGMA journal_mode = "
             "WAL')\""
         )
