@@ -15,7 +15,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.jobs.job_request import JobRequest, Submitter
 from jobify.jobs.job_result import JobResult
 
-__all__ = ("Step", "StepOutput", "WorkflowPlan", "chain", "steps_of")
+__all__ = ("Step", "StepOutput", "TransactionStep", "WorkflowPlan", "chain", "steps_of")
 
 
 Applied_co = TypeVar("Applied_co", covariant=True)
@@ -83,9 +83,43 @@ class Step(ABC, Generic[Applied_co]):
         applied: Applied_co = _handles(results, output)
         return applied
 
+    def using(self, connection: object) -> TransactionStep[Applied_co]:
+        """The workflow on a connection of yours: all its jobs are stored in the transaction of that connection.
+
+        See :meth:`jobify.router.route.Route.using`. ::
+
+            chain(fetch.s(url), store.s()).using(session).apply()
+        """
+        return TransactionStep(self, connection)
+
     def _plan(self) -> tuple[WorkflowPlan, StepOutput]:
         plan = WorkflowPlan()
         return plan, self.add_to(plan, START)
+
+
+class TransactionStep(Generic[Applied_co]):
+    """A workflow to be stored in a user's transaction."""
+
+    __slots__ = ("_connection", "_step")
+
+    def __init__(self, step: Step[Applied_co], connection: object) -> None:
+        self._step = step
+        self._connection = connection
+
+    def apply(self) -> Applied_co:
+        """:meth:`Step.apply`, in the transaction."""
+        plan, output = self._step._plan()
+        submitter = None if plan.submitter is None else plan.submitter.using(self._connection)
+        applied: Applied_co = _handles([] if submitter is None else submitter.submit(plan.requests), output)
+        return applied
+
+    async def aapply(self) -> Applied_co:
+        """:meth:`Step.aapply`, in the transaction."""
+        plan, output = self._step._plan()
+        submitter = None if plan.submitter is None else plan.submitter.using(self._connection)
+        results = [] if submitter is None else await submitter.asubmit(plan.requests)
+        applied: Applied_co = _handles(results, output)
+        return applied
 
 
 class chain(Step[Applied_co]):

@@ -191,6 +191,10 @@ class Submitter(Protocol):
         """:meth:`submit` without blocking the event loop."""
         ...
 
+    def using(self, connection: object) -> Submitter:
+        """Enqueues in the transaction of a user's ``connection``. ConfigurationError if it is no connection."""
+        ...
+
 
 def validate_options(raw: Mapping[str, Any]) -> JobSpec:
     """Check the options of a job. ConfigurationError says what to write instead.

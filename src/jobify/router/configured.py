@@ -10,6 +10,7 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import EnqueueOptions, build_requests, parse_calls, validate_options
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder, failed_awaitable
+from jobify.router.transaction_task import TransactionTask
 from jobify.runtime.coroutine_functions import coroutine_function
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
     async def adelay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
         """:meth:`delay`, without blocking the event loop."""
         return await self._signature(args, kwargs).aapply()
+
+    def using(self, connection: object) -> TransactionTask[ParamsT, Return_co]:
+        """:meth:`Route.using`, with the options."""
+        scheduler, name = self.task.app_binding()
+        return TransactionTask(self.task, name, scheduler.client.using(connection), self.options)
 
     def apply_async(
         self,

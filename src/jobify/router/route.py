@@ -22,6 +22,7 @@ from jobify.model.signature import FuncSpec, inspect_function, is_async_callable
 from jobify.model.task_options import RouteOptions
 from jobify.router.apps import Binding, ambiguous, choose
 from jobify.router.configured import ConfiguredTask
+from jobify.router.transaction_task import TransactionTask
 from jobify.runtime.coroutine_functions import coroutine_function, mark_async_callable
 from jobify.runtime.importable import name_of
 
@@ -165,6 +166,21 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         """:meth:`delay`, without blocking the event loop. Calls at the same time share a commit."""
         scheduler, name = self._binding or self._choose()
         return await scheduler.client.adelay(name, args, kwargs)
+
+    def using(self, connection: object) -> TransactionTask[ParamsT, Return_co]:
+        """The task on a connection of yours: its jobs are stored in the transaction of that connection.
+
+        ``connection`` is one of sqlite3, aiosqlite, SQLAlchemy (``Connection``, ``Session`` and their async twins) or
+        Django (``connections[alias]``), to the database of the app's storage. It is neither committed nor closed nor
+        changed. ConfigurationError if it is something else; the calls that follow raise it if the connection leads to
+        another database. ::
+
+            with connection:
+                connection.execute("INSERT INTO orders (id) VALUES (?)", (order_id,))
+                send_receipt.using(connection).delay(order_id)
+        """
+        scheduler, name = self._binding or self._choose()
+        return TransactionTask(self, name, scheduler.client.using(connection), {})
 
     def apply_async(
         self,

@@ -24,7 +24,7 @@ from jobify.exceptions import UnknownDependencyError
 from jobify.model.records import NewJob
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.end_reasons import DELETED, Cause, because_of
-from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import chunks, decode_rows, row_values, rows_for, sql, write_for
 from jobify.types import Microseconds
 
@@ -67,7 +67,7 @@ class ParentState(NamedTuple):
         return self.seq, Cause(id, self.task, self.status, self.error)
 
 
-def parent_states(database: Database, jobs: Sequence[NewJob]) -> dict[str, ParentState]:
+def parent_states(database: Session, jobs: Sequence[NewJob]) -> dict[str, ParentState]:
     """How the parents of these jobs stand, those that exist."""
     parents = list(dict.fromkeys(parent for parents in _distinct(jobs) for parent in parents))
     return {id: parent_state(standing) for id, *standing in rows_for(database, "parent_states", parents)}
@@ -83,7 +83,7 @@ def _distinct(jobs: Sequence[NewJob]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(job.parents for job in jobs if job.parents))
 
 
-def add_edges(database: Database, jobs: Sequence[NewJob], known: dict[str, ParentState]) -> None:
+def add_edges(database: Session, jobs: Sequence[NewJob], known: dict[str, ParentState]) -> None:
     """Let these jobs, which have just been added, wait for their parents; ``known`` says how those stood before.
 
     In the order of the jobs, because one may depend on those before it, be they new under an old id.
@@ -112,7 +112,7 @@ class _EdgeBatch:
 
     def __init__(
         self,
-        database: Database,
+        database: Session,
         numbers: Mapping[str, int],
         known: dict[str, ParentState],
         sharing: Mapping[tuple[str, ...], int],
@@ -239,7 +239,7 @@ class _Dependent(NamedTuple):
     parent_id: str | None
 
 
-def propagate_end(database: Database, ids: Iterable[str]) -> set[str]:
+def propagate_end(database: Session, ids: Iterable[str]) -> set[str]:
     """See to what depends on those of these jobs that have ended. Returns the ids of those whose end changed others."""
     ended = [job for job in _linked(database, list(ids)) if job.status in _ENDED]
     unkeep_parents(database, [job.seq for job in ended if job.has_kept])
@@ -255,7 +255,7 @@ def propagate_end(database: Database, ids: Iterable[str]) -> set[str]:
 
 
 def propagate_deletion(
-    database: Database, ids: Iterable[str], *, now: Microseconds, delete_at: Microseconds | None
+    database: Session, ids: Iterable[str], *, now: Microseconds, delete_at: Microseconds | None
 ) -> None:
     """These jobs are about to be deleted, if they do not run; some of them while others wait for them."""
     for job in _linked(database, list(ids)):
@@ -264,18 +264,18 @@ def propagate_deletion(
             _cancel_dependents(database, _Cancellation(job.seq, cause, now, delete_at))
 
 
-def forget_parents(database: Database, ids: Sequence[str]) -> None:
+def forget_parents(database: Session, ids: Sequence[str]) -> None:
     """These jobs make room for others of the same ids, which depend on nothing, and with which nothing fell."""
     unkeep_parents(database, [job.seq for job in _linked(database, ids) if job.has_kept])
     write_for(database, "forget_parents", ids)
     write_for(database, "forget_cause", ids)
 
 
-def _linked(database: Database, ids: Sequence[str]) -> list[_Linked]:
+def _linked(database: Session, ids: Sequence[str]) -> list[_Linked]:
     return [_Linked._make(row) for row in rows_for(database, "linked", ids)]
 
 
-def _unblock(database: Database, parents: Sequence[int]) -> set[int]:
+def _unblock(database: Session, parents: Sequence[int]) -> set[int]:
     """These have succeeded; those of them on which one depends that waits for nothing else any more."""
     write_for(database, "count_down", parents)
     barriers = rows_for(database, "opened_barriers", parents)
@@ -288,12 +288,12 @@ def _unblock(database: Database, parents: Sequence[int]) -> set[int]:
     return freeing
 
 
-def _freeing(database: Database, numbers: Sequence[int]) -> list[int]:
+def _freeing(database: Session, numbers: Sequence[int]) -> list[int]:
     size, values = row_values([(number,) for number in numbers])
     return decode_rows(database.row(sql("freeing", rows=size), values)[0])
 
 
-def _cancel_dependents(database: Database, cancellation: _Cancellation) -> bool:
+def _cancel_dependents(database: Session, cancellation: _Cancellation) -> bool:
     """Cancel all that depends on a job; whether that was anything."""
     _, *rows = decode_rows(database.row(sql("dependents"), (cancellation.seq,))[0])
     dependents = [_Dependent._make(row) for row in rows]
@@ -321,12 +321,12 @@ def _cancelled(job: _Dependent, barriers: Mapping[int, _Dependent], cancellation
     )
 
 
-def _resolve_edges(database: Database, parents: Sequence[int]) -> None:
+def _resolve_edges(database: Session, parents: Sequence[int]) -> None:
     write_for(database, "close_dependencies", parents)
     write_for(database, "unmark_parents", parents)
 
 
-def unkeep_parents(database: Database, heirs: Sequence[int]) -> None:
+def unkeep_parents(database: Session, heirs: Sequence[int]) -> None:
     """Let maintenance check again what it kept for these jobs, or for those that were cancelled with them."""
     write_for(database, "unkeep", heirs)
     write_for(database, "unmark_children_of_kept", heirs)

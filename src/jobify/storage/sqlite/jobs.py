@@ -10,7 +10,6 @@ from itertools import accumulate
 from jobify.model.records import AttemptRecord, CancelResult, Expired, NewJob, Progress
 from jobify.model.status import JobStatus
 from jobify.storage.end_reasons import EXPIRED
-from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.dependencies import (
     add_edges,
     forget_parents,
@@ -20,6 +19,7 @@ from jobify.storage.sqlite.dependencies import (
 )
 from jobify.storage.sqlite.needs import make_room, set_aside_needed, without_needed
 from jobify.storage.sqlite.revival import revive
+from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import (
     attempt_values,
     chunks,
@@ -44,7 +44,7 @@ class Jobs:
     statement fail as a whole, and is then done step by step in a transaction.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Session) -> None:
         self._database = database
 
     # -- insert --------------------------------------------------------------------------------------------------------
@@ -73,6 +73,13 @@ class Jobs:
         except sqlite3.IntegrityError:
             pass
         with self._database.atomic():
+            return self._insert_free(jobs)
+
+    def insert_joined(self, jobs: Sequence[NewJob]) -> list[bool]:
+        """:meth:`insert`, on the connection of a user, where no statement may fail."""
+        with self._database.atomic():
+            if any(job.parents or len(job.payload) > LARGE for job in jobs):
+                return self._insert_special(jobs)
             return self._insert_free(jobs)
 
     def _insert_special(self, jobs: Sequence[NewJob]) -> list[bool]:

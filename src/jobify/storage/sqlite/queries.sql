@@ -1140,6 +1140,12 @@ SELECT max(id) FROM jobs
 WHERE unique_key = ? AND unique_key IS NOT NULL
     AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 
+-- name: unfinished_with_key
+-- The same as a list.
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
+WHERE unique_key = ? AND unique_key IS NOT NULL
+    AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
 -- name: relations
 -- One look each: parents, then children. A job has one barrier before it, or none. A parent that was set aside is named by
 -- the id that it has now, one that is gone by the one that it had.

@@ -6,15 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from jobify.storage.revival import Known, Revival, plan
-from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.dependencies import parent_state, unkeep_parents
+from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import rows_for, write_for, write_rows
 from jobify.types import Microseconds
 
 __all__ = ("revive",)
 
 
-def revive(database: Database, ids: Sequence[str], *, now: Microseconds) -> None:
+def revive(database: Session, ids: Sequence[str], *, now: Microseconds) -> None:
     """Let those wait again that were cancelled for jobs with these ids, which wait again."""
     fallen = sorted(rows_for(database, "cancelled_for", ids))
     if not fallen:
@@ -31,14 +31,14 @@ def revive(database: Database, ids: Sequence[str], *, now: Microseconds) -> None
     _write(database, plan(candidates, edges, known, refused), now)
 
 
-def _edges(database: Database, candidates: Iterable[int]) -> list[tuple[int, int]]:
+def _edges(database: Session, candidates: Iterable[int]) -> list[tuple[int, int]]:
     """The dependencies of these, and those of the barriers before them."""
     edges = [(parent, child) for parent, child in rows_for(database, "edges_into", list(candidates))]
     barriers = sorted({parent for parent, _ in edges if parent < 0})
     return edges + [(parent, child) for parent, child in rows_for(database, "edges_into", barriers)]
 
 
-def _refused(database: Database, keys: Sequence[tuple[int, str]]) -> list[int]:
+def _refused(database: Session, keys: Sequence[tuple[int, str]]) -> list[int]:
     """Of these jobs with their unique keys, those that cannot have them."""
     taken = set(rows_for(database, "keys_taken", [key for _, key in keys]))
     refused = []
@@ -49,7 +49,7 @@ def _refused(database: Database, keys: Sequence[tuple[int, str]]) -> list[int]:
     return refused
 
 
-def _write(database: Database, revival: Revival, now: Microseconds) -> None:
+def _write(database: Session, revival: Revival, now: Microseconds) -> None:
     write_rows(database, "revive", [(seq, blockers, now) for seq, blockers in revival.blockers.items()])
     write_rows(database, "close_barriers", [(-number, count) for number, count in revival.waiting.items()])
     write_rows(database, "reopen", revival.opened)

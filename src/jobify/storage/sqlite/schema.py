@@ -186,6 +186,6 @@ def _require_write_ahead_log(database: Database) -> None:
         raise StorageError(
             f"The database {database.path!r} has other tables and no write-ahead log (journal mode {mode!r}). "
             "Processes that share jobs need one. It was not touched: the mode is kept in the file, and all its "
-            f"users see it. Set it once: python -c \"import sqlite3; sqlite3.connect({database.path!r}).execute('PRAGMA journal_mode = "
-            "WAL')\""
+            'users see it. Set it once: python -c "import sqlite3; '
+            f"sqlite3.connect({database.path!r}).execute('PRAGMA journal_mode = WAL')\""
         )

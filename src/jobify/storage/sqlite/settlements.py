@@ -14,9 +14,9 @@ from typing import NamedTuple
 from jobify.model.records import AttemptRecord, Settled, Settlement
 from jobify.model.status import JobStatus
 from jobify.storage.parking import merged, parking_of, text_of
-from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.dependencies import forget_parents, propagate_end
 from jobify.storage.sqlite.errors import ClaimLost
+from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import (
     attempt_values,
     chunks,
@@ -95,7 +95,7 @@ def _outcome_of(settlement: Settlement, pending: _Pending | None) -> _Outcome:
 class Settlements:
     """See :meth:`jobify.storage.base.Storage.settle`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Session) -> None:
         self._database = database
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
@@ -109,6 +109,11 @@ class Settlements:
             with self._database.atomic():
                 return self._settle_held(settlements)
         return [Settled.APPLIED] * len(settlements)
+
+    def settle_joined(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """:meth:`settle`, on the connection of a user, where no statement may fail."""
+        with self._database.atomic():
+            return self._settle_held(settlements)
 
     def _settle_all(self, settlements: Sequence[Settlement]) -> None:
         """Settle all of them, or raise ClaimLost and settle none."""
@@ -213,7 +218,7 @@ def _has_large_result(settlement: Settlement) -> bool:
 # -- what waits for the end of a running job; called inside a transaction ----------------------------------------------
 
 
-def replace_with_successors(database: Database, ids: Sequence[str]) -> None:
+def replace_with_successors(database: Session, ids: Sequence[str]) -> None:
     """Put the pending replacements of these jobs in their places."""
     forget_parents(database, ids)
     write_for(database, "become_successor", ids)
@@ -222,21 +227,21 @@ def replace_with_successors(database: Database, ids: Sequence[str]) -> None:
         database.write(sql("delete_orphaned_cancels"))  # the cancel was of the job that was replaced
 
 
-def end_cancelled(database: Database, ids: Sequence[str]) -> None:
+def end_cancelled(database: Session, ids: Sequence[str]) -> None:
     """End these jobs as the pending cancels say."""
     write_for(database, "become_cancelled", ids)
     if ids:
         database.write(sql("delete_orphaned_cancels"))
 
 
-def _drop_cancels(database: Database, ids: Sequence[str]) -> None:
+def _drop_cancels(database: Session, ids: Sequence[str]) -> None:
     """Forget the pending cancels of these jobs: they end before they could be cancelled."""
     write_for(database, "drop_cancel", ids)
     if ids:
         database.write(sql("delete_orphaned_cancels"))
 
 
-def _park(database: Database, settlements: Sequence[Settlement]) -> None:
+def _park(database: Session, settlements: Sequence[Settlement]) -> None:
     """Park the jobs that these settlements, which were applied in this transaction, want parked."""
     parkings = {settled.id: settled.parking for settled in settlements if settled.parking is not None}
     before = {id: parking_of(text).codes for id, text in rows_for(database, "parked_before", list(parkings))}

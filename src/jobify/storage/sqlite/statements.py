@@ -17,7 +17,7 @@ import msgspec
 
 from jobify.exceptions import StorageCorruptError
 from jobify.model.records import AttemptRecord, NewJob, Settlement
-from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.session import Session
 
 __all__ = (
     "CHUNK",
@@ -248,7 +248,7 @@ def decode_rows(text: bytes) -> list[Any]:
     return rows
 
 
-def write_for(database: Database, name: str, ids: Sequence[Any], *, before: Sequence[Any] = ()) -> int:
+def write_for(database: Session, name: str, ids: Sequence[Any], *, before: Sequence[Any] = ()) -> int:
     """Run statement ``name``, whose parameters are ``before`` and then the ids; how many rows it changed."""
     changed = 0
     for some in chunks(ids):
@@ -257,7 +257,7 @@ def write_for(database: Database, name: str, ids: Sequence[Any], *, before: Sequ
     return changed
 
 
-def rows_for(database: Database, name: str, ids: Sequence[Any]) -> list[Any]:
+def rows_for(database: Session, name: str, ids: Sequence[Any]) -> list[Any]:
     """What statement ``name`` answers, on the writing connection."""
     found = []
     for some in chunks(ids):
@@ -267,7 +267,7 @@ def rows_for(database: Database, name: str, ids: Sequence[Any]) -> list[Any]:
 
 
 def write_batch(
-    database: Database,
+    database: Session,
     name: str,
     values_of: ValuesOf[T],
     batch: Sequence[T],
@@ -289,7 +289,7 @@ def write_batch(
     return database.write(sql(name, rows=rows, **fields), values, is_acknowledged=is_acknowledged)
 
 
-def write_rows(database: Database, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def write_rows(database: Session, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Run statement ``name`` for rows of values, any number. Called inside a transaction."""
     for some in chunks(rows):
         size, values = row_values(some)

@@ -69,6 +69,7 @@ from jobify.storage.sqlite.settlements import Settlements
 from jobify.storage.sqlite.times import Times
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import Timekeeping
+from jobify.storage.transactions import JoinedStorage, Statements
 from jobify.types import Microseconds
 
 if TYPE_CHECKING:
@@ -205,6 +206,18 @@ class SQLiteStorage:
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
+
+    def join(self, statements: Statements) -> JoinedStorage:
+        """See :mod:`jobify.storage.transactions`. The storage is open."""
+        from jobify.storage.sqlite.joined import JoinedDatabase, JoinedSQLite, require_same_file
+
+        if not self.is_durable:
+            raise ConfigurationError(
+                f"{self!r} is private, so no other connection can store jobs in it. Give the storage the file of "
+                "your connection."
+            )
+        require_same_file(statements, self._database.path)
+        return JoinedSQLite(JoinedDatabase(statements, has_prefix=self._database.has_prefix))
 
     @property
     def nonblocking(self) -> AbstractContextManager[None] | None:

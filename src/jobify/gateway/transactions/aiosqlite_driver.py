@@ -1,0 +1,39 @@
+"""``aiosqlite.Connection``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from jobify.gateway.transactions.bridge import refuse_blocking, run_awaiting
+from jobify.gateway.transactions.port import IsVisible, Notify, Work
+from jobify.storage.transactions import Answer
+
+__all__ = ("AiosqliteConnection",)
+
+T = TypeVar("T")
+
+
+class AiosqliteConnection:
+    """See :class:`~jobify.gateway.transactions.port.UserConnection`. The driver says nothing of a commit."""
+
+    is_async = True
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def run(self, work: Work[T]) -> T:
+        refuse_blocking(self._connection)
+
+    async def arun(self, work: Work[T]) -> T:
+        return await run_awaiting(work, self._execute, dialect="sqlite")
+
+    async def _execute(self, statement: str, parameters: Sequence[Any]) -> Answer:
+        async with self._connection.cursor() as cursor:
+            cursor.row_factory = None
+            await cursor.execute(statement, parameters)
+            return Answer([*await cursor.fetchall()], cursor.rowcount, cursor.lastrowid)
+
+    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
+        if not self._connection.in_transaction:
+            notify()

@@ -1,0 +1,51 @@
+"""``sqlite3.Connection`` of Python's standard library."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from jobify.gateway.transactions.port import IsVisible, Notify, Work
+from jobify.storage.transactions import Answer
+
+__all__ = ("SQLite3Connection", "SQLite3Statements")
+
+T = TypeVar("T")
+
+
+class SQLite3Statements:
+    """The statements of a connection. Their cursor is a plain one, whatever cursors and rows the user has chosen."""
+
+    dialect = "sqlite"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
+        cursor = sqlite3.Cursor(self._connection)
+        cursor.row_factory = None
+        try:
+            cursor.execute(statement, parameters)
+            return Answer(cursor.fetchall(), cursor.rowcount, cursor.lastrowid)
+        finally:
+            cursor.close()
+
+
+class SQLite3Connection:
+    """See :class:`~jobify.gateway.transactions.port.UserConnection`. The driver says nothing of a commit."""
+
+    is_async = False
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, work: Work[T]) -> T:
+        return work(SQLite3Statements(self._connection))
+
+    async def arun(self, work: Work[T]) -> T:
+        return self.run(work)
+
+    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
+        if not self._connection.in_transaction:  # each statement is committed at once
+            notify()
