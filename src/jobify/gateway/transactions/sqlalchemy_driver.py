@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from jobify.gateway.transactions.bridge import refuse_blocking
@@ -28,6 +28,9 @@ _PATIENCE: Final = 2.0
 _PAUSES: Final = (0.001, 0.05)
 """Seconds between two looks, first and at most."""
 
+_Hook: TypeAlias = tuple[str, Callable[..., None]]
+"""The name of an event, and what listens to it."""
+
 _pending: MutableMapping[Any, dict[Notify, IsVisible]] = WeakKeyDictionary()
 """What to notify after the next commit, by session or connection."""
 
@@ -36,13 +39,13 @@ def adapter_of(name: str, connection: Any) -> UserConnection | None:
     """The adapter for a class of SQLAlchemy; None if it is no connection."""
     match name:
         case "Connection":
-            return _Sync(connection, _connection_itself, _after_begun_commit)
+            return _Sync(connection, _connection_itself, _CONNECTION)
         case "Session":
-            return _Sync(connection, _connection_of_session, _after_commit_of_session)
+            return _Sync(connection, _connection_of_session, _SESSION)
         case "AsyncConnection":
-            return _Async(connection, "sync_connection", _connection_itself, _after_begun_commit)
+            return _Async(connection, "sync_connection", _connection_itself, _CONNECTION)
         case "AsyncSession":
-            return _Async(connection, "sync_session", _connection_of_session, _after_commit_of_session)
+            return _Async(connection, "sync_session", _connection_of_session, _SESSION)
         case "scoped_session":
             return adapter_of("Session", connection())
         case "async_scoped_session":
@@ -67,7 +70,7 @@ class _Statements:
 class _Sync:
     is_async = False
 
-    def __init__(self, target: Any, connection_of: Callable[[Any], Any], hook: Callable[[Any], None]) -> None:
+    def __init__(self, target: Any, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
         self._target = target
         self._connection_of = connection_of
         self._hook = hook
@@ -85,9 +88,7 @@ class _Sync:
 class _Async:
     is_async = True
 
-    def __init__(
-        self, target: Any, inner: str, connection_of: Callable[[Any], Any], hook: Callable[[Any], None]
-    ) -> None:
+    def __init__(self, target: Any, inner: str, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
         self._target = target
         self._inner = inner
         self._connection_of = connection_of
@@ -115,35 +116,29 @@ def _connection_of_session(session: Any) -> Any:
 # -- after a commit ----------------------------------------------------------------------------------------------------
 
 
-def _remember(target: Any, hook: Callable[[Any], None], notify: Notify, is_visible: IsVisible) -> None:
-    is_first = target not in _pending
-    _pending.setdefault(target, {})[notify] = is_visible
-    if is_first:
-        hook(target)
-
-
-def _after_commit_of_session(session: Any) -> None:
+def _remember(target: Any, hook: _Hook, notify: Notify, is_visible: IsVisible) -> None:
+    """Notify after the next commit of ``target``. It is listened to from its first job until it is gone."""
     from sqlalchemy import event
 
-    def ended(session: Any, transaction: Any) -> None:
-        if transaction.parent is not None:
-            return  # a savepoint
-        event.remove(session, "after_transaction_end", ended)
+    name, listener = hook
+    if not event.contains(target, name, listener):
+        event.listen(target, name, listener)
+    _pending.setdefault(target, {})[notify] = is_visible
+
+
+def _transaction_ended(session: Any, transaction: Any) -> None:
+    if transaction.parent is None:  # else it is a savepoint
         for notify in _pending.pop(session, {}):
             notify()
 
-    event.listen(session, "after_transaction_end", ended)
+
+def _committing(connection: Any) -> None:
+    for pair in _pending.pop(connection, {}).items():
+        threading.Thread(target=_notify_when_visible, args=pair, name="jobify-commit", daemon=True).start()
 
 
-def _after_begun_commit(connection: Any) -> None:
-    from sqlalchemy import event
-
-    def committing(connection: Any) -> None:
-        for notify, is_visible in _pending.pop(connection, {}).items():
-            arguments = (notify, is_visible)
-            threading.Thread(target=_notify_when_visible, args=arguments, name="jobify-commit", daemon=True).start()
-
-    event.listen(connection, "commit", committing, once=True)
+_SESSION: Final = ("after_transaction_end", _transaction_ended)
+_CONNECTION: Final = ("commit", _committing)
 
 
 def _notify_when_visible(notify: Notify, is_visible: IsVisible) -> None:
