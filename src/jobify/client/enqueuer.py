@@ -137,7 +137,7 @@ class ClientEnqueuer:
     def using(self, connection: object) -> Submitter:
         """What enqueues in the transaction of a user's ``connection``; ConfigurationError for one that is none."""
         from jobify.client.transactions import TransactionEnqueuer
-        from jobify.gateway.transactions import connect
+        from jobify.transactions import connect
 
         return TransactionEnqueuer(self, connect(connection), self._connection, self._threads)
 

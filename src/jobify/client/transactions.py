@@ -15,12 +15,12 @@ from jobify.client.enqueuer import ClientEnqueuer, PendingCall, run_sync
 from jobify.client.threads import ClientThreads
 from jobify.exceptions import ConfigurationError
 from jobify.gateway.connection import StorageConnection
-from jobify.gateway.transactions import UserConnection
 from jobify.jobs.job_request import JobRequest, Submitter
 from jobify.jobs.job_result import JobResult
 from jobify.model.records import NewJob
 from jobify.storage.base import Storage
 from jobify.storage.transactions import Statements, join
+from jobify.transactions import UserConnection
 
 __all__ = ("TransactionEnqueuer",)
 

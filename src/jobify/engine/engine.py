@@ -107,6 +107,8 @@ class Engine:
         for backend in backends.all():
             backend.app_code = app_code
         self._completer = Completer(handles, JobLog(config, registry), attempts, events, config.limits, clock)
+        for backend in backends.all():
+            backend.success_of = self._completer.success_of
         self._released = ReleasedClaims(events, clock)
         self._executor = executor = Executor(
             registry,

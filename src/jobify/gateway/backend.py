@@ -16,7 +16,7 @@ from jobify.gateway.reports import Reporter
 from jobify.gateway.sharing import share
 from jobify.gateway.threaded import ThreadedGateway
 from jobify.model.clock import Clock
-from jobify.model.records import OwnerProfile
+from jobify.model.records import OwnerProfile, Settlement
 from jobify.router.registry import Endpoint
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
@@ -69,6 +69,8 @@ class Backend:
         """Where this process records which jobs have begun, if the storage supports it."""
         self.app_code: Callable[[], str] = str
         """The fingerprint of the code that runs the jobs (:class:`~jobify.engine.execution.outcome.AppCode`)."""
+        self.success_of: Callable[[Any, Any], Settlement]
+        """Makes the settlement of an attempt that ends with a value. The completer's."""
         self.failures = FailureLog(log, "The storage works again")
         """The log of failures of this storage."""
         self.reporter = Reporter(self.gate, clock, self.failures)

@@ -48,8 +48,10 @@ from numbers import Real
 from typing import Any, Final, Protocol
 
 from jobify.exceptions import ConfigurationError, JobTimeoutError, TaskCancelledError, shown
+from jobify.jobs.job_transaction import Completion, JobTransaction
 from jobify.model.records import MessageKind
 from jobify.runtime.logs import get_logger
+from jobify.transactions.blocks import block_on
 
 __all__ = (
     "CURRENT",
@@ -113,6 +115,14 @@ class Running(Protocol):
 
     def encode(self, value: Any) -> Any:
         """``value`` as it is stored in a report; PayloadError if it cannot be encoded."""
+        ...
+
+    def completion(self, value: Any) -> Completion:
+        """The success with this value, to be stored in a transaction; PayloadError if it cannot be encoded."""
+        ...
+
+    def require_transactions(self) -> None:
+        """ConfigurationError if no transaction can complete this job."""
         ...
 
     def lend(self) -> None:
@@ -243,6 +253,30 @@ class CurrentJob:
         else:
             running.report(MessageKind.LOG, shown(message), word)
 
+    def transaction(self, target: Any) -> JobTransaction:
+        """A transaction in which the job does its work and ends: both are committed, or none.
+
+        ``target`` is where it begins: an engine or a session maker of SQLAlchemy, or a connection without an open
+        transaction (SQLAlchemy, sqlite3, aiosqlite, Django's ``connections[alias]``), to the database of the app's
+        storage. For ``async with``, or ``with`` in a ``def`` task. It is committed at the end of the block, and rolled
+        back if the block raises; a connection is not closed. ::
+
+            async with current_job.transaction(engine) as tx:
+                await tx.execute(mark_paid(order_id))
+                return tx.complete("paid")
+
+        ``tx.complete(value)`` ends the job with that value in the same commit. TaskCancelledError at the end of the
+        block, and a rollback, if the job was taken from this process meanwhile; ConfigurationError if the connection
+        leads to another database, or for a task in a child process. Reports that the block makes are kept only if they
+        are stored before the commit: report before it.
+
+        Outside a job it is an ordinary transaction.
+        """
+        running = CURRENT.get()
+        if running is not None:
+            running.require_transactions()
+        return JobTransaction(block_on(target), _no_completion if running is None else running.completion)
+
     def check_cancelled(self) -> None:
         """Raise TaskCancelledError if the job has to stop.
 
@@ -301,6 +335,10 @@ def set_deadline(timeout: float) -> None:
 def is_overdue(running: Running) -> bool:
     """Whether the attempt's time is over."""
     return running.deadline is not None and time.monotonic() >= running.deadline
+
+
+def _no_completion(value: object) -> None:
+    """Outside a job, nothing is completed."""
 
 
 def _here() -> Running:

@@ -4,7 +4,7 @@ A job that is stored in the transaction of the data that it is about is there if
 statements of a storage run on the user's connection. Two parts meet here:
 
 - the connection is a :class:`Statements`: it runs one statement at a time and blocks until the answer is there. What
-  drives it (a driver, an ORM, an event loop) is for :mod:`jobify.gateway.transactions`.
+  drives it (a driver, an ORM, an event loop) is for :mod:`jobify.transactions`.
 - the storage has a method ``join``, which gets the connection and returns a :class:`JoinedStorage`: the few writing
   calls that a user's transaction may need. A storage without that method takes no part in the transactions of others.
 

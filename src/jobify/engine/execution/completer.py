@@ -21,6 +21,7 @@ from jobify.config import Limits
 from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts, ScheduleRun
 from jobify.engine.execution.handles import HandleRegistry
+from jobify.engine.execution.job_completion import Committed
 from jobify.engine.execution.job_log import JobLog
 from jobify.engine.execution.outcome import Encoded, classify, encode, encode_in_thread, takes_long
 from jobify.engine.execution.settlement import (
@@ -34,13 +35,14 @@ from jobify.engine.execution.settlement import (
 )
 from jobify.exceptions import (
     BaseJobifyError,
+    PayloadError,
     ResultNotStoredError,
     StorageLostError,
     StorageUnavailableError,
     shown,
 )
 from jobify.gateway.inline import InlineGateway
-from jobify.gateway.notification import JOB_ENDED
+from jobify.gateway.notification import JOB_ENDED, STATE_CHANGED
 from jobify.model.clock import Clock
 from jobify.model.misfire import Plan
 from jobify.model.records import Claim, Settled, Settlement
@@ -167,6 +169,8 @@ class Completer:
         if inline is not None and type(outcome) is Succeeded and self._end_unwritten(attempt, outcome, now, inline):
             return
         self._track(attempt)
+        if attempt.committed is not None:  # whatever the task did after that
+            outcome = Succeeded(attempt.committed.value)
         if attempt.call is not None and attempt.call.is_running:
             self._wait_for_thread(attempt, attempt.call, outcome, is_tried_again=_is_tried_again(attempt, outcome))
         else:
@@ -202,7 +206,7 @@ class Completer:
     def _settle_fast(self, attempt: Attempt, outcome: Succeeded, now: Microseconds) -> bool:
         """Fast path of :meth:`PendingOutcome.settle` for nearly every job: a success with a small value, in one call
         instead of six. Return False for anything else."""
-        if attempt.reports is not None or attempt.run is not None:
+        if attempt.reports is not None or attempt.run is not None or attempt.committed is not None:
             return False
         try:
             result = attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type)
@@ -211,6 +215,14 @@ class Completer:
             return False
         PendingOutcome(self, attempt, outcome, now, settlement).write()
         return True
+
+    def success_of(self, attempt: Attempt, value: Any) -> Settlement:
+        """The settlement of an attempt that ends with ``value``; PayloadError if that cannot be stored."""
+        outcome = Succeeded(value)
+        result, problem = encode(attempt, outcome)
+        if problem is not None:
+            raise PayloadError(f"The result of job {attempt.id!r} cannot be stored: {problem}")
+        return build_settlement(attempt, outcome, result, now=self._clock.now(), retention=self.retention)
 
     def skip(self, attempt: Attempt, run: ScheduleRun, decision: Plan) -> None:
         """Store that a claimed schedule does not run, because its misfire policy skips the due time."""
@@ -379,6 +391,9 @@ class PendingOutcome(Struct, eq=False, gc=False):
         if encoded is None:
             if self._waits_for_reports():
                 return
+            if attempt.committed is not None:
+                self._confirm(attempt.committed)
+                return
             if type(outcome) is Succeeded and takes_long(attempt, outcome.value):
                 encode_in_thread(attempt, outcome, self.settle)
                 return
@@ -426,6 +441,13 @@ class PendingOutcome(Struct, eq=False, gc=False):
             no_peers=attempt.pool.is_idle,
         )
 
+    def _confirm(self, committed: Committed) -> None:
+        """The end is stored already, in a transaction of the task: notify those who wait for it."""
+        attempt = self.attempt
+        is_wide = committed.settled is _CASCADED
+        attempt.backend.gate.notify(STATE_CHANGED if is_wide else audience_of(attempt, self.outcome) or JOB_ENDED)
+        self.completer.on_stored(attempt, self.outcome, committed.settlement, committed.settled)
+
     def on_answer(self, answer: Settled | Exception) -> None:
         """Take the answer of the storage."""
         if isinstance(answer, Exception):
@@ -458,4 +480,4 @@ def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
         isinstance(outcome, RetryAt | Released | Returned | Refused | Snoozed)
         or attempt.run is not None
         or attempt.is_replaced
-    )
+    ) and attempt.committed is None

@@ -16,8 +16,8 @@ from contextvars import copy_context
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from jobify.exceptions import ConfigurationError
-from jobify.gateway.transactions.port import Work
 from jobify.storage.transactions import Answer
+from jobify.transactions.port import Work
 
 __all__ = ("Execute", "refuse_blocking", "run_awaiting")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from jobify.gateway.transactions.port import IsVisible, Notify, Work
+from jobify.transactions.port import IsVisible, Notify, Work
 
 __all__ = ("DjangoConnection",)
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class DjangoConnection:
-    """See :class:`~jobify.gateway.transactions.port.UserConnection`. Django says when it has committed."""
+    """See :class:`~jobify.transactions.port.UserConnection`. Django says when it has committed."""
 
     is_async = False
 
@@ -26,7 +26,7 @@ class DjangoConnection:
         self._wrapper: Any = connections[connection.alias]
 
     def run(self, work: Work[T]) -> T:
-        from jobify.gateway.transactions import connect
+        from jobify.transactions import connect
 
         self._wrapper.validate_thread_sharing()
         self._wrapper.validate_no_broken_transaction()

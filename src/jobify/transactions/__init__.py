@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobify.exceptions import ConfigurationError
-from jobify.gateway.transactions.port import UserConnection
+from jobify.transactions.port import UserConnection
 
 __all__ = ("UserConnection", "connect")
 
@@ -30,19 +30,19 @@ def connect(connection: Any) -> UserConnection:
 def _adapter_of(module: str, name: str, connection: Any) -> UserConnection | None:
     match module.partition(".")[0], name:
         case "sqlite3", "Connection":
-            from jobify.gateway.transactions.sqlite3_driver import SQLite3Connection
+            from jobify.transactions.sqlite3_driver import SQLite3Connection
 
             return SQLite3Connection(connection)
         case "aiosqlite", "Connection":
-            from jobify.gateway.transactions.aiosqlite_driver import AiosqliteConnection
+            from jobify.transactions.aiosqlite_driver import AiosqliteConnection
 
             return AiosqliteConnection(connection)
         case "sqlalchemy", _:
-            from jobify.gateway.transactions.sqlalchemy_driver import adapter_of
+            from jobify.transactions.sqlalchemy_driver import adapter_of
 
             return adapter_of(name, connection)
         case "django", "BaseDatabaseWrapper" | "ConnectionProxy":
-            from jobify.gateway.transactions.django_driver import DjangoConnection
+            from jobify.transactions.django_driver import DjangoConnection
 
             return DjangoConnection(connection)
     return None

@@ -12,10 +12,10 @@ from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from jobify.gateway.transactions.bridge import refuse_blocking
-from jobify.gateway.transactions.port import IsVisible, Notify, UserConnection, Work
 from jobify.runtime.logs import get_logger
 from jobify.storage.transactions import Answer
+from jobify.transactions.bridge import refuse_blocking
+from jobify.transactions.port import IsVisible, Notify, UserConnection, Work
 
 __all__ = ("adapter_of",)
 

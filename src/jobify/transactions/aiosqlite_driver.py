@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from jobify.gateway.transactions.bridge import refuse_blocking, run_awaiting
-from jobify.gateway.transactions.port import IsVisible, Notify, Work
 from jobify.storage.transactions import Answer
+from jobify.transactions.bridge import refuse_blocking, run_awaiting
+from jobify.transactions.port import IsVisible, Notify, Work
 
 __all__ = ("AiosqliteConnection",)
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class AiosqliteConnection:
-    """See :class:`~jobify.gateway.transactions.port.UserConnection`. The driver says nothing of a commit."""
+    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
     is_async = True
 

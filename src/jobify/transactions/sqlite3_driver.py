@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from jobify.gateway.transactions.port import IsVisible, Notify, Work
 from jobify.storage.transactions import Answer
+from jobify.transactions.port import IsVisible, Notify, Work
 
 __all__ = ("SQLite3Connection", "SQLite3Statements")
 
@@ -33,7 +33,7 @@ class SQLite3Statements:
 
 
 class SQLite3Connection:
-    """See :class:`~jobify.gateway.transactions.port.UserConnection`. The driver says nothing of a commit."""
+    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
     is_async = False
 
