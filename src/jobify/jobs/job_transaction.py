@@ -1,8 +1,9 @@
 """A transaction that ends the job it is part of: ``current_job.transaction(engine)``.
 
 What a job does in a database and the end of the job are two writes, and a process may die between them: then the job
-runs again, and does it twice. In one transaction there is no between. The end of the job is written on the connection of the
-user, as the last statement before the commit, if the claim of this attempt still holds; else nothing is committed.
+runs again, and does it twice. In one transaction there is no between. The end of the job is written on the connection
+of the user, as the last statement before the commit, if the claim of this attempt still holds; else nothing is
+committed.
 """
 
 from __future__ import annotations

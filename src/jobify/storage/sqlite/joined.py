@@ -10,7 +10,7 @@ changes nothing. The same statement takes SQLite's lock for writing at once, wai
 a lock that is taken after a read is refused without a wait once another process has written.
 
 **No statement fails on purpose.** On the storage's own connection a unique index decides what is inserted, and a claim
-that does not hold ends its statement; here both are asked for first.
+that does not hold ends its statement; here a query comes first.
 
 **No function of ours** exists on the connection.
 """

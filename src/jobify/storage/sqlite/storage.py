@@ -19,7 +19,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobify.exceptions import ConfigurationError
-from jobify.model.durations import Duration, as_seconds
+from jobify.model.durations import Duration
 from jobify.model.records import (
     AttemptRecord,
     CancelResult,
@@ -51,15 +50,21 @@ from jobify.model.records import (
     Settlement,
 )
 from jobify.runtime import fork
-from jobify.runtime.folder import absolute
 from jobify.storage.base import BegunJobs, Notifier, UnflushedWrites
 from jobify.storage.kinship import Kinship
-from jobify.storage.location import check_is_path
 from jobify.storage.sqlite.claims import Claims
 from jobify.storage.sqlite.database import Database, NonblockingBlocks
 from jobify.storage.sqlite.file_identity import refuse_orphaned_log
 from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.storage.sqlite.options import (
+    MEMORY,
+    checked_mode,
+    checked_own_file,
+    checked_path,
+    checked_synchronous,
+    checked_timeout,
+)
 from jobify.storage.sqlite.owners import Owners
 from jobify.storage.sqlite.permissions import create_database
 from jobify.storage.sqlite.queries import Queries
@@ -76,8 +81,6 @@ if TYPE_CHECKING:
     from jobify.storage.sqlite.backup import Backup
 
 __all__ = ("SQLiteStorage",)
-
-_MEMORY = ":memory:"
 
 
 class SQLiteStorage:
@@ -117,12 +120,12 @@ class SQLiteStorage:
         mode: int = 0o600,
         own_file: bool | None = None,
     ) -> None:
-        self.database = _checked_path(database)
-        self.timeout = _checked_timeout(timeout)
-        self.synchronous = _checked_synchronous(synchronous)
-        self.mode = _checked_mode(mode)
-        self.own_file = _checked_own_file(own_file)
-        self.is_durable = self.is_shared = self.database != _MEMORY
+        self.database = checked_path(database)
+        self.timeout = checked_timeout(timeout)
+        self.synchronous = checked_synchronous(synchronous)
+        self.mode = checked_mode(mode)
+        self.own_file = checked_own_file(own_file)
+        self.is_durable = self.is_shared = self.database != MEMORY
         self.is_in_memory = False  # ":memory:" neither: it keeps bytes, and its calls may wait for one another
         self._remove_temporary: weakref.finalize[..., Any] | None = None
         self._connect(self.database)
@@ -162,7 +165,7 @@ class SQLiteStorage:
 
     def _locate(self) -> str:
         """The one path of the file, so that two names of it do not have two directories of owners."""
-        if self.database != _MEMORY:
+        if self.database != MEMORY:
             return os.path.realpath(self.database)
         # Two connections cannot share a database in memory without waiting for each other.
         import shutil
@@ -365,55 +368,3 @@ class SQLiteStorage:
     @property
     def notifier(self) -> Notifier | None:
         return self._owners.notifier
-
-
-def _checked_path(database: str | os.PathLike[str]) -> str:
-    try:
-        path = os.fspath(database)
-    except TypeError:
-        path = None
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise ConfigurationError(f"database is {database!r}; it must be the path of a file, or {_MEMORY!r}.")
-    if path == _MEMORY:
-        return path
-    check_is_path(path)
-    try:
-        return absolute(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"database is {path!r}, and the current folder, in which it would be, does not exist ({error}). Give an "
-            "absolute path."
-        ) from error
-
-
-def _checked_timeout(given: Duration) -> float:
-    timeout: float = as_seconds(given)
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not is_number or not 0 <= timeout < math.inf:
-        raise ConfigurationError(f"timeout is {timeout!r}; it must be a number of seconds, zero or more.")
-    return timeout
-
-
-def _checked_synchronous(synchronous: str) -> str:
-    if synchronous not in ("full", "normal"):
-        raise ConfigurationError(
-            f'synchronous is {synchronous!r}; it must be "full" (survives a power cut) or "normal" (cheaper commits).'
-        )
-    return synchronous
-
-
-def _checked_mode(mode: int) -> int:
-    if not isinstance(mode, int) or isinstance(mode, bool) or mode & ~0o666 or mode & 0o600 != 0o600:
-        shown = f"{mode:#o}" if isinstance(mode, int) else repr(mode)
-        raise ConfigurationError(
-            f"mode is {shown}; it must let the user read and write the file: 0o600, or 0o660 for the group, too."
-        )
-    return mode
-
-
-def _checked_own_file(own_file: bool | None) -> bool | None:
-    if own_file is not None and not isinstance(own_file, bool):
-        raise ConfigurationError(
-            f"own_file is {own_file!r}; it must be True (no other tables), False (there will be some), or None (look)."
-        )
-    return own_file
