@@ -103,5 +103,6 @@ def _on_django(target: Any) -> Iterator[Any]:
 
     connection = connections[target.alias]
     _require_none_open(connection, connection.in_atomic_block)
-    with transaction.atomic(using=target.alias, durable=True):
+    block: Any = transaction.atomic(using=target.alias, durable=True)
+    with block:
         yield connection
