@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -160,6 +161,15 @@ async def _sqlite3_manual(path: Path) -> AsyncIterator[Opened]:
 
 
 @asynccontextmanager
+async def _sqlite3_pep249(path: Path) -> AsyncIterator[Opened]:
+    """Always in a transaction; since Python 3.12."""
+    connection = sqlite3.connect(path, autocommit=False)  # type: ignore[call-arg,unused-ignore]
+    connection.execute(INSERT)
+    yield _Plain(connection, is_async=False)
+    connection.close()
+
+
+@asynccontextmanager
 async def _sqlite3_not_begun(path: Path) -> AsyncIterator[Opened]:
     """The call is the first that writes, so the driver begins the transaction there."""
     connection = sqlite3.connect(path)
@@ -263,3 +273,5 @@ KINDS: dict[str, Kind] = {
     "AsyncSession": _async_session,
     "Django": _django,
 }
+if sys.version_info >= (3, 12):
+    KINDS["sqlite3 with autocommit=False"] = _sqlite3_pep249

@@ -15,13 +15,13 @@ from typing import Any
 import aiosqlite
 import pytest
 from connections import INSERT, django_connection
+from shop import Shop
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from jobify import Jobify, RunMode, current_job
+from jobify import RunMode, current_job
 from jobify.exceptions import ConfigurationError, PayloadError, TaskCancelledError
-from jobify.storage import SQLiteStorage
 from jobify.testing.pretending import PretendJob
 from support import eventually, soon
 
@@ -109,23 +109,6 @@ async def _insert(tx: Any, source: Sources) -> None:
     found = tx.execute(INSERT if source in (_sqlite3, _aiosqlite) else text(INSERT))
     if asyncio.iscoroutine(found) or hasattr(found, "__await__"):
         await found
-
-
-class Shop:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
-        self.app = Jobify(storage=SQLiteStorage(path))
-
-    def ask(self, question: str) -> list[Any]:
-        with closing(sqlite3.connect(self.path)) as connection:
-            return connection.execute(question).fetchall()
-
-    @property
-    def orders(self) -> int:
-        return int(self.ask("SELECT count(*) FROM orders")[0][0])
 
 
 @pytest.fixture

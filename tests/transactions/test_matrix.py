@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Coroutine
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from connections import KINDS, Kind, Opened
+from shop import Shop
 
-from jobify import Jobify, chain
+from jobify import chain
 from jobify.exceptions import ConfigurationError, DuplicateJobError, JobNotFoundError
-from jobify.storage import SQLiteStorage
-
-
-class Shop:
-    """An app whose jobs are in the file of a shop."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
-        self.app = app = Jobify(storage=SQLiteStorage(path, synchronous="normal"))
-
-        @app.task(name="ship")
-        def ship(order: int, how: str = "slow") -> str:
-            return f"{order} {how}"
-
-        @app.task(name="thank")
-        def thank(shipped: str) -> str:
-            return f"thanks for {shipped}"
-
-        self.ship, self.thank = ship, thank
-
-    def ask(self, question: str) -> list[Any]:
-        with closing(sqlite3.connect(self.path)) as connection:
-            return connection.execute(question).fetchall()
-
-    def tasks(self) -> list[str]:
-        """The tasks of the jobs that others see."""
-        return [task for (task,) in self.ask("SELECT task FROM jobify_jobs ORDER BY seq")]
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Any:
-    shop = Shop(tmp_path / "shop.db")
+    shop = Shop(tmp_path / "shop.db", synchronous="normal")
     shop.app.stats()  # the tables are there
     yield shop
     shop.app.close()

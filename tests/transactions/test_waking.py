@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from connections import KINDS
+from shop import make_file
 
 from jobify import Jobify
 from jobify.engine.services import change_listener
@@ -31,11 +30,7 @@ def _app(path: Path) -> Jobify:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "shop.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT)")
-    return path
+    return make_file(tmp_path / "shop.db")
 
 
 @pytest.mark.parametrize("name", SAYS_SO)

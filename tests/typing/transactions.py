@@ -1,5 +1,5 @@
-"""What type checkers must accept and refuse of jobs in a user's transaction. Read by ``test_typing.py``, never run. Each
-wrong line carries the error that a checker must find there.
+"""What type checkers must accept and refuse of jobs in a user's transaction. Read by ``test_typing.py``, never run.
+Each wrong line carries the error that a checker must find there.
 """
 
 from __future__ import annotations
