@@ -219,6 +219,44 @@ async def test_a_task_in_a_thread(shop: Shop) -> None:
     assert shop.orders == 1
 
 
+@pytest.mark.parametrize("run_mode", [RunMode.MAIN, RunMode.THREAD])
+@pytest.mark.parametrize("completes", [True, False])
+async def test_reports_are_stored_with_the_commit_and_in_order(shop: Shop, run_mode: RunMode, completes: bool) -> None:
+    async with aiosqlite.connect(shop.path) as connection:
+
+        @shop.app.task(name="awaiting")
+        async def awaiting() -> str:
+            for number in range(300):
+                current_job.publish(number)
+            async with current_job.transaction(connection) as tx:
+                await tx.execute(INSERT)
+                current_job.publish(300)
+                current_job.update_progress(50)
+                value = tx.complete("paid") if completes else "paid"
+            current_job.publish(301)
+            return value
+
+        @shop.app.task(name="blocking", run_mode=RunMode.THREAD)
+        def blocking() -> str:
+            for number in range(300):
+                current_job.publish(number)
+            with closing(sqlite3.connect(shop.path)) as own, current_job.transaction(own) as tx:
+                tx.execute(INSERT)
+                current_job.publish(300)
+                current_job.update_progress(50)
+                value = tx.complete("paid") if completes else "paid"
+            current_job.publish(301)
+            return value
+
+        async with shop.app:
+            job: Any = await (awaiting if run_mode is RunMode.MAIN else blocking).adelay()
+            assert await soon(job.aresult()) == "paid"
+    messages = shop.ask("SELECT CAST(data AS TEXT) FROM jobify_messages ORDER BY number")
+    assert [int(text) for (text,) in messages] == list(range(301 if completes else 302))
+    assert shop.ask("SELECT progress FROM jobify_jobs") == [(50.0,)]
+    assert shop.orders == 1
+
+
 async def test_without_complete_it_is_a_transaction(shop: Shop) -> None:
     with closing(sqlite3.connect(shop.path, check_same_thread=False)) as connection:
 

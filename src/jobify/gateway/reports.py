@@ -105,6 +105,8 @@ class _Buffer:
         self._dropped = 0
         self._is_sending = False
         """Whether a group is under way, or about to be."""
+        self.is_held = False
+        """Whether reports stay here, because a transaction stores them. None is under way then."""
         self._is_over = False
         """Whether reports are no longer taken."""
         self._room: asyncio.Future[None] | None = None
@@ -126,7 +128,7 @@ class _Buffer:
 
     def _has_room(self, report: Report, running: Running, *, may_block: bool) -> bool:
         """Whether to keep a line, after waiting for room where that is possible."""
-        if not may_block:
+        if not may_block or self.is_held:
             return self.weight < _LIMIT or self._refuse(report)
         while self.weight >= _HIGH_WATER and not self._is_over:
             self._change.wait(_POLL)
@@ -157,6 +159,15 @@ class _Buffer:
             self._is_sending = bool(group)
             return group
 
+    def take_all(self) -> list[Report]:
+        """All of them, while no sender can start."""
+        with self._change:
+            group = [] if self._progress is None else [self._progress]
+            group += self._lines
+            self._progress = None
+            self._lines.clear()
+            return group
+
     def put_back(self, group: list[Report]) -> None:
         """Keep a group that could not be stored, before what came later."""
         with self._change:
@@ -180,6 +191,31 @@ class _Buffer:
             self._progress = None
             self._lines.clear()
             self._release(self.weight)
+
+    def hold(self) -> bool:
+        """Let no sender start, so that reports stay here. False: a sender is at work."""
+        with self._change:
+            if self._is_sending:
+                return False
+            self._is_sending = self.is_held = True
+            return True
+
+    def resume(self, group: list[Report]) -> bool:
+        """Undo :meth:`hold`, with ``group`` before what came later; whether there was something to undo. The caller
+        has to start the sender."""
+        with self._change:
+            was_held, self.is_held = self.is_held, False
+        self.put_back(group)
+        return was_held
+
+    def wait_and_hold(self, running: Running) -> None:
+        """:meth:`hold`, after the sender has ended. For a thread that may wait."""
+        while not self.hold():
+            with self._change:
+                self._change.wait(_POLL)
+            reason = running.stop_reason()
+            if reason is not None:
+                raise TaskCancelledError(self._job_id, reason)
 
     def stored(self, group: list[Report]) -> None:
         """Make room: a group is stored."""
@@ -221,6 +257,8 @@ class ReportStream:
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._is_closed = False
         self._then: Callable[[], None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        """Resolved when all that was reported is stored."""
         self._timer: asyncio.TimerHandle | None = None
         self._singles = 0
         """How many reports to send one by one, because one of them is at fault."""
@@ -253,6 +291,31 @@ class ReportStream:
         self._then = then if is_sending else None
         return is_sending
 
+    # -- in a transaction of the task, which stores what is reported meanwhile -----------------------------------------
+
+    def hold(self, running: Running) -> None:
+        """Hold reports back, once those before are stored; on the event loop at once, if none is under way."""
+        if self._reporter.is_on_loop():
+            self._buffer.hold()
+        else:
+            self._buffer.wait_and_hold(running)
+
+    async def ahold(self) -> None:
+        """Hold reports back, once those before are stored."""
+        while not self._buffer.hold():
+            self._idle = self._loop.create_future()
+            await self._idle
+
+    def take_held(self) -> list[Report]:
+        """The reports that were held back."""
+        return self._buffer.take_all() if self._buffer.is_held else []
+
+    def resume(self, group: list[Report]) -> None:
+        """Send reports again; first the ``group`` that was taken and not stored."""
+        if self._buffer.resume(group):
+            with suppress(RuntimeError):  # the event loop was closed
+                self._loop.call_soon_threadsafe(self._flush)
+
     def close(self) -> None:
         """Take no more reports, and drop those that are not stored."""
         self._is_closed = True
@@ -268,8 +331,15 @@ class ReportStream:
         self._singles = max(0, self._singles - 1)
         if group:
             self._reporter.gate.report(group, lambda answer: self._on_stored(group, answer))
-        elif self._then is not None:
-            then, self._then = self._then, None
+        else:
+            self._on_all_stored()
+
+    def _on_all_stored(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
+        then, self._then = self._then, None
+        if then is not None:
             then()
 
     def _on_stored(self, group: list[Report], answer: Sequence[bool] | Exception) -> None:

@@ -117,12 +117,8 @@ class Running(Protocol):
         """``value`` as it is stored in a report; PayloadError if it cannot be encoded."""
         ...
 
-    def completion(self, value: Any) -> Completion:
-        """The success with this value, to be stored in a transaction; PayloadError if it cannot be encoded."""
-        ...
-
-    def require_transactions(self) -> None:
-        """ConfigurationError if no transaction can complete this job."""
+    def completion(self) -> Completion | None:
+        """Its part in a transaction. None: it has none. ConfigurationError if no transaction can complete it."""
         ...
 
     def lend(self) -> None:
@@ -267,15 +263,12 @@ class CurrentJob:
 
         ``tx.complete(value)`` ends the job with that value in the same commit. TaskCancelledError at the end of the
         block, and a rollback, if the job was taken from this process meanwhile; ConfigurationError if the connection
-        leads to another database, or for a task in a child process. Reports that the block makes are kept only if they
-        are stored before the commit: report before it.
+        leads to another database, or for a task in a child process. The same commit stores what the block reports.
 
         Outside a job it is an ordinary transaction.
         """
         running = CURRENT.get()
-        if running is not None:
-            running.require_transactions()
-        return JobTransaction(block_on(target), _no_completion if running is None else running.completion)
+        return JobTransaction(block_on(target), None if running is None else running.completion())
 
     def check_cancelled(self) -> None:
         """Raise TaskCancelledError if the job has to stop.
@@ -335,10 +328,6 @@ def set_deadline(timeout: float) -> None:
 def is_overdue(running: Running) -> bool:
     """Whether the attempt's time is over."""
     return running.deadline is not None and time.monotonic() >= running.deadline
-
-
-def _no_completion(value: object) -> None:
-    """Outside a job, nothing is completed."""
 
 
 def _here() -> Running:

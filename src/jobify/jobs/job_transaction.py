@@ -8,35 +8,48 @@ committed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError
 from jobify.storage.transactions import Statements
-from jobify.transactions import UserConnection, connect
+from jobify.transactions import connect
 from jobify.transactions.blocks import Block
 
-__all__ = ("Complete", "Completion", "JobTransaction")
+__all__ = ("Completion", "JobTransaction")
 
 T = TypeVar("T")
 
 
 class Completion(Protocol):
-    """The success of the attempt that is under way, to be stored in a transaction."""
+    """The part of an attempt in a transaction: what it reports, and its success."""
+
+    def begin(self) -> None:
+        """Before the transaction: wait until what was reported is stored, and hold back what is reported from now on,
+        because it is stored in the transaction. On an event loop nothing is waited for."""
+        ...
+
+    async def abegin(self) -> None:
+        """:meth:`begin`, without blocking the event loop."""
+        ...
+
+    def complete(self, value: Any) -> None:
+        """The attempt is to end with this value; PayloadError if that cannot be stored."""
+        ...
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether :meth:`complete` was called."""
+        ...
 
     def store(self, statements: Statements) -> None:
-        """Write it. TaskCancelledError if the claim does not hold any more."""
+        """Write the reports and the end. TaskCancelledError if the claim does not hold any more."""
         ...
 
-    def committed(self) -> None:
-        """It is stored: whatever comes after it does not change the end of the attempt."""
+    def end(self, *, is_committed: bool) -> None:
+        """The transaction is over. If the end of the attempt is committed, nothing that follows changes it."""
         ...
-
-
-Complete: TypeAlias = Callable[[Any], Completion | None]
-"""Makes the completion with a value; PayloadError if that cannot be stored. None: there is no job."""
 
 
 class JobTransaction:
@@ -47,11 +60,9 @@ class JobTransaction:
     ends the job.
     """
 
-    def __init__(self, block: Block, complete: Complete) -> None:
+    def __init__(self, block: Block, completion: Completion | None) -> None:
         self._block = block
-        self._complete = complete
-        self._completion: Completion | None = None
-        self._is_completed = False
+        self._completion = completion
         self._connection: Any = None
 
     @property
@@ -76,67 +87,81 @@ class JobTransaction:
         The job is complete once the transaction is committed, whatever the task does after that. PayloadError if the
         value cannot be stored.
         """
-        if self._is_completed:
+        if self._completion is not None and self._completion.is_complete:
             raise ApplicationStateError(
                 operation="complete the job", reason="It was completed in this block.", solution="Call it once."
             )
         self.connection  # noqa: B018  # the block is open
-        self._completion = self._complete(value)
-        self._is_completed = True
+        if self._completion is not None:
+            self._completion.complete(value)
         return value
 
     # -- with ----------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        if not isinstance(self._block, AbstractContextManager):
+        block, part = self._block, self._completion
+        if not isinstance(block, AbstractContextManager):
             raise ConfigurationError("This engine is for async code. Write: async with current_job.transaction(...)")
-        self._connection = self._block.__enter__()
+        if part is not None:
+            part.begin()
+        try:
+            self._connection = block.__enter__()
+        except BaseException:
+            self._end(is_committed=False)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert isinstance(self._block, AbstractContextManager)
+        block, part, is_committed = self._block, self._completion, False
+        assert isinstance(block, AbstractContextManager)
         try:
-            if error is None and self._completion is not None:
-                self._driver().run(self._completion.store)
-        except BaseException as refused:
-            self._block.__exit__(type(refused), refused, refused.__traceback__)
-            raise
-        else:
-            self._block.__exit__(kind, error, trace)
+            if error is None and part is not None and part.is_complete:
+                try:
+                    connect(self._connection).run(part.store)
+                except BaseException as refused:
+                    block.__exit__(type(refused), refused, refused.__traceback__)
+                    raise
+            block.__exit__(kind, error, trace)
+            is_committed = error is None
         finally:
-            self._connection = None
-        if error is None and self._completion is not None:
-            self._completion.committed()
-
-    # -- async with ----------------------------------------------------------------------------------------------------
+            self._end(is_committed=is_committed)
 
     async def __aenter__(self) -> Self:
-        block = self._block
-        self._connection = (
-            await block.__aenter__() if isinstance(block, AbstractAsyncContextManager) else block.__enter__()
-        )
+        block, part = self._block, self._completion
+        if part is not None:
+            await part.abegin()
+        try:
+            if isinstance(block, AbstractAsyncContextManager):
+                self._connection = await block.__aenter__()
+            else:
+                self._connection = block.__enter__()
+        except BaseException:
+            self._end(is_committed=False)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not isinstance(self._block, AbstractAsyncContextManager):
+        block, part, is_committed = self._block, self._completion, False
+        if not isinstance(block, AbstractAsyncContextManager):
             self.__exit__(kind, error, trace)
             return
         try:
-            if error is None and self._completion is not None:
-                await self._driver().arun(self._completion.store)
-        except BaseException as refused:
-            await self._block.__aexit__(type(refused), refused, refused.__traceback__)
-            raise
-        else:
-            await self._block.__aexit__(kind, error, trace)
+            if error is None and part is not None and part.is_complete:
+                try:
+                    await connect(self._connection).arun(part.store)
+                except BaseException as refused:
+                    await block.__aexit__(type(refused), refused, refused.__traceback__)
+                    raise
+            await block.__aexit__(kind, error, trace)
+            is_committed = error is None
         finally:
-            self._connection = None
-        if error is None and self._completion is not None:
-            self._completion.committed()
+            self._end(is_committed=is_committed)
 
-    def _driver(self) -> UserConnection:
-        return connect(self._connection)
+    def _end(self, *, is_committed: bool) -> None:
+        self._connection = None
+        if self._completion is not None:
+            self._completion.end(is_committed=is_committed)

@@ -53,11 +53,7 @@ class RemoteJob:
         codec = _codec(self._info.serializer)
         return value if codec is None else codec.encode_value(value)
 
-    def completion(self, value: Any) -> NoReturn:
-        """Refused: see :meth:`require_transactions`."""
-        self.require_transactions()
-
-    def require_transactions(self) -> NoReturn:
+    def completion(self) -> NoReturn:
         """Only the process of the app can end a job."""
         raise ConfigurationError(
             f"The task {self.task_name!r} runs in a child process, which cannot complete its job in a transaction. "

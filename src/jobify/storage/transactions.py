@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from jobify.exceptions import ConfigurationError
-from jobify.model.records import NewJob, Settled, Settlement
+from jobify.model.records import NewJob, Report, Settled, Settlement
 from jobify.storage.base import Storage
 
 __all__ = ("Answer", "Dialect", "JoinedStorage", "Statements", "join")
@@ -62,6 +62,8 @@ class JoinedStorage(Protocol):
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]: ...
 
     def find_unique(self, key: str) -> str | None: ...
+
+    def report(self, reports: Sequence[Report]) -> list[bool]: ...
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]: ...
 

@@ -88,11 +88,8 @@ class PretendJob(Running):
     def encode(self, value: Any) -> Any:
         return value
 
-    def completion(self, value: Any) -> Any:
+    def completion(self) -> None:
         return None  # a transaction of a test completes no job
-
-    def require_transactions(self) -> None:
-        pass
 
     def lend(self) -> None:
         """Nothing: there are no slots."""

@@ -219,17 +219,14 @@ class Attempt(Struct, eq=False, gc=False):
         """See :meth:`Backend.encode_value`."""
         return self.backend.encode_value(value)
 
-    def completion(self, value: Any) -> JobCompletion:
-        """See :class:`~jobify.jobs.current_job.Running`."""
-        return JobCompletion(self, value, self.backend.success_of(self, value))
-
-    def require_transactions(self) -> None:
+    def completion(self) -> JobCompletion:
         """See :class:`~jobify.jobs.current_job.Running`."""
         if self.backend.is_in_memory:
             raise ConfigurationError(
                 f"The jobs of {self.task_name!r} are in memory, so they cannot end in a transaction. Give the app a "
                 "storage in the file of your connection, and leave durable=False out."
             )
+        return JobCompletion(self)
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
         """Pass a report on. Reports of a thread or a task that outlives the attempt are dropped."""

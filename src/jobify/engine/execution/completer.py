@@ -443,7 +443,7 @@ class PendingOutcome(Struct, eq=False, gc=False):
 
     def _confirm(self, committed: Committed) -> None:
         """The end is stored already, in a transaction of the task: notify those who wait for it."""
-        attempt = self.attempt
+        attempt, self.outcome = self.attempt, Succeeded(committed.value)
         is_wide = committed.settled is _CASCADED
         attempt.backend.gate.notify(STATE_CHANGED if is_wide else audience_of(attempt, self.outcome) or JOB_ENDED)
         self.completer.on_stored(attempt, self.outcome, committed.settlement, committed.settled)

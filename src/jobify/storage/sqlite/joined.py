@@ -23,8 +23,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final
 
 from jobify.exceptions import ConfigurationError
-from jobify.model.records import NewJob, Settled, Settlement
+from jobify.model.records import NewJob, Report, Settled, Settlement
 from jobify.storage.sqlite.jobs import Jobs
+from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.settlements import Settlements
 from jobify.storage.sqlite.statements import decode_rows, sql
 from jobify.storage.sqlite.table_names import prefixed
@@ -85,6 +86,7 @@ class JoinedSQLite:
     def __init__(self, database: JoinedDatabase) -> None:
         self._database = database
         self._jobs = Jobs(database)
+        self._reports = Reports(database)
         self._settlements = Settlements(database)
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -96,6 +98,9 @@ class JoinedSQLite:
     def find_unique(self, key: str) -> str | None:
         found = decode_rows(self._database.row(sql("unfinished_with_key"), (key,))[0])
         return found[0] if found else None
+
+    def report(self, reports: Sequence[Report]) -> list[bool]:
+        return self._reports.report(reports)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         return self._settlements.settle_joined(settlements)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jobify.model.records import MessageKind, Report
-from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import chunks, decode_rows, row_values, sql
 
 __all__ = ("Reports",)
@@ -24,7 +24,7 @@ class _Reporter(NamedTuple):
 class Reports:
     """See :meth:`jobify.storage.base.Storage.report`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Session) -> None:
         self._database = database
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
