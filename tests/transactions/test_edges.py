@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import scoped_session, sessionmaker
 
-from jobify import Jobify, chain, group
+from jobify import Cron, Jobify, chain, group
 from jobify.exceptions import ConfigurationError, DuplicateJobError, JobNotFoundError
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.storage import SQLiteStorage
@@ -105,6 +105,26 @@ async def test_schedules_of_a_transaction_are_new_jobs(shop: Shop) -> None:
         connection.commit()
     assert shop.ask("SELECT ready FROM jobify_jobs ORDER BY seq") == [(1,), (0,)]
     assert "ship" in repr(using)
+
+
+async def test_a_cron_begins_with_the_commit(shop: Shop) -> None:
+    with closing(sqlite3.connect(shop.path)) as connection:
+        using = shop.ship.using(connection)
+        job = await using.schedule(1).cron("0 3 * * *", job_id="nightly")
+        await using.schedule(1).cron(Cron("@daily", max_runs=2), job_id="daily")
+        with pytest.raises(DuplicateJobError):
+            await using.schedule(1).cron("0 4 * * *", job_id="nightly")
+        with pytest.raises(ConfigurationError, match="unique_key"):
+            await using.configure(unique_key="k").schedule(1).cron("0 4 * * *", job_id="other")
+        with pytest.raises(ConfigurationError, match="expression"):
+            using.schedule(1).cron(5, job_id="other")  # type: ignore[arg-type]
+        assert shop.app.schedules() == []
+        connection.commit()
+    assert job.id == "nightly"
+    assert {view.id for view in shop.app.schedules()} == {"nightly", "daily"}
+    async with shop.app:  # what a push makes of the same rule
+        same = await shop.ship.schedule(1).cron("0 3 * * *", job_id="pushed")
+        assert same.exec_at == (await shop.app.aget_job("nightly")).eta
 
 
 # -- what happens ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ import msgspec
 from jobify.exceptions import PayloadError
 from jobify.jobs.job_request import JobRequest, JobSpec
 from jobify.model.clock import Clock
+from jobify.model.cron import Cron
+from jobify.model.cron_rules import CronRuleCache
 from jobify.model.ids import text_ids
 from jobify.model.job_options import ParentResults, read_options
 from jobify.model.records import JobRecord, NewJob
@@ -90,7 +92,15 @@ class CalledTask(RowTask, Protocol):
 class RowBuilder:
     """Makes the rows of calls from any process. ``zone`` is that of naive datetimes."""
 
-    def __init__(self, encode: Encode, new_id: UUIDGenerator, clock: Clock, zone: tzinfo) -> None:
+    def __init__(
+        self,
+        encode: Encode,
+        new_id: UUIDGenerator,
+        clock: Clock,
+        zone: tzinfo,
+        rules: Callable[[], CronRuleCache],
+    ) -> None:
+        self._rules = rules
         self._encode = encode
         self._new_id = text_ids(new_id)
         self._clock = clock
@@ -116,7 +126,7 @@ class RowBuilder:
             inputs = ParentResults(count=len(result_input.indexes), is_list=result_input.is_list)
             options = msgspec.structs.replace(options, inputs=inputs)
             types = types.after(1)
-        return NewJob(
+        row = NewJob(
             id=job_id,
             task=task.name,
             queue=spec.queue or task.queue,
@@ -132,6 +142,14 @@ class RowBuilder:
             expires_at=spec.expires_at(now, self._zone),
             parents=tuple(dict.fromkeys((*parents, *spec.parents))) if spec.parents else parents,
         )
+        return row if spec.cron is None else self._by_rule(row, spec.cron)
+
+    def _by_rule(self, row: NewJob, cron: Cron) -> NewJob:
+        """The row of a schedule, whose first run is due by its rule."""
+        rules = self._rules()
+        rule = rules.of_cron(cron)
+        due_at = rules.first_due(rule, now=row.created_at)
+        return row._replace(rule=rule.text, due_at=due_at, offset_at=due_at, ready=due_at <= row.created_at)
 
     def new_id(self, spec: JobSpec) -> str:
         """The id of a job: the chosen one, or a new one."""

@@ -6,11 +6,23 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
+import msgspec
+
 from jobify.canvas.signature import Signature
 from jobify.exceptions import ConfigurationError
-from jobify.jobs.job_request import EnqueueOptions, Submitter, build_requests, parse_calls
+from jobify.jobs.job_request import (
+    EnqueueOptions,
+    JobRequest,
+    Submitter,
+    build_requests,
+    checked_arguments,
+    parse_calls,
+    validate_options,
+)
 from jobify.jobs.job_result import JobResult
+from jobify.model.cron import Cron, as_cron
 from jobify.model.durations import Duration, as_seconds
+from jobify.model.ids import check_text
 
 if TYPE_CHECKING:
     from jobify.router.route import Route
@@ -95,6 +107,23 @@ class TransactionTask(Generic[ParamsT, Return_co]):
         merged = {**self._options, **options}
         return await self._submitter.asubmit(build_requests(self._name, parse_calls(calls), merged))
 
+    async def _schedule(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], cron: Cron, job_id: str
+    ) -> JobResult[Return_co]:
+        spec = validate_options({**self._options, "job_id": job_id})
+        given = {
+            "unique_key": spec.unique_key,
+            "depends_on": spec.parents or None,
+            "expires": spec.expires,
+            "delay": spec.delay,
+            "eta": spec.eta,
+        }
+        wrong = next((name for name, value in given.items() if value is not None), None)
+        if wrong is not None:
+            raise ConfigurationError(f"The option {wrong} is for a job that runs once. Leave it out of configure().")
+        request = JobRequest(self._name, args, kwargs, msgspec.structs.replace(spec, cron=cron))
+        return (await self._submitter.asubmit((request,)))[0]
+
     async def push(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
         """The same as :meth:`adelay`. The job waits for a worker, also where the app runs in this process, because only
         the commit makes it a job; so the app need not be started, and the handle is one for any process."""
@@ -106,16 +135,14 @@ class TransactionTask(Generic[ParamsT, Return_co]):
         return TransactionSchedule(self, args, kwargs)
 
     def _signature(self, args: Any, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Signature[Any]:
-        from jobify.jobs.job_request import checked_arguments
-
         return Signature(self._name, *checked_arguments(args, kwargs), self._submitter, options=options or None)
 
 
 class TransactionSchedule(Generic[Return_co]):
     """One call of a task, to be stored in the transaction by one of these methods, which are awaited.
 
-    They are those of :class:`~jobify.jobs.schedule_builder.ScheduleBuilder` that store a new job. One that replaces
-    another job, or a cron, is no part of a transaction: store it apart.
+    They are those of :class:`~jobify.jobs.schedule_builder.ScheduleBuilder`, for a new job. One that replaces another
+    job is no part of a transaction: store it apart.
     """
 
     __slots__ = ("_args", "_kwargs", "_task")
@@ -141,3 +168,13 @@ class TransactionSchedule(Generic[Return_co]):
         if not isinstance(at, datetime):
             raise ConfigurationError(f"at() takes a datetime, not {at!r}. For seconds from now use delay().")
         return self._task.aapply_async(self._args, self._kwargs, eta=at, job_id=job_id)
+
+    def cron(self, cron: str | Cron, *, job_id: str) -> Coroutine[Any, Any, JobResult[Return_co]]:
+        """Run the task repeatedly, by a cron rule in the app's zone, from the commit on. The handle is that of the
+        whole schedule. DuplicateJobError if ``job_id`` is in use."""
+        if not isinstance(cron, str | Cron):
+            raise ConfigurationError(f"cron() takes an expression or a Cron, not {cron!r}.")
+        rule, args, kwargs = as_cron(cron), self._args, self._kwargs
+        if (rule.args or rule.kwargs) and not (args or kwargs):
+            args, kwargs = rule.args, dict(rule.kwargs)
+        return self._task._schedule(args, kwargs, rule, check_text(job_id, what="job_id"))

@@ -6,12 +6,14 @@ raises. Most drivers have one; for those that have none it is here.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jobify.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ("Block", "block_on")
 
