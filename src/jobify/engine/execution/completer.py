@@ -206,7 +206,7 @@ class Completer:
     def _settle_fast(self, attempt: Attempt, outcome: Succeeded, now: Microseconds) -> bool:
         """Fast path of :meth:`PendingOutcome.settle` for nearly every job: a success with a small value, in one call
         instead of six. Return False for anything else."""
-        if attempt.reports is not None or attempt.run is not None or attempt.committed is not None:
+        if attempt.reports is not None or attempt.run is not None:
             return False
         try:
             result = attempt.backend.codec.encode_result(outcome.value, attempt.endpoint.spec.result_type)
