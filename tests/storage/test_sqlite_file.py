@@ -346,9 +346,9 @@ def test_a_claim_does_not_wait_for_the_disk_and_what_comes_after_it_does(tmp_pat
     owner = storage.register(PROFILE, now=NOW)
     storage.insert([job("a"), job("b")])
     database = database_of(storage)
-    assert database._connections.writer is not None
+    assert database.connections.writer is not None
     said: list[str] = []
-    database._connections.writer.set_trace_callback(said.append)
+    database.connections.writer.set_trace_callback(said.append)
     assert len(claim(storage, owner, limit=1)) == 1
     taking = [text.split()[0] for text in said if text.startswith(("UPDATE", "PRAGMA synchronous"))]
     assert taking == (["PRAGMA", "UPDATE", "PRAGMA"] if synchronous == "full" else ["UPDATE"])

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
 from jobify.storage.sqlite.errors import raise_claim_lost
 from jobify.storage.sqlite.file_identity import FileIdentity
+from jobify.storage.sqlite.table_names import PrefixedConnection
 
 __all__ = ("FIRST_READ", "LONG_LOG", "Connections", "NonblockingBudget", "WalFile")
 
@@ -74,6 +75,16 @@ class Connections:
                 "database after the fork, or start processes with the spawn method."
             )
         self.is_open = True
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether the tables have a prefix, because the file has other tables."""
+        return self.factory is PrefixedConnection
+
+    def use_prefix(self) -> None:
+        """From now on, each statement is for the tables with the prefix. Called while the storage opens."""
+        self.close()
+        self.factory = PrefixedConnection
 
     def open_writer(self, synchronous: str) -> sqlite3.Connection:
         """Connect for writing."""

@@ -35,7 +35,6 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, Connections, NonblockingBudget, WalFile
 from jobify.storage.sqlite.errors import retry_while_locked
 from jobify.storage.sqlite.log_room import LogRoom
-from jobify.storage.sqlite.table_names import PrefixedConnection
 
 __all__ = ("Database", "NonblockingBlocks")
 
@@ -55,8 +54,8 @@ class Database:
         self.path = path
         self._timeout = timeout
         self._synchronous = synchronous
-        self._connections = Connections(path, given or path)
-        self._identity = self._connections.identity
+        self.connections = Connections(path, given or path)
+        self._identity = self.connections.identity
         self._wal = WalFile(self._identity)
         self._room = LogRoom(self._identity, LONG_LOG) if synchronous == "full" else None
         self._budget = NonblockingBudget()
@@ -77,11 +76,11 @@ class Database:
 
     @property
     def is_open(self) -> bool:
-        return self._connections.is_open
+        return self.connections.is_open
 
     def open(self, prepare: Callable[[Database], None]) -> None:
         """Connect; ``prepare`` is called first, when nothing is set on the file yet."""
-        self._connections.open()
+        self.connections.open()
         try:
             prepare(self)
             self._retry_while_locked(self._identify)
@@ -97,28 +96,17 @@ class Database:
             self._identity.connected()
             self._budget.reset()  # a migration was written before there was a log
 
-    @property
-    def has_prefix(self) -> bool:
-        """Whether the tables have a prefix, because the file has other tables."""
-        return self._connections.factory is PrefixedConnection
-
-    def use_prefix(self) -> None:
-        """From now on, each statement is for the tables with the prefix. Called while the storage opens."""
-        with self._writing:
-            self._connections.close()
-            self._connections.factory = PrefixedConnection
-
     def close(self) -> None:
         """Close both connections. Waits for a statement that writes; one that reads ends with an error."""
-        self._connections.is_open = False
-        self._connections.interrupt_reader()
+        self.connections.is_open = False
+        self.connections.interrupt_reader()
         with self._writing, self._reading:
             self._disconnect()
 
     def _disconnect(self) -> None:
         self._budget.reset()
         self._wal.disconnecting()
-        self._connections.close()
+        self.connections.close()
 
     # -- forks ---------------------------------------------------------------------------------------------------------
 
@@ -136,7 +124,7 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         """After a fork, in the child: this is not open here."""
-        self._connections.after_fork_in_child()
+        self.connections.after_fork_in_child()
         self._block_thread = self._nonblocking_thread = None
         self.is_claiming_at_once = False
         self._renew_locks()  # the old ones are held by a thread that does not exist here
@@ -186,13 +174,13 @@ class Database:
 
     def data_version(self) -> tuple[int, int]:
         """Differs from an earlier one if another connection has committed since; perhaps after a fork, too."""
-        return self._connections.count, self.row("PRAGMA data_version")[0]
+        return self.connections.count, self.row("PRAGMA data_version")[0]
 
     def _write(self, statement: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         with self._writing:
-            writer = self._connections.writer
+            writer = self.connections.writer
             if writer is None:
-                writer = self._connections.open_writer(self._synchronous)
+                writer = self.connections.open_writer(self._synchronous)
             if self._block_thread is None:
                 self._identity.before_write()
             elif not writer.in_transaction:
@@ -207,9 +195,9 @@ class Database:
 
     def _read(self, statement: str, parameters: Sequence[Any]) -> Any:
         with self._reading:
-            reader = self._connections.reader
+            reader = self.connections.reader
             if reader is None:
-                reader = self._connections.open_reader()
+                reader = self.connections.open_reader()
             self._identity.before_read()
             return reader.execute(statement, parameters).fetchone()
 
@@ -273,7 +261,7 @@ class Database:
 
     def _end(self, statement: str) -> None:
         """Run ``statement``, unless SQLite has given up the whole transaction already, after a serious error."""
-        writer = self._connections.writer
+        writer = self.connections.writer
         if writer is not None and writer.in_transaction:
             self.execute(statement)
 
@@ -286,7 +274,7 @@ class Database:
             self._is_acknowledged |= is_acknowledged
             return
         with self._writing:  # no other thread disconnects meanwhile
-            writer = self._connections.writer
+            writer = self.connections.writer
             if writer is None:  # a fork has disconnected, which copies the log
                 return
             self._identity.after_write()
@@ -313,7 +301,7 @@ class Database:
         self._nonblocking_thread = threading.get_ident()
         self._is_acknowledged, self.is_claiming_at_once = False, for_claim
         try:
-            writer = self._connections.writer
+            writer = self.connections.writer
             if writer is None or self._block_thread is not None:
                 raise StorageUnavailableError(_NOT_NOW)
             self._identity.before_write()
@@ -331,7 +319,7 @@ class Database:
     def end_nonblocking(self, *, has_written: bool = False) -> None:
         """Statements of this thread may wait again. StorageReplacedError: what was written is in no file."""
         self._nonblocking_thread, for_claim, self.is_claiming_at_once = None, self.is_claiming_at_once, False
-        writer = self._connections.writer
+        writer = self.connections.writer
         try:
             if writer is not None and self._synchronous == "full" and not for_claim:
                 writer.execute("PRAGMA synchronous = full")

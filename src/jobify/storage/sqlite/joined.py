@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from jobify.exceptions import ConfigurationError
 from jobify.model.records import NewJob, Report, Settled, Settlement
+from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.reports import Reports
 from jobify.storage.sqlite.settlements import Settlements
@@ -31,7 +32,7 @@ from jobify.storage.sqlite.statements import decode_rows, sql
 from jobify.storage.sqlite.table_names import prefixed
 from jobify.storage.transactions import Answer, Statements
 
-__all__ = ("JoinedDatabase", "JoinedSQLite", "require_same_file")
+__all__ = ("JoinedDatabase", "JoinedSQLite", "joined_storage", "require_same_file")
 
 _CHANGE_NOTHING: Final = "DELETE FROM jobs WHERE 0"
 _SAVEPOINT: Final = "jobify"
@@ -104,6 +105,17 @@ class JoinedSQLite:
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         return self._settlements.settle_joined(settlements)
+
+
+def joined_storage(database: Database, statements: Statements, *, is_private: bool) -> JoinedSQLite:
+    """The calls on a connection to the file of ``database``; ConfigurationError if it leads to another one."""
+    if is_private:
+        raise ConfigurationError(
+            "The database of the jobs is private (':memory:'), so no other connection can store jobs in it. Give the "
+            "storage the file of your connection."
+        )
+    require_same_file(statements, database.path)
+    return JoinedSQLite(JoinedDatabase(statements, has_prefix=database.connections.has_prefix))
 
 
 def require_same_file(statements: Statements, path: str) -> None:

@@ -73,7 +73,7 @@ def prepare(database: Database, own_file: bool | None) -> None:
     is_shared = layout.kind is FileKind.SHARED or (layout.kind is FileKind.NEW and own_file is False)
     if is_shared:
         _require_write_ahead_log(database)
-        database.use_prefix()
+        database.connections.use_prefix()
     if layout.version < len(steps):
         _migrate(database, steps, own_file)
     if not is_shared:
@@ -100,7 +100,7 @@ def _checked(layout: Layout, path: str, newest: int, own_file: bool | None) -> L
 
 
 def _migrate(database: Database, steps: list[str], own_file: bool | None) -> None:
-    is_shared = database.has_prefix
+    is_shared = database.connections.has_prefix
     if not is_shared:
         database.execute(f"PRAGMA page_size = {_PAGE_SIZE}")  # heeded only while the file is empty
     with database.transaction("EXCLUSIVE"):

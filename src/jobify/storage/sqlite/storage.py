@@ -26,7 +26,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobify.exceptions import ConfigurationError
 from jobify.model.durations import Duration
 from jobify.model.records import (
     AttemptRecord,
@@ -212,15 +211,9 @@ class SQLiteStorage:
 
     def join(self, statements: Statements) -> JoinedStorage:
         """See :mod:`jobify.storage.transactions`. The storage is open."""
-        from jobify.storage.sqlite.joined import JoinedDatabase, JoinedSQLite, require_same_file
+        from jobify.storage.sqlite.joined import joined_storage
 
-        if not self.is_durable:
-            raise ConfigurationError(
-                f"{self!r} is private, so no other connection can store jobs in it. Give the storage the file of "
-                "your connection."
-            )
-        require_same_file(statements, self._database.path)
-        return JoinedSQLite(JoinedDatabase(statements, has_prefix=self._database.has_prefix))
+        return joined_storage(self._database, statements, is_private=not self.is_durable)
 
     @property
     def nonblocking(self) -> AbstractContextManager[None] | None:
