@@ -301,6 +301,66 @@ def test_outside_a_job(shop: Shop) -> None:
     assert shop.orders == 2
 
 
+async def test_outside_a_job_with_an_async_engine(shop: Shop) -> None:
+    async with aiosqlite.connect(shop.path) as connection, current_job.transaction(connection) as tx:
+        await tx.execute(INSERT)
+        assert tx.complete("paid") == "paid"
+    assert shop.orders == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_transaction_that_cannot_begin_holds_no_report_back(shop: Shop, is_async: bool) -> None:
+    with closing(sqlite3.connect(shop.path, timeout=0)) as other:
+
+        @shop.app.task
+        async def pay() -> str:
+            other.execute("BEGIN IMMEDIATE")
+            try:
+                if is_async:
+                    async with aiosqlite.connect(shop.path, timeout=0) as own, current_job.transaction(own):
+                        pass
+                with closing(sqlite3.connect(shop.path, timeout=0)) as own_too, current_job.transaction(own_too):
+                    pass
+            except sqlite3.OperationalError:
+                return "locked"
+            finally:
+                other.rollback()
+                current_job.publish("reported")
+            return "open"
+
+        async with shop.app:
+            job: Any = await pay.adelay()
+            assert await soon(job.aresult()) == "locked"
+    assert len(shop.ask("SELECT * FROM jobify_messages")) == 1
+
+
+async def test_a_job_completes_once(shop: Shop) -> None:
+    with closing(sqlite3.connect(shop.path)) as connection:
+
+        @shop.app.task
+        async def pay() -> str:
+            with current_job.transaction(connection) as tx:
+                tx.execute("COMMIT")  # against all advice
+                tx.complete("paid")
+                with pytest.raises(RuntimeError, match="once"):
+                    tx.complete("paid twice")
+                tx.execute("BEGIN")
+            return "paid"
+
+        async with shop.app:
+            job: Any = await pay.adelay()
+            assert await soon(job.aresult()) == "paid"
+
+
+async def test_a_task_in_a_child_process_is_refused(shop: Shop) -> None:
+    from elsewhere_tasks import pay_in_child
+
+    shop.app.task(name="child", run_mode=RunMode.PROCESS)(pay_in_child)
+    async with shop.app:
+        job: Any = await shop.app.aenqueue("child", (str(shop.path),))
+        assert "child process" in await soon(job.aresult())
+
+
 def test_what_is_refused(shop: Shop) -> None:
     with closing(sqlite3.connect(shop.path)) as connection:
         connection.execute("BEGIN")

@@ -18,13 +18,14 @@ from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker, cre
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from jobify import Cron, Jobify, chain, group
-from jobify.exceptions import ConfigurationError, DuplicateJobError, JobNotFoundError
+from jobify.exceptions import ConfigurationError, DuplicateJobError, JobNotFoundError, StorageError
 from jobify.middleware import BaseOuterMiddleware, CallNextOuter
 from jobify.storage import SQLiteStorage
+from jobify.storage.sqlite import table_names
 from jobify.storage.sqlite.joined import JoinedDatabase, require_same_file
 from jobify.storage.transactions import Answer
-from jobify.transactions import bridge
-from support import soon
+from jobify.transactions import bridge, connect, sqlalchemy_driver
+from support import run, soon
 
 
 @pytest.fixture
@@ -304,3 +305,62 @@ async def test_a_handle_of_a_job_that_was_rolled_back(shop: Shop) -> None:
         await opened.rollback()
         with pytest.raises(JobNotFoundError):
             job.result(timeout=1)
+
+
+async def test_another_connection_may_follow(shop: Shop) -> None:
+    with closing(sqlite3.connect(shop.path)) as first, closing(sqlite3.connect(shop.path)) as second:
+        submitter = shop.app.using(first).client
+        submitter.using(second).delay_all("ship", [((1,), {}), ((2,), {})])
+        assert (first.in_transaction, second.in_transaction) == (False, True)
+        second.commit()
+        await shop.app.using(first).aenqueue_many("ship", [(3,)])
+        first.commit()
+    assert shop.tasks() == ["ship"] * 3
+
+
+@pytest.mark.parametrize("kind", ["aiosqlite", "AsyncSession"])
+async def test_work_that_blocks_runs_on_no_async_connection(shop: Shop, kind: str) -> None:
+    async with KINDS[kind](shop.path) as opened:
+        with pytest.raises(ConfigurationError, match="async"):
+            connect(opened.connection).run(lambda statements: None)
+
+
+def test_options_and_arguments_of_a_rule_reach_the_row(shop: Shop) -> None:
+    @shop.app.task
+    def tidy(days: int = 1) -> None: ...
+
+    with closing(sqlite3.connect(shop.path)) as connection:
+        shop.ship.configure(priority=3).using(connection).delay(1)
+        run(tidy.using(connection).schedule().cron(Cron("@daily", args=(7,)), job_id="daily"))
+        connection.commit()
+    assert shop.ask("SELECT priority FROM jobify_jobs ORDER BY seq") == [(3,), (0,)]
+    assert shop.app.get_job("daily").args == [7]
+
+
+def test_an_engine_is_no_connection(shop: Shop) -> None:
+    engine = create_engine(f"sqlite:///{shop.path}")
+    with pytest.raises(ConfigurationError, match="no connection"):
+        shop.ship.using(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_a_commit_that_never_comes_notifies_no_one(is_broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlalchemy_driver, "_PATIENCE", 0.0)
+    notified: list[None] = []
+
+    def is_visible() -> bool:
+        if is_broken:
+            raise StorageError("gone")
+        return False
+
+    sqlalchemy_driver._notify_when_visible(lambda: notified.append(None), is_visible)
+    assert notified == []
+
+
+def test_texts_of_statements_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_names, "_MOST", 2)
+    with closing(sqlite3.connect(":memory:", factory=table_names.PrefixedConnection)) as connection:
+        for number in range(5):
+            assert connection.execute(f"SELECT {number}").fetchone() == (number,)
+        assert len(connection._translated) <= 2

@@ -13,7 +13,6 @@ from typing import Any
 
 from jobify.client.enqueuer import ClientEnqueuer, PendingCall, run_sync
 from jobify.client.threads import ClientThreads
-from jobify.exceptions import ConfigurationError
 from jobify.gateway.connection import StorageConnection
 from jobify.jobs.job_request import JobRequest, Submitter
 from jobify.jobs.job_result import JobResult
@@ -64,8 +63,7 @@ class TransactionEnqueuer:
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch, all or none."""
-        if self._connection.is_async:
-            self._connection.run(_nothing)  # refused before anything is done
+        self._connection.require_blocking()
         jobs = self._enqueuer.check(requests)
         if any(job.task.has_outer for job in jobs):
             run_sync(partial(self._enqueuer.run_outer_chains, jobs, is_blocking=True, stores_single=False))
@@ -107,7 +105,3 @@ class TransactionEnqueuer:
 
     def _is_visible(self, job_id: str) -> bool:
         return bool(self._storage.reader().get([job_id]))
-
-
-def _nothing(statements: Statements) -> None:
-    raise ConfigurationError("a connection for async code runs nothing in a call that blocks")

@@ -17,10 +17,11 @@ T = TypeVar("T")
 class AiosqliteConnection:
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
-    is_async = True
-
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+
+    def require_blocking(self) -> None:
+        refuse_blocking(self._connection)
 
     def run(self, work: Work[T]) -> T:
         refuse_blocking(self._connection)

@@ -18,12 +18,13 @@ T = TypeVar("T")
 class DjangoConnection:
     """See :class:`~jobify.transactions.port.UserConnection`. Django says when it has committed."""
 
-    is_async = False
-
     def __init__(self, connection: Any) -> None:
         from django.db import connections  # type: ignore[import-untyped,unused-ignore]
 
         self._wrapper: Any = connections[connection.alias]
+
+    def require_blocking(self) -> None:
+        pass
 
     def run(self, work: Work[T]) -> T:
         from jobify.transactions import connect

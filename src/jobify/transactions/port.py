@@ -22,9 +22,8 @@ IsVisible: TypeAlias = Callable[[], bool]
 class UserConnection(Protocol):
     """A user's connection. Nothing here commits, closes or changes it."""
 
-    @property
-    def is_async(self) -> bool:
-        """Whether its statements are awaited, so that :meth:`run` cannot be called."""
+    def require_blocking(self) -> None:
+        """ConfigurationError if the statements are awaited, so that :meth:`run` cannot be called."""
         ...
 
     def run(self, work: Work[T]) -> T:

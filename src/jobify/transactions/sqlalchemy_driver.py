@@ -68,12 +68,13 @@ class _Statements:
 
 
 class _Sync:
-    is_async = False
-
     def __init__(self, target: Any, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
         self._target = target
         self._connection_of = connection_of
         self._hook = hook
+
+    def require_blocking(self) -> None:
+        pass
 
     def run(self, work: Work[T]) -> T:
         return work(_Statements(self._connection_of(self._target)))
@@ -86,13 +87,14 @@ class _Sync:
 
 
 class _Async:
-    is_async = True
-
     def __init__(self, target: Any, inner: str, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
         self._target = target
         self._inner = inner
         self._connection_of = connection_of
         self._hook = hook
+
+    def require_blocking(self) -> None:
+        refuse_blocking(self._target)
 
     def run(self, work: Work[T]) -> T:
         refuse_blocking(self._target)

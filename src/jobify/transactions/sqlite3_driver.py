@@ -35,10 +35,11 @@ class SQLite3Statements:
 class SQLite3Connection:
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
-    is_async = False
-
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    def require_blocking(self) -> None:
+        pass
 
     def run(self, work: Work[T]) -> T:
         return work(SQLite3Statements(self._connection))
