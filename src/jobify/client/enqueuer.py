@@ -134,6 +134,10 @@ class ClientEnqueuer:
             raise DuplicateJobError(row.id, can_replace=False)
         return JobResult(row.id, self._operations)
 
+    def handle(self, row: NewJob) -> JobResult[Any]:
+        """The handle of a job that was stored."""
+        return JobResult(row.id, self._operations)
+
     def using(self, connection: object) -> Submitter:
         """What enqueues in the transaction of a user's ``connection``; ConfigurationError for one that is none."""
         from jobify.client.transactions import TransactionEnqueuer

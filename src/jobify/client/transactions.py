@@ -96,7 +96,11 @@ class TransactionEnqueuer:
     def _insert(
         self, jobs: Sequence[PendingCall], rows: Sequence[NewJob], storage: Storage, statements: Statements
     ) -> None:
-        self._enqueuer.insert(join(storage, statements), jobs, rows)
+        joined = join(storage, statements)
+        if len(rows) == 1 and not jobs[0].task.aliases and joined.insert(rows)[0]:  # one statement for most jobs
+            jobs[0].result = self._enqueuer.handle(rows[0])
+        else:
+            self._enqueuer.insert(joined, jobs, rows)
 
     def _notify_after_commit(self, jobs: Sequence[PendingCall]) -> None:
         job_id = next((job.result.id for job in jobs if job.result is not None and job.result.created), None)

@@ -33,7 +33,8 @@ class AiosqliteConnection:
         async with self._connection.cursor() as cursor:
             cursor.row_factory = None
             await cursor.execute(statement, parameters)
-            return Answer([*await cursor.fetchall()], cursor.rowcount, cursor.lastrowid)
+            rows = [] if cursor.description is None else [*await cursor.fetchall()]  # each await is a change of threads
+            return Answer(rows, cursor.rowcount, cursor.lastrowid)
 
     def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
         if not self._connection.in_transaction:

@@ -77,10 +77,13 @@ class Jobs:
 
     def insert_joined(self, jobs: Sequence[NewJob]) -> list[bool]:
         """:meth:`insert`, on the connection of a user, where no statement may fail."""
+        is_special = any(job.parents or len(job.payload) > LARGE for job in jobs)
+        if len(jobs) == 1 and not is_special:
+            rows, values = job_values(jobs)
+            if self._database.write(sql("insert_if_free", rows=rows), values):
+                return [True]
         with self._database.atomic():
-            if any(job.parents or len(job.payload) > LARGE for job in jobs):
-                return self._insert_special(jobs)
-            return self._insert_free(jobs)
+            return self._insert_special(jobs) if is_special else self._insert_free(jobs)
 
     def _insert_special(self, jobs: Sequence[NewJob]) -> list[bool]:
         """Insert jobs some of which have parents, or large arguments."""

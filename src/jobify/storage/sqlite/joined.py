@@ -9,6 +9,8 @@ driver's back, and its release would commit. So each call writes before it sets 
 changes nothing. The same statement takes SQLite's lock for writing at once, waiting as long as the connection waits:
 a lock that is taken after a read is refused without a wait once another process has written.
 
+A call that is one statement needs neither: a job without parents is inserted by one.
+
 **No statement fails on purpose.** On the storage's own connection a unique index decides what is inserted, and a claim
 that does not hold ends its statement; here a query comes first.
 
@@ -20,6 +22,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
 from typing import Any, Final
 
 from jobify.exceptions import ConfigurationError
@@ -44,11 +47,10 @@ class JoinedDatabase:
     def __init__(self, statements: Statements, *, has_prefix: bool) -> None:
         self._statements = statements
         self._has_prefix = has_prefix
-        self._depth = 0
+        self._is_atomic = False
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
-        text = prefixed(statement) if self._has_prefix else statement
-        return self._statements.execute(text.replace("claim_lost()", "NULL"), parameters)
+        return self._statements.execute(_translated(statement, self._has_prefix), parameters)
 
     def write(self, statement: str, parameters: Sequence[Any] = (), *, is_acknowledged: bool = True) -> int:
         return self.execute(statement, parameters).rowcount
@@ -61,13 +63,15 @@ class JoinedDatabase:
 
     @contextmanager
     def atomic(self) -> Iterator[None]:
-        """A savepoint, inside the transaction that the driver has begun."""
-        if not self._depth:
-            self.execute(_CHANGE_NOTHING)
+        """A savepoint, inside the transaction that the driver has begun. One inside another is the outer one: what
+        fails there ends the whole call."""
+        if self._is_atomic:
+            yield
+            return
+        self.execute(_CHANGE_NOTHING)
         self.execute(f"SAVEPOINT {_SAVEPOINT}")
-        if not self._depth:
-            self.execute(_CHANGE_NOTHING)  # where the savepoint is the transaction
-        self._depth += 1
+        self.execute(_CHANGE_NOTHING)  # where the savepoint is the transaction
+        self._is_atomic = True
         try:
             yield
         except BaseException:
@@ -78,7 +82,13 @@ class JoinedDatabase:
         else:
             self.execute(f"RELEASE {_SAVEPOINT}")
         finally:
-            self._depth -= 1
+            self._is_atomic = False
+
+
+@cache
+def _translated(statement: str, has_prefix: bool) -> str:
+    text = statement.replace("claim_lost()", "NULL")
+    return prefixed(text) if has_prefix else text
 
 
 class JoinedSQLite:
