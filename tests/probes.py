@@ -119,14 +119,14 @@ def database_of(storage: Any) -> Any:
 
 def writer_of(storage: SQLiteStorage) -> Connection:
     """The connection that writes."""
-    writer = database_of(storage)._connections.writer
+    writer = database_of(storage).connections.writer
     assert writer is not None
     return writer
 
 
 def reader_of(storage: SQLiteStorage) -> Connection:
     """The connection that reads."""
-    reader = database_of(storage)._connections.reader
+    reader = database_of(storage).connections.reader
     assert reader is not None
     return reader
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -52,6 +53,19 @@ async def soon(waited: Awaitable[T]) -> T:
     """What ``waited`` gives; a failure if it does not end."""
     async with asyncio.timeout(PATIENCE):
         return await waited
+
+
+async def gone(pid: int) -> None:
+    """Return when the process has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ready, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], 60)
+        assert ready, "it lives on"
+    finally:
+        os.close(descriptor)
 
 
 def stop(pid: int) -> None:

@@ -263,9 +263,10 @@ class JobCancelledError(JobUnsuccessfulError):
 
 
 class TaskCancelledError(_NoValueError, JobCancelledError):
-    """The job was cancelled; ``reason`` says by what. ``error_type`` and ``traceback`` are those of an earlier attempt.
+    """The job was cancelled; ``reason`` says by what.
 
-    Inside a task, ``current_job.check_cancelled()`` raises it: do not catch it, so that the job ends cancelled.
+    ``error_type`` and ``traceback`` are those of an earlier attempt. Inside a task, ``current_job.check_cancelled()``
+    raises it: do not catch it, so that the job ends cancelled.
     """
 
 
@@ -276,9 +277,9 @@ class JobPermanentlyFailedError(JobUnsuccessfulError):
 
 
 class WaitTimeoutError(BaseJobifyError, TimeoutError):
-    """A wait of ``timeout`` seconds ended before the job did. The job is not affected: wait again.
+    """A wait of ``timeout`` seconds ended before the job did.
 
-    Also a :class:`TimeoutError`. ``job_id`` is None if all jobs were waited for.
+    The job is not affected: wait again. Also a :class:`TimeoutError`. ``job_id`` is None if all jobs were waited for.
     """
 
     def __init__(self, message: str, *, timeout: float, job_id: str | None = None) -> None:
@@ -295,9 +296,10 @@ class JobTimeoutError(BaseJobifyError, TimeoutError):
 
 
 class AppStoppedError(BaseJobifyError):
-    """The ``exception`` of a handle whose app was shut down before the job had ended; its status is CANCELLED.
+    """The app of a handle was shut down before the job had ended.
 
-    ``is_stored``: the job stays in the database and runs at the next start. Else it was in memory, and is gone.
+    It is the ``exception`` of the handle, whose status is CANCELLED. ``is_stored``: the job stays in the database and
+    runs at the next start. Else it was in memory, and is gone.
     """
 
     def __init__(self, *, is_stored: bool) -> None:
@@ -318,9 +320,10 @@ class JobLostError(BaseJobifyError):
 
 
 class ProcessDiedError(BaseJobifyError):
-    """The child process died under the task: this attempt is lost, the pool goes on with another child.
+    """The child process died under the task: this attempt is lost.
 
-    ``exit_code`` is negative if a signal ended it (-9: killed, often for its memory), and None if it is unknown.
+    The pool goes on with another child. ``exit_code`` is negative if a signal ended it (-9: killed, often for its
+    memory), and None if it is unknown.
     """
 
     def __init__(self, exit_code: int | None, reason: str) -> None:
@@ -350,10 +353,10 @@ class RemoteError(BaseJobifyError):
 
 
 class TaskExitError(BaseJobifyError):
-    """A task raised SystemExit, KeyboardInterrupt, GeneratorExit or CancelledError, which are no ``Exception``.
+    """A task raised an exception that is no ``Exception``.
 
-    It fails the attempt like any other error, and never ends the process that ran it. The original is the
-    ``__cause__``.
+    SystemExit, KeyboardInterrupt, GeneratorExit or CancelledError. It fails the attempt like any other error, and never
+    ends the process that ran it. The original is the ``__cause__``.
     """
 
 
@@ -403,9 +406,10 @@ class StorageEndedError(StorageLostError):
 
 
 class StorageReplacedError(StorageLostError):
-    """The database at ``path`` was deleted, moved, replaced or truncated; ``difference`` says how.
+    """The database at ``path`` was deleted, moved, replaced or truncated.
 
-    The storage does not use it until it is closed and opened again, so that the file that is there now is not harmed.
+    ``difference`` says how. The storage does not use it until it is closed and opened again, so that the file that is
+    there now is not harmed.
     """
 
     def __init__(self, path: str, difference: str) -> None:
@@ -417,9 +421,9 @@ class StorageReplacedError(StorageLostError):
 
 
 class StorageCorruptError(StorageError):
-    """The database at ``path`` is damaged, or is no database; ``damage`` says what is wrong.
+    """The database at ``path`` is damaged, or is no database.
 
-    ``path`` is None if it is not known here.
+    ``damage`` says what is wrong. ``path`` is None if it is not known here.
     """
 
     def __init__(self, path: str | None, damage: str) -> None:

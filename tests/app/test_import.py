@@ -115,3 +115,24 @@ async def main():
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["argparse", "difflib", "shutil"])
+def test_the_program_of_a_worker_does_not_import(name: str, imported_by_a_worker: set[str]) -> None:
+    """Each worker process would keep its memory."""
+    assert name not in imported_by_a_worker
+
+
+@pytest.fixture(scope="module")
+def imported_by_a_worker() -> set[str]:
+    """What the program of a worker imports before it runs an app."""
+    parse = "from jobify import Jobify; from jobify.cli import worker; worker._parsed(['a:b', '--log-level=INFO'])"
+
+    async def main() -> set[str]:
+        with_it, without = await asyncio.gather(
+            imported_by(f"{parse}; import jobify.worker.worker; Jobify()"), imported_by("pass")
+        )
+        return with_it - without
+
+    return run(main())

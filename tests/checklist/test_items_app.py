@@ -137,7 +137,7 @@ def test_storage_default_is_sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.mark.promise("item-13", "rule-16")
-def test_a_file_in_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_file_in_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
     async def main(storage: Any) -> None:
@@ -149,9 +149,9 @@ def test_a_file_in_the_current_directory(monkeypatch: pytest.MonkeyPatch, tmp_pa
         async with app:
             await (await noop.push())
 
-    asyncio.run(main({"storage": False}))
+    await main({"storage": False})
     assert list(tmp_path.iterdir()) == []
-    asyncio.run(main({}))
+    await main({})
     assert (tmp_path / "jobify.db").exists()
 
 
@@ -308,7 +308,7 @@ async def test_exception_handlers() -> None:
 
 
 @pytest.mark.promise("item-21")
-def test_threadpool_executor() -> None:
+async def test_threadpool_executor() -> None:
     import threading
 
     async def main(pool: ThreadPoolExecutor) -> None:
@@ -322,13 +322,13 @@ def test_threadpool_executor() -> None:
             assert (await (await where.push())).startswith("mine")
 
     with ThreadPoolExecutor(1, thread_name_prefix="mine") as pool:
-        asyncio.run(main(pool))
+        await main(pool)
         assert pool.submit(lambda: 1).result() == 1, "a pool that was given is not shut down"
 
 
 @pytest.mark.slow
 @pytest.mark.promise("item-22")
-def test_processpool_executor() -> None:
+async def test_processpool_executor() -> None:
     import multiprocessing
 
     from checklist_tasks import process_id
@@ -340,7 +340,7 @@ def test_processpool_executor() -> None:
             assert await (await where.push()) == pool.submit(process_id).result()
 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        asyncio.run(main(pool))
+        await main(pool)
         assert isinstance(pool.submit(process_id).result(), int), "a pool that was given is not shut down"
 
 
@@ -384,7 +384,7 @@ async def test_plugins_in_order() -> None:
 
 
 @pytest.mark.promise("item-25", "x15")
-def test_uuid_generator() -> None:
+async def test_uuid_generator() -> None:
     async def ids(**options: Any) -> list[str]:
         app = Jobify(storage=False, **options)
 
@@ -395,9 +395,9 @@ def test_uuid_generator() -> None:
             return [(await noop.push()).id for _ in range(3)]
 
     fixed = uuid.UUID("12345678-1234-4234-8234-123456789abc")
-    assert asyncio.run(ids(uuid_generator=lambda: fixed))[0] == str(fixed)
-    assert all(uuid.UUID(found).version == 4 for found in asyncio.run(ids(uuid_generator=uuid.uuid4)))
-    default = asyncio.run(ids())
+    assert (await ids(uuid_generator=lambda: fixed))[0] == str(fixed)
+    assert all(uuid.UUID(found).version == 4 for found in await ids(uuid_generator=uuid.uuid4))
+    default = await ids()
     assert all(uuid.UUID(found).version == 7 for found in default)
     assert sorted(default) == default, "ordered by time"
 
@@ -414,7 +414,7 @@ def test_configs_and_plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 @pytest.mark.promise("item-26")
-def test_no_argument_persists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_no_argument_persists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     ran = []
 
@@ -431,9 +431,9 @@ def test_no_argument_persists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
             else:
                 await app.wait_all(5)
 
-    asyncio.run(life(True))
+    await life(True)
     assert ran == []
-    asyncio.run(life(False))
+    await life(False)
     assert ran == [7]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,32 +30,30 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 long_began = asyncio.Event()
 
 
-def in_app(body: Callable[[Jobify], Awaitable[None]], **options: Any) -> None:
-    async def main() -> None:
-        long_began.clear()
-        app = Jobify(storage=False, **options)
+@asynccontextmanager
+async def running_app(**options: Any) -> AsyncIterator[Jobify]:
+    long_began.clear()
+    app = Jobify(storage=False, **options)
 
-        @app.task(name="add")
-        async def add(x: int, y: int) -> int:
-            return x + y
+    @app.task(name="add")
+    async def add(x: int, y: int) -> int:
+        return x + y
 
-        @app.task(name="fail", retry=0)
-        async def fail() -> None:
-            raise ZeroDivisionError("by zero")
+    @app.task(name="fail", retry=0)
+    async def fail() -> None:
+        raise ZeroDivisionError("by zero")
 
-        @app.task(name="slow", timeout=0.01)
-        async def slow() -> None:
-            await asyncio.Event().wait()
+    @app.task(name="slow", timeout=0.01)
+    async def slow() -> None:
+        await asyncio.Event().wait()
 
-        @app.task(name="long")
-        async def long() -> None:
-            long_began.set()
-            await asyncio.Event().wait()
+    @app.task(name="long")
+    async def long() -> None:
+        long_began.set()
+        await asyncio.Event().wait()
 
-        async with app:
-            await body(app)
-
-    asyncio.run(main())
+    async with app:
+        yield app
 
 
 def task(app: Jobify, name: str) -> Any:
@@ -72,8 +71,8 @@ def test_statuses() -> None:
 
 
 @pytest.mark.promise("item-63")
-def test_meaning_of_statuses() -> None:
-    async def body(app: Jobify) -> None:
+async def test_meaning_of_statuses() -> None:
+    async with running_app() as app:
         assert (await task(app, "add").schedule(1, 2).delay(300)).status is JobStatus.SCHEDULED
         running = await task(app, "long").push()
         await asyncio.wait_for(long_began.wait(), 5)
@@ -92,46 +91,39 @@ def test_meaning_of_statuses() -> None:
         await cron.wait()
         assert cron.status is JobStatus.PERMANENTLY_FAILED
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-63")
-def test_shutdown_cancels() -> None:
+async def test_shutdown_cancels() -> None:
     kept = []
 
-    async def body(app: Jobify) -> None:
+    async with running_app() as app:
         kept.append(await task(app, "add").schedule(1, 2).delay(300))
 
-    in_app(body)
     assert kept[0].status is JobStatus.CANCELLED
 
 
 @pytest.mark.promise("item-64")
-def test_id() -> None:
-    async def body(app: Jobify) -> None:
+async def test_id() -> None:
+    async with running_app() as app:
         jobs = [await task(app, "add").push(1, 2) for _ in range(10)]
         assert all(isinstance(job.id, str) for job in jobs)
         assert len({job.id for job in jobs}) == 10
         assert (await task(app, "add").schedule(1, 2).push(job_id="mine")).id == "mine"
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-65")
-def test_status() -> None:
-    async def body(app: Jobify) -> None:
+async def test_status() -> None:
+    async with running_app() as app:
         job = await task(app, "add").schedule(1, 2).delay(0)
         assert isinstance(job.status, JobStatus)
         await job.wait()
         assert job.status is JobStatus.SUCCESS
         assert job.status.value == "success"
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-66", "x13")
-def test_exec_at_is_aware() -> None:
-    async def body(app: Jobify) -> None:
+async def test_exec_at_is_aware() -> None:
+    async with running_app(tz=ZoneInfo("Asia/Tokyo")) as app:
         tokyo = ZoneInfo("Asia/Tokyo")
         builder = task(app, "add").schedule(1, 2)
         for job in (await builder.push(), await builder.delay(10), await builder.at(datetime(2127, 1, 1))):
@@ -141,24 +133,20 @@ def test_exec_at_is_aware() -> None:
         delayed = await builder.delay(3600)
         assert before + timedelta(hours=1) <= delayed.exec_at <= builder.now() + timedelta(hours=1)
 
-    in_app(body, tz=ZoneInfo("Asia/Tokyo"))
-
 
 @pytest.mark.promise("item-67")
-def test_cron_expression() -> None:
-    async def body(app: Jobify) -> None:
+async def test_cron_expression() -> None:
+    async with running_app() as app:
         builder = task(app, "add").schedule(1, 2)
         for job in (await builder.push(), await builder.delay(10), await builder.at(builder.now())):
             assert job.cron_expression is None
         assert (await builder.cron("0 9 * * *", job_id="c")).cron_expression == "0 9 * * *"
         assert isinstance(inspect.getattr_static(Job, "cron_expression"), property)
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-68")
-def test_exception() -> None:
-    async def body(app: Jobify) -> None:
+async def test_exception() -> None:
+    async with running_app() as app:
         job = await task(app, "add").push(1, 2)
         await job.wait()
         assert job.exception is None
@@ -170,12 +158,10 @@ def test_exception() -> None:
         assert isinstance(late.exception, JobTimeoutError)
         assert isinstance(late.exception, TimeoutError)
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-69")
-def test_wait() -> None:
-    async def body(app: Jobify) -> None:
+async def test_wait() -> None:
+    async with running_app() as app:
         failed = await task(app, "fail").push()
         assert await asyncio.gather(*(failed.wait() for _ in range(5))) == [None] * 5
         await asyncio.wait_for(failed.wait(), 0.5)
@@ -190,12 +176,10 @@ def test_wait() -> None:
         await job.cancel()
         await second
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-70")
-def test_result() -> None:
-    async def body(app: Jobify) -> None:
+async def test_result() -> None:
+    async with running_app() as app:
         waiting = await task(app, "add").schedule(1, 2).delay(300)
         with pytest.raises(JobNotCompletedError):
             waiting.result()
@@ -212,14 +196,12 @@ def test_result() -> None:
         assert "by zero" in caught.value.reason
         assert not isinstance(caught.value, JobNotCompletedError)
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-70", "x1")
-def test_no_result_can_come() -> None:
+async def test_no_result_can_come() -> None:
     """Timed out, cancelled, given up: both readings of the documentation hold, and the message says what happened."""
 
-    async def body(app: Jobify) -> None:
+    async with running_app() as app:
         late = await task(app, "slow").push()
         await late.wait()
         cancelled = await task(app, "add").schedule(1, 2).delay(300)
@@ -238,12 +220,10 @@ def test_no_result_can_come() -> None:
         with pytest.raises(JobCancelledError):
             cancelled.result()
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-71")
-def test_await() -> None:
-    async def body(app: Jobify) -> None:
+async def test_await() -> None:
+    async with running_app() as app:
         add = task(app, "add")
         assert await (await add.push(1, 2)) == 3
         jobs = [await add.schedule(i, i).delay(0) for i in range(3)]
@@ -252,11 +232,9 @@ def test_await() -> None:
         with pytest.raises(JobFailedError):
             await failed
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-72")
-def test_cancel_removes_it(tmp_path: Path) -> None:
+async def test_cancel_removes_it(tmp_path: Path) -> None:
     ran = []
 
     async def life(first: bool) -> None:
@@ -281,14 +259,14 @@ def test_cancel_removes_it(tmp_path: Path) -> None:
             else:
                 await app.wait_all(5)
 
-    asyncio.run(life(first=True))
-    asyncio.run(life(first=False))
+    await life(first=True)
+    await life(first=False)
     assert ran == [1]
 
 
 @pytest.mark.promise("item-72")
-def test_cancel_of_a_finished_job_does_nothing() -> None:
-    async def body(app: Jobify) -> None:
+async def test_cancel_of_a_finished_job_does_nothing() -> None:
+    async with running_app() as app:
         done = await task(app, "add").push(1, 2)
         await done.wait()
         await done.cancel()
@@ -298,8 +276,6 @@ def test_cancel_of_a_finished_job_does_nothing() -> None:
         await failed.wait()
         await failed.cancel()
         assert failed.status is JobStatus.FAILED
-
-    in_app(body)
 
 
 @pytest.mark.promise("item-72")
@@ -334,8 +310,8 @@ async def test_cancel_of_a_running_job() -> None:
 
 
 @pytest.mark.promise("item-73")
-def test_is_done() -> None:
-    async def body(app: Jobify) -> None:
+async def test_is_done() -> None:
+    async with running_app() as app:
         waiting = await task(app, "add").schedule(1, 2).delay(300)
         assert waiting.is_done() is False
         await waiting.cancel()
@@ -349,17 +325,13 @@ def test_is_done() -> None:
         assert cron.result() == 3
         assert cron.is_done() is False, "there are runs to come"
 
-    in_app(body)
-
 
 @pytest.mark.promise("item-74")
-def test_is_cron() -> None:
-    async def body(app: Jobify) -> None:
+async def test_is_cron() -> None:
+    async with running_app() as app:
         builder = task(app, "add").schedule(1, 2)
         assert (await builder.delay(300)).is_cron() is False
         assert (await builder.cron("0 9 * * *", job_id="c")).is_cron() is True
-
-    in_app(body)
 
 
 @pytest.mark.promise("item-75")

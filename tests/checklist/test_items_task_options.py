@@ -133,7 +133,7 @@ async def test_timeout() -> None:
 
 
 @pytest.mark.promise("item-38")
-def test_durable(tmp_path: Path) -> None:
+async def test_durable(tmp_path: Path) -> None:
     ran = []
 
     async def life(schedule: bool) -> None:
@@ -159,8 +159,8 @@ def test_durable(tmp_path: Path) -> None:
                 assert {job.status for job in app.get_active_jobs()} == {JobStatus.SCHEDULED}
                 await app.wait_all(5)
 
-    asyncio.run(life(schedule=True))
-    asyncio.run(life(schedule=False))
+    await life(schedule=True)
+    await life(schedule=False)
     assert sorted(ran) == ["kept", "stored"]
 
 

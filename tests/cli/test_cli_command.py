@@ -99,6 +99,7 @@ def test_a_group_that_has_a_list_shows_it_without_a_command(shop: Shop, name: st
         (["stats", "--wach"], "No such option: --wach"),
         (["worker", "--processes", "x"], "See jobify worker --help."),
         (["worker", "--queues", ","], "Name a queue, or omit --queues to serve every queue. See"),
+        (["workers", "list"], "jobify workers is itself the list: leave out 'list'."),
     ],
 )
 def test_wrong_usage_is_one_line(shop: Shop, words: list[str], complaint: str) -> None:

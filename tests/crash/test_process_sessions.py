@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from jobify.exceptions import ProcessDiedError
 from jobify.runners.base import Call
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
+from support import gone
 
 pytestmark = pytest.mark.promise("f55")
 
@@ -106,19 +106,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-async def gone(pid: int) -> None:
-    """Return when the process has ended."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        ready, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], 60)
-        assert ready, "it lives on"
-    finally:
-        os.close(descriptor)
 
 
 async def begun(runner: ProcessRunner, name: str, *args: Any) -> tuple[Call, asyncio.Task[Any], int, int]:

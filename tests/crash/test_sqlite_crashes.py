@@ -238,7 +238,7 @@ def test_a_cascade_is_whole_or_not_at_all(storage: SQLiteStorage, path: Path, en
             wait()
     for one_of_them in (storage, dying):
         one_of_them._database.row("SELECT 1")
-        one_of_them._database._connections.writer.set_trace_callback(count)
+        one_of_them._database.connections.writer.set_trace_callback(count)
     end_it("a")
     say("done")
     wait()

@@ -73,6 +73,9 @@ class _Request:
     def row(self) -> NewJob:
         return self._new
 
+    def on_committed(self) -> None:
+        raise AssertionError("no job starts before its insert is flushed")
+
     def on_result(self, answer: Any) -> None:
         self._answer(answer)
 
@@ -84,10 +87,10 @@ class Calls:
         self.gate = gate
         self.owner = owner
 
-    def insert(self, id: str, **fields: Any) -> asyncio.Future[Any]:
+    def insert(self, id: str, *, is_deferrable: bool = True, **fields: Any) -> asyncio.Future[Any]:
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         new = running(id, self.owner, **fields) if "owner" not in fields else job(id, **fields)
-        self.gate.insert(_Request(new, answered.set_result), deferrable=True)
+        self.gate.insert(_Request(new, answered.set_result), deferrable=is_deferrable)
         return answered
 
     def settle(self, id: str, *, audience: Audience | None = None, **fields: Any) -> asyncio.Future[Any]:
@@ -142,14 +145,14 @@ def test_a_single_call_is_made_without_the_thread(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-async def test_with_flushes_every_call_is_made_by_the_thread(tmp_path: Path) -> None:
+async def test_with_flushes_calls_for_known_ids_are_made_by_the_thread(tmp_path: Path) -> None:
     storage = Watched(tmp_path, synchronous="full")
 
     gate = ThreadedGateway(storage)
     await gate.start()
     calls = Calls(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))
     for number in range(20):
-        assert await soon(calls.insert(f"{number}")) is True
+        assert await soon(calls.insert(f"{number}", is_deferrable=False)) is True
         assert await soon(calls.settle(f"{number}")) is Settled.APPLIED
     assert set(storage.calls) == {(THERE, 1)}
     await gate.stop()
@@ -313,10 +316,10 @@ def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> Non
             raise ValueError("no")
 
     async def story(calls: Calls) -> None:
-        real = storage._nonblocking
-        storage._nonblocking = Broken()  # type: ignore[assignment]
+        real = storage._blocks.writes
+        storage._blocks.writes = Broken()  # type: ignore[assignment]
         assert await soon(calls.settle("unknown")) is Settled.REFUSED
-        storage._nonblocking = real
+        storage._blocks.writes = real
         assert await soon(calls.insert("b")) is True
 
     _with_calls(storage, story)

@@ -7,12 +7,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
 
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError, TaskCancelledError
-from jobify.gateway import reports
+from jobify.gateway import report_buffer, reports
 from jobify.gateway.reports import Reporter, ReportStream
 from jobify.model.records import MessageKind, Report
 from jobify.testing.clock import FakeClock
@@ -59,6 +60,11 @@ class Gate:
             await asyncio.sleep(0)
 
 
+def is_full(attempt: Attempt) -> bool:
+    """Whether a thread that reports has to wait."""
+    return attempt.reports is not None and attempt.reports._buffer.weight == report_buffer._HIGH_WATER
+
+
 class Attempt:
     id, number, task_name, queue_name = "the-job", 1, "talk", "default"
     metadata: ClassVar[dict[str, Any]] = {}
@@ -90,8 +96,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for ten reports in comfort, and for twenty at all."""
-    monkeypatch.setattr(reports, "_HIGH_WATER", 10 * reports._ENVELOPE)
-    monkeypatch.setattr(reports, "_LIMIT", 20 * reports._ENVELOPE)
+    monkeypatch.setattr(report_buffer, "_HIGH_WATER", 10 * report_buffer._ENVELOPE)
+    monkeypatch.setattr(report_buffer, "_LIMIT", 20 * report_buffer._ENVELOPE)
 
 
 async def test_a_report_names_the_claim_and_the_time() -> None:
@@ -250,7 +256,7 @@ async def test_a_thread_that_says_too_much_is_held_up() -> None:
     gate = Gate()
     attempt = Attempt(gate)
     talking = asyncio.create_task(asyncio.to_thread(talk, attempt))
-    await eventually(lambda: attempt.reports is not None and attempt.reports._buffer.weight == reports._HIGH_WATER)
+    await eventually(partial(is_full, attempt))
     while not talking.done():
         if gate.asked:
             gate.accept()
@@ -268,7 +274,7 @@ async def test_a_blocked_thread_ends_with_a_stop_request_or_its_attempt() -> Non
 
     tasks = [asyncio.create_task(asyncio.to_thread(talk, attempt)) for attempt in (stopped, over)]
     for attempt in (stopped, over):
-        await eventually(lambda: attempt.reports is not None and attempt.reports._buffer.weight == reports._HIGH_WATER)
+        await eventually(partial(is_full, attempt))
     stopped.reason = "shutdown"
     with pytest.raises(TaskCancelledError, match="shutdown"):
         await tasks[0]

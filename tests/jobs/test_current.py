@@ -167,6 +167,12 @@ def test_an_unknown_level_is_refused_with_advice(attempt: Attempt, level: Any, a
     assert attempt.reports == []
 
 
+def test_values_for_a_format_are_no_level_and_the_error_says_where_they_go(attempt: Attempt) -> None:
+    with pytest.raises(ValueError, match=r"no log level 7\. There are: .* Format the message first: log\(f"):
+        current_job.log("packed order %s", 7)  # type: ignore[arg-type]
+    assert attempt.reports == []
+
+
 def test_check_cancelled_raises_once_there_is_a_reason(attempt: Attempt) -> None:
     current_job.check_cancelled()
     attempt.reason = "cancel"

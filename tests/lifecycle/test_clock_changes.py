@@ -392,7 +392,8 @@ async def test_a_clock_that_is_set_back_after_a_claim_keeps_no_job_waiting(
         clock.advance(0.99)  # it is claimed a little ahead of its time
         nudge(app)
         await eventually(lambda: clock.moment < NOON - timedelta(minutes=1))
-        await eventually(lambda: runs == ["it"])
+        await eventually(lambda: runs[:1] == ["it"])
+    assert runs == ["it"] or kind == "cron"  # whose next run, by the new time, is due as soon
 
 
 @pytest.mark.promise("f29")

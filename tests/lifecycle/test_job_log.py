@@ -19,15 +19,6 @@ from support import durable, eventually
 SECRET = "4711-of-ada"
 
 
-def storage_of(kind: str, directory: Path) -> Any:
-    return False if kind == "memory" else durable(directory)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Jobify:
-    return Jobify(storage=storage_of(request.param, tmp_path))
-
-
 @pytest.fixture
 def heard(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO, "jobify.jobs")

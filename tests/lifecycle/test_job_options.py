@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,6 @@ from jobify.model.clock import SECOND
 from jobify.model.job_options import JobOptions, ParentResults, StoredRetry
 from jobify.model.records import NewJob
 from support import durable, eventually, soon
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Jobify:
-    return Jobify(storage=durable(tmp_path) if request.param == "sqlite" else False)
-
-
-@pytest.fixture
-def outside(app: Jobify, tmp_path: Path) -> Iterator[Outside]:
-    with Outside(app, tmp_path).here() as outside:
-        yield outside
 
 
 async def test_what_is_enqueued_before_the_start_runs_after_it(app: Jobify, outside: Outside) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,17 +20,6 @@ from probes import backends_of, events_of
 from support import durable, eventually, run, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Jobify:
-    return Jobify(storage=durable(tmp_path) if request.param == "sqlite" else False)
-
-
-@pytest.fixture
-def outside(app: Jobify, tmp_path: Path) -> Iterator[Outside]:
-    with Outside(app, tmp_path).here() as outside:
-        yield outside
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

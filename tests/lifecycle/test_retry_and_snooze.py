@@ -30,15 +30,6 @@ from jobify.testing.clock import FakeClock
 from support import durable, eventually, nudge, run
 
 
-def storage_of(kind: str, directory: Path) -> Any:
-    return False if kind == "memory" else durable(directory)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def app(request: pytest.FixtureRequest, tmp_path: Path) -> Jobify:
-    return Jobify(storage=storage_of(request.param, tmp_path))
-
-
 @pytest.fixture
 def log(tmp_path: Path) -> str:
     return str(tmp_path / "attempts")
@@ -216,7 +207,7 @@ async def test_a_snoozed_job_can_be_cancelled(app: Jobify, log: str) -> None:
 @pytest.mark.parametrize("storage", ["memory", "sqlite"])
 async def test_only_its_expiry_ends_a_job_that_snoozes_on(tmp_path: Path, storage: str, log: str) -> None:
     clock = FakeClock(datetime(2030, 1, 1, tzinfo=UTC))
-    app = Jobify(storage=storage_of(storage, tmp_path), clock=clock)
+    app = Jobify(storage=False if storage == "memory" else durable(tmp_path), clock=clock)
     task: Any = app.task(snoozes_on_loop, name="it")
 
     def comes_again() -> bool:

@@ -12,9 +12,10 @@ import pytest
 from jobify.model.records import JobQuery
 from jobify.storage.sqlite import statements
 from jobify.storage.sqlite.queries import filters_of, page_of
-from jobify.storage.sqlite.schema import migrations
+from jobify.storage.sqlite.schema import migrations, split
 from jobify.storage.sqlite.settlements import IF_PLAIN
 from jobify.storage.sqlite.statements import sql
+from jobify.storage.sqlite.table_names import PREFIX, PrefixedConnection
 
 FIELDS: dict[str, Any] = {
     "rows": (4, 19),
@@ -120,6 +121,25 @@ def test_jobs_are_searched_not_scanned(connection: sqlite3.Connection, name: str
     plan = _plan(connection, name)
     scans = [step for step in plan if re.match(rf"SCAN ({JOBS})\b", step)]
     assert scans == SCANS.get(name, [])
+
+
+@pytest.fixture
+def prefixed_connection() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", factory=PrefixedConnection)
+    for script in migrations():
+        for statement in split(script):
+            connection.execute(statement)
+    connection.create_function("claim_lost", 0, lambda: None)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_with_a_prefix_are_found_by_the_same_plan(
+    connection: sqlite3.Connection, prefixed_connection: sqlite3.Connection, name: str
+) -> None:
+    with_prefix = [step.replace(PREFIX, "") for step in _plan(prefixed_connection, name)]
+    assert with_prefix == _plan(connection, name)
 
 
 @pytest.mark.parametrize("name", NAMES)

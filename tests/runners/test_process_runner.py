@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -36,7 +35,7 @@ from jobify.runners.process import ProcessRunner
 from jobify.runners.queued_call import QueuedCall
 from jobify.runtime.machine import available_cpus
 from probes import children_of, pool_of
-from support import eventually, stopped
+from support import eventually, gone, stopped
 
 
 @asynccontextmanager
@@ -68,19 +67,6 @@ async def under_way(runner: ProcessRunner, func: Any, *args: Any) -> tuple[Call,
     call = Call(func, args, on_message=heard)
     running = asyncio.create_task(runner.run(call))
     return call, running, await heard.next()
-
-
-async def gone(pid: int) -> None:
-    """Return when the process has ended."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        ready, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], 60)
-        assert ready, "it lives on"
-    finally:
-        os.close(descriptor)
 
 
 async def test_values_and_children_are_reused() -> None:

@@ -57,32 +57,32 @@ async def carry(func: Any, *args: Any, job_info: JobInfo | None = None, on_messa
         await runner.stop()
 
 
-def test_the_child_knows_its_job() -> None:
+async def test_the_child_knows_its_job() -> None:
     expected = ("the-job", "count", "slow", 2, 1, {"tenant": "acme"})
-    assert asyncio.run(carry(tasks.describe_job, job_info=job_info(tenant="acme"))) == expected
+    assert await carry(tasks.describe_job, job_info=job_info(tenant="acme")) == expected
 
 
-def test_a_call_without_a_badge_is_no_job() -> None:
-    assert asyncio.run(carry(tasks.is_in_job)) is False
+async def test_a_call_without_a_badge_is_no_job() -> None:
+    assert await carry(tasks.is_in_job) is False
 
 
-def test_metadata_that_cannot_be_sent_is_left_out() -> None:
-    told = asyncio.run(carry(tasks.describe_job, job_info=job_info(tenant="acme", lock=threading.Lock())))
+async def test_metadata_that_cannot_be_sent_is_left_out() -> None:
+    told = await carry(tasks.describe_job, job_info=job_info(tenant="acme", lock=threading.Lock()))
     assert told[-1] == {"tenant": "acme"}
 
 
-def test_reports_arrive_in_order_and_values_encoded() -> None:
+async def test_reports_arrive_in_order_and_values_encoded() -> None:
     heard: list[Any] = []
-    asyncio.run(carry(tasks.report_all, job_info=job_info(ExtendedJSONSerializer()), on_message=heard.append))
+    await carry(tasks.report_all, job_info=job_info(ExtendedJSONSerializer()), on_message=heard.append)
     assert [kind for kind, _, _ in heard] == [MessageKind.PROGRESS, MessageKind.VALUE, MessageKind.LOG]
     assert heard[0][1] == 12.5
     assert ExtendedJSONSerializer().loadb(heard[1][1]) == {1, 2}
     assert heard[2][1:] == ("half way", "warning")
 
 
-def test_without_a_serializer_values_stay_what_they_are() -> None:
+async def test_without_a_serializer_values_stay_what_they_are() -> None:
     heard: list[Any] = []
-    asyncio.run(carry(tasks.publish, {1, 2}, job_info=job_info(), on_message=heard.append))
+    await carry(tasks.publish, {1, 2}, job_info=job_info(), on_message=heard.append)
     assert heard == [(MessageKind.VALUE, {1, 2}, None)]
 
 
@@ -94,28 +94,28 @@ def test_without_a_serializer_values_stay_what_they_are() -> None:
         (tasks.Unopenable(), r"cannot restore the app's serializer \(RuntimeError: not here\)"),
     ],
 )
-def test_a_value_that_cannot_be_encoded_fails_where_it_is_published(serializer: Any, message: str) -> None:
+async def test_a_value_that_cannot_be_encoded_fails_where_it_is_published(serializer: Any, message: str) -> None:
     with pytest.raises(PayloadError, match=message):
-        asyncio.run(carry(tasks.publish, {1, 2}, job_info=job_info(serializer)))
+        await carry(tasks.publish, {1, 2}, job_info=job_info(serializer))
 
 
-def test_a_value_that_cannot_be_sent_fails_where_it_is_published() -> None:
+async def test_a_value_that_cannot_be_sent_fails_where_it_is_published() -> None:
     with pytest.raises(PayloadError, match="What the task reports cannot be sent to another process"):
-        asyncio.run(carry(tasks.publish_unpicklable, job_info=job_info()))
+        await carry(tasks.publish_unpicklable, job_info=job_info())
 
 
-def test_time_that_is_over_is_seen_in_the_child() -> None:
+async def test_time_that_is_over_is_seen_in_the_child() -> None:
     late = job_info()._replace(timeout=2.0, deadline=time.monotonic())
     with pytest.raises(TaskCancelledError, match="timeout"):
-        asyncio.run(carry(tasks.check_job, job_info=late))
+        await carry(tasks.check_job, job_info=late)
     with pytest.raises(JobTimeoutError, match="exceeded its timeout of 2 seconds"):
-        asyncio.run(carry(tasks.check_time, job_info=late))
-    asyncio.run(carry(tasks.check_job, job_info=job_info()))
+        await carry(tasks.check_time, job_info=late)
+    await carry(tasks.check_job, job_info=job_info())
 
 
-def test_a_thread_of_the_task_is_heard_and_a_fork_of_it_is_not_the_job() -> None:
+async def test_a_thread_of_the_task_is_heard_and_a_fork_of_it_is_not_the_job() -> None:
     heard: list[Any] = []
-    assert asyncio.run(carry(tasks.publish_from_thread_and_fork, job_info=job_info(), on_message=heard.append))
+    assert await carry(tasks.publish_from_thread_and_fork, job_info=job_info(), on_message=heard.append)
     assert heard == [(MessageKind.VALUE, "from a thread", None)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -102,15 +101,15 @@ def test_damage_is_reported_as_in_one_piece(library: str, value: Any, data: st.D
 @pytest.mark.slow
 @pytest.mark.parametrize("form", SERIALIZERS)
 @pytest.mark.parametrize("name", LARGE)
-def test_large_values_come_back_equal(form: str, name: str) -> None:
+async def test_large_values_come_back_equal(form: str, name: str) -> None:
     serializer, value = SERIALIZERS[form](), LARGE[name]
-    written = asyncio.run(_off_loop(lambda: serializer.dumpb(value)))
+    written = await _off_loop(lambda: serializer.dumpb(value))
     assert written == serializer.dumpb(value)
     assert serializer.loadb(written) == value
 
 
 @pytest.mark.parametrize("name", [name for name in LARGE if name != "deep and large"])
-def test_no_call_gets_more_than_a_piece(name: str) -> None:
+async def test_no_call_gets_more_than_a_piece(name: str) -> None:
     longest = 0
 
     def encode(value: Any) -> bytes:
@@ -124,7 +123,7 @@ def test_no_call_gets_more_than_a_piece(name: str) -> None:
         longest = max(longest, len(data))
         return msgspec.json.decode(data)
 
-    written = asyncio.run(_off_loop(lambda: encode_in_pieces(LARGE[name], encode)))
+    written = await _off_loop(lambda: encode_in_pieces(LARGE[name], encode))
     assert 0 < longest < BOUND < len(written)
     longest = 0
     assert decode_in_pieces(written, decode) == LARGE[name]
@@ -132,22 +131,22 @@ def test_no_call_gets_more_than_a_piece(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_values_that_are_no_json_are_large_too() -> None:
+async def test_values_that_are_no_json_are_large_too() -> None:
     serializer = ExtendedJSONSerializer()
     value = {"pairs": [(number, {number}) for number in range(20_000)], "$": 1}
-    written = asyncio.run(_off_loop(lambda: serializer.dumpb(value)))
+    written = await _off_loop(lambda: serializer.dumpb(value))
     assert written == serializer.dumpb(value)
     assert serializer.loadb(written) == value
 
 
 @pytest.mark.parametrize("form", SERIALIZERS)
-def test_what_is_refused_is_refused_with_its_place(form: str) -> None:
+async def test_what_is_refused_is_refused_with_its_place(form: str) -> None:
     serializer = SERIALIZERS[form]()
     value = [*ROWS[:9_000], {"id": object()}]
     with pytest.raises(PayloadError) as in_one_piece:
         serializer.dumpb(value)
     with pytest.raises(PayloadError) as in_pieces:
-        asyncio.run(_off_loop(lambda: serializer.dumpb(value)))
+        await _off_loop(lambda: serializer.dumpb(value))
     assert str(in_pieces.value) == str(in_one_piece.value)
 
 

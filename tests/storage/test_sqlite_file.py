@@ -22,7 +22,8 @@ from jobify.exceptions import (
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import schema
-from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
+from jobify.storage.sqlite.layout import APPLICATION_ID
+from jobify.storage.sqlite.schema import migrations
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job, line, one
 from probes import database_of, reader_of
 
@@ -58,6 +59,12 @@ def test_a_timeout_is_a_number_of_seconds(timeout: Any) -> None:
 def test_synchronous_is_one_of_two_words(synchronous: Any) -> None:
     with pytest.raises(ConfigurationError, match="synchronous"):
         SQLiteStorage("jobs.db", synchronous=synchronous)
+
+
+@pytest.mark.parametrize("own_file", [1, "yes"])
+def test_own_file_is_yes_no_or_unknown(own_file: Any) -> None:
+    with pytest.raises(ConfigurationError, match="own_file"):
+        SQLiteStorage("jobs.db", own_file=own_file)
 
 
 def test_nothing_is_touched_before_open(tmp_path: Path) -> None:
@@ -199,7 +206,7 @@ def test_a_database_of_something_else_is_refused_and_not_touched(tmp_path: Path)
     connection.close()
     before = path.read_bytes()
     with pytest.raises(StorageError, match="not one of this package"):
-        SQLiteStorage(path).open()
+        SQLiteStorage(path, own_file=True).open()
     assert path.read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["jobs.db"]
 
@@ -339,9 +346,9 @@ def test_a_claim_does_not_wait_for_the_disk_and_what_comes_after_it_does(tmp_pat
     owner = storage.register(PROFILE, now=NOW)
     storage.insert([job("a"), job("b")])
     database = database_of(storage)
-    assert database._connections.writer is not None
+    assert database.connections.writer is not None
     said: list[str] = []
-    database._connections.writer.set_trace_callback(said.append)
+    database.connections.writer.set_trace_callback(said.append)
     assert len(claim(storage, owner, limit=1)) == 1
     taking = [text.split()[0] for text in said if text.startswith(("UPDATE", "PRAGMA synchronous"))]
     assert taking == (["PRAGMA", "UPDATE", "PRAGMA"] if synchronous == "full" else ["UPDATE"])

@@ -452,7 +452,7 @@ def test_a_log_that_grows_while_it_is_compared_is_not_truncated(
     storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
     storage.open()
     storage.insert([job("a")])
-    identity, stat = database_of(storage)._connections.identity, file_identity._stat
+    identity, stat = database_of(storage).connections.identity, file_identity._stat
     grown: list[int] = []
 
     def slow_stat(path: str) -> os.stat_result | None:

@@ -26,6 +26,12 @@ class TestSQLiteStorage(StorageContract, SharedStorageContract):
         return SQLiteStorage(directory / "jobs.db", synchronous="normal")
 
 
+@pytest.mark.slow
+class TestSQLiteStorageBesideOtherTables(StorageContract, SharedStorageContract):
+    def new_storage(self, directory: Path) -> Storage:
+        return SQLiteStorage(directory / "shop.db", synchronous="normal", own_file=False)
+
+
 class TestSQLiteStorageInFull(SharedStorageContract):
     def new_storage(self, directory: Path) -> Storage:
         return SQLiteStorage(directory / "jobs.db")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-FILES = [str(Path(__file__).parent / name) for name in ("scheduling.py", "queueing.py", "configuring.py")]
+NAMES = ("scheduling.py", "queueing.py", "configuring.py", "transactions.py")
+FILES = [str(Path(__file__).parent / name) for name in NAMES]
 ROOT = Path(__file__).parents[2]
 
 

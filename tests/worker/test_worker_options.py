@@ -136,6 +136,8 @@ def test_orders_reach_the_program_as_they_were_given() -> None:
     assert _parsed(args.command()[args.command().index("jobify.cli.worker") + 1 :]) == args
     plain = WorkerArgs("a:b", None, None, None, "INFO", max_memory_per_child=1024)
     assert _parsed(plain.command()[plain.command().index("jobify.cli.worker") + 1 :]) == plain
+    of_a_supervisor = _parsed(["a:b", "--log-level=INFO", "--existing", "--brief", "--control-fd=7"])
+    assert of_a_supervisor == plain._replace(max_memory_per_child=None, existing=True, brief=True, control_fd=7)
 
 
 def test_an_app_in_another_folder_is_found_with_app_dir(site: Make) -> None:

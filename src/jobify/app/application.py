@@ -172,9 +172,10 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         await self.shutdown()
 
     async def startup(self) -> None:
-        """Open the storage, start plugins, enter lifespans, and begin to run jobs. Does nothing in a started app.
+        """Open the storage, start plugins, enter lifespans, and begin to run jobs.
 
-        If a step fails, the steps before it are undone and the error is raised: StorageUnavailableError, for example.
+        Does nothing in a started app. If a step fails, the steps before it are undone and the error is raised:
+        StorageUnavailableError, for example.
         """
         await self._lifecycle.start(self._begin)
 
@@ -190,11 +191,12 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         await engine.start()
 
     async def shutdown(self, *, grace: Duration | None = None) -> None:
-        """Stop the app in order, and let running jobs finish for up to ``grace`` seconds (default: the app's).
+        """Stop the app in order; running jobs have ``grace`` seconds to finish.
 
-        The steps: start no more jobs; wait for running jobs, then cancel the rest and wait for them; leave lifespans,
-        in reverse; stop plugins; close the storage. All steps are taken even if one fails; the first error is raised at
-        the end. If this coroutine is cancelled, the grace ends, and the steps are still taken.
+        ``grace`` defaults to that of the app. The steps: start no more jobs; wait for running jobs, then cancel the
+        rest and wait for them; leave lifespans, in reverse; stop plugins; close the storage. All steps are taken even
+        if one fails; the first error is raised at the end. If this coroutine is cancelled, the grace ends, and the
+        steps are still taken.
 
         Durable jobs that did not finish are released and run at the next start, and the attempt is not counted. Does
         nothing if the app is not started; waits if it is being stopped already.
@@ -247,11 +249,12 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         return [] if self._engine is None else self._engine.active_jobs.active()
 
     async def wait_all(self, timeout: Duration | None = None) -> None:
-        """Return when no job of this app's tasks is waiting or running; WaitTimeoutError after ``timeout`` seconds.
+        """Return when no job of this app's tasks is waiting or running.
 
-        A ``timeout`` of 0 checks once. Returns at once if the app is not started. ApplicationStateError inside a job,
-        because it would wait for itself. A cron without an end makes this wait for ever. SIGINT and SIGTERM end the
-        wait: it returns, the app can be shut down in order, and the signal is delivered after that.
+        WaitTimeoutError after ``timeout`` seconds. A ``timeout`` of 0 checks once. Returns at once if the app is not
+        started. ApplicationStateError inside a job, because it would wait for itself. A cron without an end makes this
+        wait for ever. SIGINT and SIGTERM end the wait: it returns, the app can be shut down in order, and the signal is
+        delivered after that.
         """
         if timeout is not None:
             timeout = check_duration(timeout, what="timeout of wait_all()")

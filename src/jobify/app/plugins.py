@@ -12,7 +12,9 @@ __all__ = ("Plugin", "Plugins")
 
 @runtime_checkable
 class Plugin(Protocol):
-    """An extension that is started before the lifespans, in order of registration, and stopped after them, in reverse.
+    """An extension that is started and stopped with the app.
+
+    It is started before the lifespans, in order of registration, and stopped after them, in reverse.
 
     A middleware that has these two methods is a plugin, and need not be registered as one. ::
 

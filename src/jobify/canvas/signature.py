@@ -69,9 +69,9 @@ class Signature(Step[JobResult[Return_co]]):
         return self.task, self.args, self.kwargs, self.is_immutable, self.spec, self._submitter
 
     def set(self, **options: Unpack[EnqueueOptions]) -> Signature[Return_co]:
-        """A signature with these options (see ``EnqueueOptions``), which override earlier ones.
+        """A signature with these options, which override earlier ones.
 
-        ConfigurationError for an unknown option or an invalid value.
+        For the options see ``EnqueueOptions``. ConfigurationError for an unknown option or an invalid value.
         """
         return self._with(self.args, self.kwargs, {**self._options, **options})
 

@@ -15,7 +15,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.jobs.job_request import JobRequest, Submitter
 from jobify.jobs.job_result import JobResult
 
-__all__ = ("Step", "StepOutput", "WorkflowPlan", "chain", "steps_of")
+__all__ = ("Step", "StepOutput", "TransactionStep", "WorkflowPlan", "chain", "steps_of")
 
 
 Applied_co = TypeVar("Applied_co", covariant=True)
@@ -66,10 +66,10 @@ class Step(ABC, Generic[Applied_co]):
         """Add the jobs of this step to ``plan``; the output. ``previous`` is the output of the step before."""
 
     def apply(self) -> Applied_co:
-        """Store all jobs in one transaction, and return the handle of the last one (of a group: a list of handles).
+        """Store all jobs in one transaction, and return the handle of the last one.
 
-        Waits for no job. If any step is wrong, the error is raised here and nothing is stored: TypeError,
-        ConfigurationError, PayloadError, StorageUnavailableError.
+        Of a group: a list of handles. Waits for no job. If any step is wrong, the error is raised here and nothing is
+        stored: TypeError, ConfigurationError, PayloadError, StorageUnavailableError.
         """
         plan, output = self._plan()
         results = [] if plan.submitter is None else plan.submitter.submit(plan.requests)
@@ -83,16 +83,50 @@ class Step(ABC, Generic[Applied_co]):
         applied: Applied_co = _handles(results, output)
         return applied
 
+    def using(self, connection: object) -> TransactionStep[Applied_co]:
+        """The workflow on a connection of yours: all its jobs are stored in the transaction of that connection.
+
+        See :meth:`jobify.router.route.Route.using`. ::
+
+            chain(fetch.s(url), store.s()).using(session).apply()
+        """
+        return TransactionStep(self, connection)
+
     def _plan(self) -> tuple[WorkflowPlan, StepOutput]:
         plan = WorkflowPlan()
         return plan, self.add_to(plan, START)
 
 
-class chain(Step[Applied_co]):
-    """Run steps in sequence; each gets the result of the one before it as its first argument.
+class TransactionStep(Generic[Applied_co]):
+    """A workflow to be stored in a user's transaction."""
 
-    A step after a group gets the list of the group's results. Each member of a group after a step gets that step's
-    result. ``a.s() | b.s()`` is the same as ``chain(a.s(), b.s())``.
+    __slots__ = ("_connection", "_step")
+
+    def __init__(self, step: Step[Applied_co], connection: object) -> None:
+        self._step = step
+        self._connection = connection
+
+    def apply(self) -> Applied_co:
+        """:meth:`Step.apply`, in the transaction."""
+        plan, output = self._step._plan()
+        submitter = None if plan.submitter is None else plan.submitter.using(self._connection)
+        applied: Applied_co = _handles([] if submitter is None else submitter.submit(plan.requests), output)
+        return applied
+
+    async def aapply(self) -> Applied_co:
+        """:meth:`Step.aapply`, in the transaction."""
+        plan, output = self._step._plan()
+        submitter = None if plan.submitter is None else plan.submitter.using(self._connection)
+        results = [] if submitter is None else await submitter.asubmit(plan.requests)
+        applied: Applied_co = _handles(results, output)
+        return applied
+
+
+class chain(Step[Applied_co]):
+    """Run steps in sequence; each gets the result of the one before it.
+
+    The result is the first argument. A step after a group gets the list of the group's results. Each member of a group
+    after a step gets that step's result. ``a.s() | b.s()`` is the same as ``chain(a.s(), b.s())``.
 
     ``apply()`` returns the handle of the last job, or the list of handles if a group comes last. Type checkers know
     which.

@@ -61,9 +61,9 @@ class group(Step[list[JobResult[ReturnT]]]):
 
 
 class chord(chain[Applied_co]):
-    """Run a group, then a step that gets the list of its results, in the order of the group.
+    """Run a group, then a step that gets the list of its results.
 
-    ``apply()`` returns the handle of that last step.
+    The list is in the order of the group. ``apply()`` returns the handle of that last step.
     """
 
     def __init__(self, header: group[Any] | Iterable[Step[Any]], callback: Step[Applied_co]) -> None:
@@ -75,7 +75,9 @@ class chord(chain[Applied_co]):
 
 
 def chunks(task: _Task[ReturnT], items: Iterable[Any], chunk_size: int) -> group[ReturnT]:
-    """A group of jobs that each get a list of ``chunk_size`` items (the last one gets the rest).
+    """A group of jobs that each get a list of ``chunk_size`` items.
+
+    The last one gets the rest.
 
     >>> len(list(range(0, 10, 4)))  # chunks(task, range(10), 4) makes 3 jobs
     3

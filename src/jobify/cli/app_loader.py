@@ -6,7 +6,6 @@ be wrong with such a name has an error message of its own.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -199,6 +198,8 @@ def _call_factory(path: str, factory: Callable[[], Any]) -> Any:
 def _suggestion(module: ModuleType, name: str, kind: type[Jobify]) -> str:
     apps = [each for each, value in vars(module).items() if isinstance(value, kind)]
     apps += [each for each in ("create_app", "make_app") if inspect.isfunction(vars(module).get(each))]
+    import difflib  # of no use where nothing is misspelt
+
     likely = difflib.get_close_matches(name, apps, n=1, cutoff=0.4) or apps[:1]
     return f" Did you mean {module.__name__}:{likely[0]}?" if likely else " It holds no Jobify at all."
 

@@ -138,6 +138,8 @@ def _print_usage_error(error: typer.BadParameter) -> int:
     message = error.format_message()
     if "\n" not in message:
         path = error.ctx.command_path if error.ctx is not None else "jobify"
+        if message.endswith("(list)") and path.endswith((" tasks", " workers")):  # jobs, schedules and queues have one
+            message = f"{path} is itself the list: leave out 'list'."
         message = f"jobify: {message}{'' if message.endswith(('.', '?')) else '.'} See {path} --help."
     print(escaped(message, keep="\n\t"), file=sys.stderr)
     return ExitCode.USAGE

@@ -1,18 +1,18 @@
 """The program of a worker process (``python -m jobify.cli.worker``), which ``jobify worker`` becomes or supervises.
 
 It is a program of its own because a worker runs for long: the libraries that parse a command line need 12 MB, more than
-a quarter of an idle worker, in each worker process. No user types these arguments, so they have no help.
+a quarter of an idle worker, in each worker process. No user types these arguments, so they have no help, and no library
+(``argparse`` takes a megabyte with what it imports).
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jobify.cli.app_loader import load_app
 from jobify.cli.environment import forget_one_heap
@@ -85,20 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parsed(arguments: Sequence[str] | None) -> WorkerArgs:
-    parser = argparse.ArgumentParser(prog="jobify.cli.worker")
-    parser.add_argument("app")
-    parser.add_argument("--queues", type=_names)
-    for name, kind in _NUMBERS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
-    parser.add_argument("--log-level", required=True)
-    parser.add_argument("--control-fd", type=int)
-    parser.add_argument("--existing", action="store_true")
-    parser.add_argument("--brief", action="store_true")
-    return WorkerArgs(**vars(parser.parse_args(arguments)))
+    """What :meth:`WorkerArgs.command` and the supervisor have written."""
+    app, *options = sys.argv[1:] if arguments is None else arguments
+    values: dict[str, Any] = dict.fromkeys(("queues", *_NUMBERS))
+    for option in options:
+        dashed, is_valued, text = option.partition("=")
+        name = dashed.removeprefix("--").replace("-", "_")
+        values[name] = _PARSERS.get(name, str)(text) if is_valued else True
+    return WorkerArgs(app, **values)
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
+
+
+_PARSERS: Final[dict[str, Callable[[str], Any]]] = {**_NUMBERS, "control_fd": int, "queues": _names}
 
 
 def _work(args: WorkerArgs, control: ControlSocket | None) -> int:

@@ -38,9 +38,11 @@ AnyJob: TypeAlias = JobResult[Any] | Job[Any] | str
 
 
 class JobFilters(TypedDict, total=False):
-    """Filters of jobs. ``status`` is one of the six public statuses, ``task`` a task or its name; each of these and
-    ``queue`` may be a list of alternatives. Times are datetimes (naive ones are read in the app's zone): created at
-    ``created_after`` or later, and before ``created_before``. ``metadata``: all of these pairs are in the job's own.
+    """Filters of jobs; all that are given have to match.
+
+    ``status`` is one of the six public statuses, ``task`` a task or its name; each of these and ``queue`` may be a list
+    of alternatives. Times are datetimes (naive ones are read in the app's zone): created at ``created_after`` or later,
+    and before ``created_before``. ``metadata``: all of these pairs are in the job's own.
     """
 
     status: OneOrMore[PublicStatus] | None
@@ -125,7 +127,7 @@ def _some(raw: Mapping[str, Any], key: str, checked: Callable[[Any], str]) -> tu
     if not isinstance(value, list | tuple | set | frozenset):
         return (checked(value),)
     if not value:
-        raise ConfigurationError(f"No {key} is given to look for. Leave the filter out to find any.")
+        raise ConfigurationError(f"The filter {key} is empty and finds nothing. Leave it out to find any.")
     return tuple(map(checked, value))
 
 

@@ -20,6 +20,7 @@ from jobify.config import JobifyConfiguration
 from jobify.gateway.connection import StorageConnection
 from jobify.jobs.row_builder import RowBuilder
 from jobify.model.clock import Clock
+from jobify.model.cron_rules import CronRuleCache
 from jobify.router.registry import Registry
 from jobify.runtime.logs import get_logger
 from jobify.serializers.codec import Codec
@@ -76,7 +77,7 @@ class Client:
             connection=connection,
             threads=threads,
             tasks=tasks,
-            rows=RowBuilder(values.call, config.uuid_generator, clock, zone),
+            rows=RowBuilder(values.call, config.uuid_generator, clock, zone, self._cron_rules),
             operations=operations,
             config=config,
             clock=clock,
@@ -98,6 +99,11 @@ class Client:
         from jobify.client.admin import Admin
 
         return Admin(self._connection, self.queries, self._clock, self._config.uuid_generator, self._delete_at)
+
+    def _cron_rules(self) -> CronRuleCache:
+        """The rules of the app, as it is configured now."""
+        config = self._config
+        return CronRuleCache(config.tz, config.cron_factory)
 
     async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call ``function`` without blocking the event loop."""

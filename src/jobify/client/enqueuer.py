@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +22,7 @@ from jobify.exceptions import ApplicationStateError, ConfigurationError, Duplica
 from jobify.gateway.connection import StorageConnection
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
-from jobify.jobs.job_request import JobRequest
+from jobify.jobs.job_request import JobRequest, Submitter
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
@@ -32,14 +32,17 @@ from jobify.model.records import NewJob
 from jobify.router.outer_chain import OuterCall, run_outer
 from jobify.serializers.offload import is_large, off_loop
 from jobify.storage.base import Storage
+from jobify.storage.transactions import JoinedStorage
 from jobify.types import Microseconds
 
-__all__ = ("ClientEnqueuer", "insert_rows", "run_outer_chain", "run_sync")
+__all__ = ("ClientEnqueuer", "PendingCall", "insert_rows", "run_outer_chain", "run_sync")
 
 T = TypeVar("T")
 
+InsertTarget: TypeAlias = Storage | JoinedStorage
 
-class _PendingJob(Struct):
+
+class PendingCall(Struct):
     """A request that has not become a row yet."""
 
     task: ResolvedTask
@@ -131,28 +134,39 @@ class ClientEnqueuer:
             raise DuplicateJobError(row.id, can_replace=False)
         return JobResult(row.id, self._operations)
 
+    def handle(self, row: NewJob) -> JobResult[Any]:
+        """The handle of a job that was stored."""
+        return JobResult(row.id, self._operations)
+
+    def using(self, connection: object) -> Submitter:
+        """What enqueues in the transaction of a user's ``connection``; ConfigurationError for one that is none."""
+        from jobify.client.transactions import TransactionEnqueuer
+        from jobify.transactions import connect
+
+        return TransactionEnqueuer(self, connect(connection), self._connection, self._threads)
+
     # -- with options --------------------------------------------------------------------------------------------------
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch."""
-        jobs = self._check(requests)
+        jobs = self.check(requests)
         if any(job.task.has_outer for job in jobs):
-            run_sync(partial(self._run_outer_chains, jobs, is_blocking=True))
+            run_sync(partial(self.run_outer_chains, jobs, is_blocking=True))
         if len(jobs) != 1 or jobs[0].result is None:
             self._store(jobs)
-        return self._handles(jobs)
+        return self.handles(jobs)
 
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch, without blocking."""
         writer = self._threads.writer
-        jobs = self._check(requests)
+        jobs = self.check(requests)
         if any(job.task.has_outer for job in jobs):
-            await self._run_outer_chains(jobs, is_blocking=False)
+            await self.run_outer_chains(jobs, is_blocking=False)
         if len(jobs) != 1 or jobs[0].result is None:
             await writer.call(partial(self._store, jobs))
-        return self._handles(jobs)
+        return self.handles(jobs)
 
-    def _check(self, requests: Sequence[JobRequest]) -> list[_PendingJob]:
+    def check(self, requests: Sequence[JobRequest]) -> list[PendingCall]:
         """Resolve the tasks and check the arguments."""
         is_workflow = any(request.result_input is not None for request in requests)
         jobs = []
@@ -165,19 +179,22 @@ class ClientEnqueuer:
                     f"A job of {request.task!r} in a workflow has a unique_key. Others of the workflow depend on it, "
                     "so it cannot give way to another one: leave the unique_key out."
                 )
-            jobs.append(_PendingJob(task, request, self._rows.new_id(request.spec)))
+            jobs.append(PendingCall(task, request, self._rows.new_id(request.spec)))
         return jobs
 
-    async def _run_outer_chains(self, jobs: Sequence[_PendingJob], *, is_blocking: bool) -> None:
-        """Run the outer chains. A single job is stored at the end of its chain; those of a batch after all chains."""
+    async def run_outer_chains(
+        self, jobs: Sequence[PendingCall], *, is_blocking: bool, stores_single: bool = True
+    ) -> None:
+        """Run the outer chains. A single job is stored at the end of its chain, unless the caller stores it; those of
+        a batch after all chains."""
         for job in jobs:
             if not job.task.has_outer:
                 continue
             job.is_wanted = False
 
-            async def store(request: JobRequest, job: _PendingJob = job) -> None:
+            async def store(request: JobRequest, job: PendingCall = job) -> None:
                 job.request, job.is_wanted = request, True
-                if len(jobs) == 1:
+                if stores_single and len(jobs) == 1:
                     store_it = partial(self._store, jobs)
                     await self._threads.writer.call(store_it) if not is_blocking else store_it()
 
@@ -187,25 +204,30 @@ class ClientEnqueuer:
                 job.task, job.request, job.job_id, due_at=due_at, now=now, config=self._config, store=store
             )
 
-    def _store(self, jobs: Sequence[_PendingJob]) -> None:
+    def _store(self, jobs: Sequence[PendingCall]) -> None:
         wanted = [job for job in jobs if job.is_wanted]
         if not wanted:
             return
-        rows = self._build_rows(wanted, [job.job_id for job in jobs])
+        rows = self.build_rows(wanted, [job.job_id for job in jobs])
+        with self._connection as storage:
+            self.insert(storage, wanted, rows)
+        self._connection.notify(workers=True)
+
+    def insert(self, storage: InsertTarget, jobs: Sequence[PendingCall], rows: Sequence[NewJob]) -> None:
+        """Insert the rows of jobs, which get their handles."""
         rivals: list[str | None] = [None] * len(rows)
-        with self._connection as storage, storage.transaction():
-            if any(job.task.aliases for job in wanted):
-                rivals = [_former_rival(storage, job) for job in wanted]
+        with storage.transaction():
+            if any(job.task.aliases for job in jobs):
+                rivals = [_former_rival(storage, job) for job in jobs]
                 rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
             added = storage.insert(rows)
             ids = [_id_of(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
-        self._connection.notify(workers=True)
         stored = iter(zip(ids, added, strict=True))
-        for job, rival in zip(wanted, rivals, strict=True):
+        for job, rival in zip(jobs, rivals, strict=True):
             job_id, is_added = next(stored) if rival is None else (rival, False)
             job.result = JobResult(job_id, self._operations, is_added)
 
-    def _build_rows(self, jobs: Sequence[_PendingJob], ids: Sequence[str]) -> list[NewJob]:
+    def build_rows(self, jobs: Sequence[PendingCall], ids: Sequence[str]) -> list[NewJob]:
         """The rows of jobs; ``ids`` are those of the whole batch, to which their inputs refer by index."""
         rows = []
         parents: dict[tuple[int, ...], tuple[str, ...]] = {(): ()}
@@ -218,17 +240,18 @@ class ClientEnqueuer:
             rows.append(self._rows.row(job.task, job.request, job.job_id, parents[indexes]))
         return rows
 
-    def _handles(self, jobs: Sequence[_PendingJob]) -> list[JobResult[Any]]:
+    def handles(self, jobs: Sequence[PendingCall]) -> list[JobResult[Any]]:
+        """The handles of a batch, in its order."""
         return [job.result or JobResult(job.job_id, self._operations, created=False) for job in jobs]
 
 
-def _former_rival(storage: Storage, job: _PendingJob) -> str | None:
+def _former_rival(storage: InsertTarget, job: PendingCall) -> str | None:
     """The unfinished job with the unique key of this one that was stored under an earlier name of the task."""
     found = (storage.find_unique(key) for key in job.request.spec.former_keys(job.task.aliases))
     return next((id for id in found if id is not None), None)
 
 
-def _id_of(storage: Storage, row: NewJob, is_added: bool) -> str:
+def _id_of(storage: InsertTarget, row: NewJob, is_added: bool) -> str:
     """The id of the job that is stored for ``row``: its own, or that of the unfinished one with its unique key.
 
     Called inside the transaction of the insert, so that the other job cannot end meanwhile.

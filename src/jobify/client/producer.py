@@ -48,16 +48,18 @@ class Preview:
 
 
 class Producer(Enqueuing):
-    """Enqueuing and asking, in any process, thread or event loop, whether or not the app runs there.
+    """Enqueuing and queries, whether or not the app runs here.
 
-    The storage is opened by the first call that needs it. It is closed by :meth:`close`, when the app stops, when the
-    app object is gone, and at the end of the process; the next call opens it again.
+    In any process, thread or event loop. The storage is opened by the first call that needs it. It is closed by
+    :meth:`close`, when the app stops, when the app object is gone, and at the end of the process; the next call opens
+    it again.
     """
 
     def close(self) -> None:
-        """Close the storage that the calls below have opened, and end their threads; the next call opens it again.
+        """Close the storage that the calls below have opened, and end their threads.
 
-        A caller that still waits for a job gets an ApplicationStateError. No thread and no descriptor is left.
+        The next call opens it again. A caller that still waits for a job gets an ApplicationStateError. No thread and
+        no descriptor is left.
         """
         self._client.close()
 
@@ -74,13 +76,14 @@ class Producer(Enqueuing):
     def jobs(
         self, *, limit: int = 100, after: AnyJob | None = None, newest_first: bool = True, **filters: Unpack[JobFilters]
     ) -> list[JobResult[Any]]:
-        """A page of jobs that match all ``filters`` (see :class:`~jobify.client.arguments.JobFilters`).
+        """A page of jobs that match all ``filters`` (see ``JobFilters``).
 
-        In the order of their ids, which is that of their creation where no ids were chosen. For the next page ask for
-        those ``after`` the last job of this one. Ids are read in that order until the page is full. A status finds its
-        jobs by an index (but ``"complete"``, which is most of them); the other filters read what they leave out: where
-        hardly any job matches, 0.4 seconds per million jobs, with ``metadata`` 0.8. The oldest of more than 50,000
-        waiting jobs are found behind the ended ones, which takes as long.
+        In the order of their ids, which is that of
+        their creation where no ids were chosen. For the next page ask for those ``after`` the last job of this one. Ids
+        are read in that order until the page is full. A status finds its jobs by an index (but ``"complete"``, which is
+        most of them); the other filters read what they leave out: where hardly any job matches, 0.4 seconds per million
+        jobs, with ``metadata`` 0.8. The oldest of more than 50,000 waiting jobs are found behind the ended ones, which
+        takes as long.
         """
         return self._client.queries.jobs(
             filters_of(filters, self),
@@ -117,9 +120,11 @@ class Producer(Enqueuing):
         return await self._client.read(self.dead_letters, task, queue, limit=limit, after=after)
 
     def delete_jobs(self, jobs: AnyJob | Iterable[AnyJob]) -> int:
-        """Remove jobs that are not running, with result and history; how many. What waits for one of them that had not
-        ended is cancelled. A job stays whose result another one needs, or will if it is tried again, unless that one is
-        among ``jobs``, too."""
+        """Remove jobs that are not running, with result and history; how many.
+
+        A job that waits for a removed one that had not ended is cancelled. A job whose result another one needs, or
+        will if it is tried again, stays, unless that one is among ``jobs``, too.
+        """
         return self._client.admin.delete(ids_of(jobs))
 
     async def adelete_jobs(self, jobs: AnyJob | Iterable[AnyJob]) -> int:
@@ -127,8 +132,10 @@ class Producer(Enqueuing):
         return await self._client.call(self.delete_jobs, jobs)
 
     def purge_jobs(self, **filters: Unpack[JobFilters]) -> int:
-        """Remove ended jobs that match all ``filters``, in small batches; how many. Those stay whose results are
-        needed by jobs that have not ended, or that failed and may be tried again."""
+        """Remove ended jobs that match all ``filters``, in small batches; how many.
+
+        Jobs stay whose results are needed by jobs that have not ended, or that failed and may be tried again.
+        """
         return self._client.admin.purge(filters_of(filters, self))
 
     async def apurge_jobs(self, **filters: Unpack[JobFilters]) -> int:
@@ -191,8 +198,10 @@ class Producer(Enqueuing):
         return await self._client.read(self.schedules)
 
     def pause_schedule(self, job: AnyJob) -> bool:
-        """Let a schedule rest until :meth:`resume_schedule`; False if it is none, or has ended. A run that is under way
-        goes on."""
+        """Pause a schedule until :meth:`resume_schedule`; a run under way goes on.
+
+        False if it is no schedule, or has ended.
+        """
         return self._client.admin.pause_schedule(id_of(job))
 
     async def apause_schedule(self, job: AnyJob) -> bool:
@@ -200,9 +209,11 @@ class Producer(Enqueuing):
         return await self._client.call(self.pause_schedule, job)
 
     def resume_schedule(self, job: AnyJob) -> bool:
-        """Undo :meth:`pause_schedule`, or revive a schedule that was stopped by its failures (``is_stopped`` of
-        :meth:`schedules`): its failures count from 0 again. False if it was neither paused nor stopped. Due times that
-        passed meanwhile are missed runs, and its misfire policy says what becomes of them."""
+        """Resume a schedule that was paused, or stopped by its failures.
+
+        A stopped one (``is_stopped`` of :meth:`schedules`) counts its failures from 0 again. False if it was neither.
+        Due times that passed meanwhile are missed runs, and its misfire policy says what becomes of them.
+        """
         return self._client.admin.resume_schedule(id_of(job))
 
     async def aresume_schedule(self, job: AnyJob) -> bool:
@@ -210,8 +221,10 @@ class Producer(Enqueuing):
         return await self._client.call(self.resume_schedule, job)
 
     def run_schedule_now(self, job: AnyJob) -> JobResult[Any]:
-        """Enqueue one job with the task and the arguments of a schedule, beside it: its rule goes on as it would have,
-        and its runs are not counted."""
+        """Enqueue one job with the task and the arguments of a schedule.
+
+        The schedule itself goes on as it would have, and its runs are not counted.
+        """
         return JobResult(self._client.admin.run_now(id_of(job)), self._client.operations)
 
     async def arun_schedule_now(self, job: AnyJob) -> JobResult[Any]:

@@ -104,9 +104,9 @@ class Engine:
         self._controller = controller = JobController(self._opened, attempts, events, config, clock)
         self._handles = handles = HandleRegistry(controller, rules)
         app_code = AppCode(registry, config)
-        for backend in backends.all():
-            backend.app_code = app_code
         self._completer = Completer(handles, JobLog(config, registry), attempts, events, config.limits, clock)
+        for backend in backends.all():
+            backend.app_code, backend.success_of = app_code, self._completer.success_of
         self._released = ReleasedClaims(events, clock)
         self._executor = executor = Executor(
             registry,

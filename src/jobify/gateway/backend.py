@@ -16,7 +16,7 @@ from jobify.gateway.reports import Reporter
 from jobify.gateway.sharing import share
 from jobify.gateway.threaded import ThreadedGateway
 from jobify.model.clock import Clock
-from jobify.model.records import OwnerProfile
+from jobify.model.records import OwnerProfile, Settlement
 from jobify.router.registry import Endpoint
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
@@ -61,14 +61,16 @@ class Backend:
     ) -> None:
         self.storage = storage
         self.is_durable = storage.is_durable
-        self.gate: StorageGateway = (
-            InlineGateway(storage, is_temporary=is_temporary) if in_memory else ThreadedGateway(storage)
-        )
+        self.inline = InlineGateway(storage, is_temporary=is_temporary) if in_memory else None
+        """The gateway of a storage in memory."""
+        self.gate: StorageGateway = self.inline or ThreadedGateway(storage)
         self.owner = 0
         self.begun: BegunJobs | None = None
         """Where this process records which jobs have begun, if the storage supports it."""
         self.app_code: Callable[[], str] = str
         """The fingerprint of the code that runs the jobs (:class:`~jobify.engine.execution.outcome.AppCode`)."""
+        self.success_of: Callable[[Any, Any], Settlement]
+        """Makes the settlement of an attempt that ends with a value. The completer's."""
         self.failures = FailureLog(log, "The storage works again")
         """The log of failures of this storage."""
         self.reporter = Reporter(self.gate, clock, self.failures)

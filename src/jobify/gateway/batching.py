@@ -18,8 +18,8 @@ from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
-from jobify.gateway.notification import Audience
-from jobify.model.records import Claimed, ClaimRequest, Report
+from jobify.gateway.notification import STATE_CHANGED, Audience
+from jobify.model.records import Claimed, ClaimRequest, Report, Settled
 from jobify.model.transient import as_unavailable
 from jobify.runtime.logs import get_logger
 from jobify.storage.base import Storage
@@ -32,6 +32,7 @@ __all__ = (
     "TimedClaim",
     "as_result",
     "call_each",
+    "cascade",
     "claim_each",
     "deliver",
     "execute_together",
@@ -271,6 +272,11 @@ def fail_pending(batches: list[Batch[Any]], error: Exception) -> None:
     for batch in batches:
         if not batch.is_done:
             batch.fail(error)
+
+
+def cascade(batch: Batch[Any]) -> Audience | None:
+    """Which processes to notify because settlements have changed other jobs; None: they have not."""
+    return STATE_CHANGED if Settled.CASCADED in batch.values else None
 
 
 def report_all(storage: Storage, groups: Sequence[Sequence[Report]]) -> list[list[bool]]:

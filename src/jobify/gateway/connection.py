@@ -237,6 +237,10 @@ class StorageConnection:
         except Exception:  # of a user's own storage: what is stored is stored
             log.exception("Notifying other processes failed (%r).", storage)
 
+    def notify_workers(self) -> None:
+        """:meth:`notify` the workers."""
+        self.notify(workers=True)
+
     def forward(self) -> None:
         """Pass a notification of another process on to the other users in this one."""
         if self._state.shared is not None:

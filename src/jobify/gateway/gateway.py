@@ -20,7 +20,7 @@ from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settleme
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
-__all__ = ("InsertRequest", "StorageGateway")
+__all__ = ("InsertRequest", "StorageGateway", "UnwrittenEnd")
 
 T = TypeVar("T")
 
@@ -88,6 +88,18 @@ class StorageGateway(Protocol):
         ...
 
 
+class UnwrittenEnd(Protocol):
+    """A job that has ended before its row was inserted."""
+
+    def row(self) -> NewJob:
+        """The row to insert."""
+        ...
+
+    def settlement(self) -> Settlement:
+        """Its end."""
+        ...
+
+
 class InsertRequest(Protocol):
     """A job to insert."""
 
@@ -103,8 +115,17 @@ class InsertRequest(Protocol):
         """The row to insert."""
         ...
 
-    def values(self) -> tuple[Any, ...]:
-        """The fields of :meth:`row`, in order."""
+    def succeeded(self, result: Any, finished_at: Microseconds, delete_at: Microseconds | None) -> UnwrittenEnd:
+        """The job with its success, instead of an insert and a settlement."""
+        ...
+
+    def ended(self, settlement: Settlement, payload: Any) -> UnwrittenEnd:
+        """The job with any end; ``payload`` are the arguments to keep."""
+        ...
+
+    def on_committed(self) -> None:
+        """The row is committed, and flushed later: a job that is claimed already may start. ``on_result`` follows the
+        flush. Called on the event loop; must not raise."""
         ...
 
     def on_result(self, answer: Any) -> None:

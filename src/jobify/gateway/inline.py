@@ -4,6 +4,10 @@ A job that is inserted already claimed, runs and ends needs no row as long as no
 are deferred, and made before a call that might concern the job, in this app or by another user of the storage object
 (``gateway/sharing.py``). That user may be in any thread, so a lock is held while the storage is used.
 
+Of ten thousand jobs that are pushed at once, some start in each turn of the event loop: other callbacks come in
+between, and the tasks of the first have ended when those of the next are made (what lives shorter than the garbage
+collector's interval costs it nothing).
+
 Memory is no archive: of the jobs that have ended only the newest ones are kept, here as in the storage.
 """
 
@@ -17,10 +21,9 @@ from typing import Any, Final, TypeVar
 
 from jobify.exceptions import StorageLostError
 from jobify.gateway.batching import Callback
-from jobify.gateway.gateway import InsertRequest
+from jobify.gateway.gateway import InsertRequest, UnwrittenEnd
 from jobify.gateway.notification import Audience
 from jobify.gateway.sharing import share
-from jobify.jobs.row_builder import pushed_rows
 from jobify.model.records import Claimed, ClaimRequest, Report, Settled, Settlement
 from jobify.model.status import JobStatus
 from jobify.storage.base import Storage
@@ -32,6 +35,8 @@ __all__ = ("InlineGateway",)
 T = TypeVar("T")
 
 _APPLIED: Final = Settled.APPLIED
+_AT_ONCE: Final = 64
+"""Jobs in flight up to which an insert is answered at once; and the answers of a later turn of the event loop."""
 _KEPT: Final = 10_000
 _KEPT_BYTES: Final = 16_000_000
 """Ended jobs whose rows are deferred at most, and their weight."""
@@ -52,10 +57,8 @@ class InlineGateway:
         self._lock = self._shared.lock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deferred: dict[str, InsertRequest] = {}
-        self._ended: deque[tuple[Any, ...]] = deque(maxlen=_KEPT)
-        """Fields of rows. The garbage collector does not track plain tuples of plain values; it tracks named ones."""
-        self._ends: deque[tuple[Any, ...]] = deque(maxlen=_KEPT)
-        """Fields of their settlements, in the same order."""
+        self._unanswered: deque[InsertRequest] = deque()
+        self._ended: deque[UnwrittenEnd] = deque(maxlen=_KEPT)
         self._weight = 0
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -90,16 +93,35 @@ class InlineGateway:
     # -- using the storage ---------------------------------------------------------------------------------------------
 
     def insert(self, insertion: InsertRequest, *, deferrable: bool) -> None:
-        if deferrable:
-            with self._lock:
-                self._deferred[insertion.job.id] = insertion
-            added = True
-        else:
+        if not deferrable:
             with self._lock:
                 self._flush_deferred()
                 (added,) = self.storage.insert((insertion.row(),))
             self.notify_local()
-        insertion.on_result(added)
+            insertion.on_result(added)
+            return
+        deferred = self._deferred
+        with self._lock:
+            deferred[insertion.job.id] = insertion
+        if self._unanswered or len(deferred) > _AT_ONCE:
+            self._answer_later(insertion)
+        else:
+            insertion.on_result(True)
+
+    def _answer_later(self, insertion: InsertRequest) -> None:
+        if not self._unanswered:
+            assert self._loop is not None
+            self._loop.call_soon(self._answer)
+        self._unanswered.append(insertion)
+
+    def _answer(self) -> None:
+        """Answer the next inserts, which launches their jobs."""
+        unanswered = self._unanswered
+        for _ in range(min(len(unanswered), _AT_ONCE)):
+            unanswered.popleft().on_result(True)
+        if unanswered:
+            assert self._loop is not None
+            self._loop.call_soon(self._answer)
 
     def settle(
         self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False
@@ -107,20 +129,8 @@ class InlineGateway:
         with self._lock:
             request = self._deferred.pop(settlement.id, None)
             if request is not None and settlement.finished_at is not None:
-                weight = 0
-                if settlement.status in _FINAL:
-                    request.payload = NO_ARGUMENTS
-                else:
-                    weight = weigh_call(request.payload)
-                result: Any = settlement.result  # as it is, in a tuple
-                if type(result) is not tuple or len(result) != 1 or type(result[0]) not in WEIGHTLESS:
-                    weight += weigh(result)
-                self._ended.append(request.values())
-                self._ends.append(tuple(settlement))
-                if weight:
-                    self._weight += weight
-                    if self._weight > _KEPT_BYTES:  # the storage keeps what it can
-                        self._flush_deferred()
+                payload = NO_ARGUMENTS if settlement.status in _FINAL else request.payload
+                self._keep(request.ended(settlement, payload), weigh_call(payload) + weigh(settlement.result))
                 settled = _APPLIED
             else:
                 if request is not None:
@@ -129,6 +139,27 @@ class InlineGateway:
         if self._shared.has_other_users:
             self.notify_local()
         callback(settled)
+
+    def end_unwritten(self, id: str, result: Any, *, finished_at: Microseconds, delete_at: Microseconds | None) -> bool:
+        """End a job with a success if its insert was deferred and its row has not been needed since; then there is
+        nothing to wait for. False: it has a row, to be settled."""
+        weight = 0 if type(result[0]) in WEIGHTLESS else weigh(result)  # it is a tuple of one
+        with self._lock:
+            request = self._deferred.pop(id, None)
+            if request is None:
+                return False
+            self._keep(request.succeeded(result, finished_at, delete_at), weight)
+        if self._shared.has_other_users:
+            self.notify_local()
+        return True
+
+    def _keep(self, ended: UnwrittenEnd, weight: int) -> None:
+        """With the lock held: keep a job that has ended."""
+        self._ended.append(ended)
+        if weight:
+            self._weight += weight
+            if self._weight > _KEPT_BYTES:  # the storage keeps what it can
+                self._flush_deferred()
 
     def report(self, reports: Sequence[Report], callback: Callback) -> None:
         with self._lock:
@@ -158,11 +189,9 @@ class InlineGateway:
     def _flush_deferred(self) -> None:
         """With the lock held: make the deferred inserts and settlements."""
         if self._ended:
-            ended, ends = self._ended, self._ends
-            self._ended, self._ends = deque(maxlen=_KEPT), deque(maxlen=_KEPT)
-            self._weight = 0
-            self.storage.insert(pushed_rows(ended))
-            self.storage.settle([Settlement(*fields) for fields in ends])
+            ended, self._ended, self._weight = self._ended, deque(maxlen=_KEPT), 0
+            self.storage.insert([job.row() for job in ended])
+            self.storage.settle([job.settlement() for job in ended])
         if self._deferred:
             self.storage.insert([request.row() for request in self._deferred.values()])
             self._deferred.clear()

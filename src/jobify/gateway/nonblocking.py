@@ -74,11 +74,7 @@ class NonblockingWriter:
 
 
 class NonblockingClaims(NonblockingWriter):
-    """Makes a claim at once after a while without any: an idle worker begins a job sooner without a change of threads.
-
-    That is where the storage has an attribute ``nonblocking_claims``: blocks like those of ``Storage.nonblocking``, in
-    which one claim is made.
-    """
+    """Makes a claim at once after a while without any: an idle worker begins sooner without a change of threads."""
 
     __slots__ = ("_last_at",)
 
@@ -102,4 +98,4 @@ class NonblockingClaims(NonblockingWriter):
 
     @property
     def _block(self) -> AbstractContextManager[None] | None:
-        return getattr(self._storage, "nonblocking_claims", None)
+        return self._storage.nonblocking_claims

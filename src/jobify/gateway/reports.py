@@ -10,9 +10,11 @@ end adds little to the transactions of the others. Only the newest progress is k
 
 *Before the outcome.* The completer calls :meth:`ReportStream.finish` and settles once everything is stored.
 
-*Bounds.* Reports that are not stored yet are weighed. Above ``_HIGH_WATER`` callers that can wait do: threads block,
-and no more is read from a child process, which blocks the child. Code on the event loop cannot be blocked. It may go on
-to ``_LIMIT``; then a value is refused with an error (none is lost silently), and a log line is dropped and counted.
+*Bounds.* Reports that are not stored yet are weighed, and callers slowed down: see
+:mod:`jobify.gateway.report_buffer`.
+
+*In a transaction of the task* reports are held back, because the transaction stores them: sent apart, they would come
+after the end that it commits, and be refused.
 
 A claim that does not hold any more ends the stream: its reports are dropped, as the outcome will be.
 """
@@ -21,7 +23,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -30,9 +31,9 @@ from jobify.exceptions import (
     ApplicationStateError,
     StorageLostError,
     StorageUnavailableError,
-    TaskCancelledError,
 )
 from jobify.gateway.gateway import StorageGateway
+from jobify.gateway.report_buffer import ReportBuffer
 from jobify.jobs.current_job import LEVELS, Running
 from jobify.model.clock import Clock
 from jobify.model.records import MessageKind, Report
@@ -47,13 +48,6 @@ jobs_log = get_logger("jobify.jobs")
 
 _GROUP: Final = 100
 """Reports of one job in one transaction at most."""
-_HIGH_WATER: Final = 512 * 1024
-_LIMIT: Final = 8 * 1024 * 1024
-"""Bytes that are not stored yet."""
-_ENVELOPE: Final = 512
-"""Bytes that a report takes besides its data."""
-_POLL: Final = 0.05
-"""Seconds between two checks of a blocked thread for a stop request."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
@@ -92,120 +86,6 @@ class Reportable(Running, Protocol):
     reports: ReportStream | None
 
 
-class _Buffer:
-    """The reports of one attempt that are not stored yet, and the bounds on them. For any thread."""
-
-    def __init__(self, job_id: str) -> None:
-        self._job_id = job_id
-        self._change = threading.Condition()
-        """Holds the lock of all that follows; notified when there is room, or waiting for it has become pointless."""
-        self._progress: Report | None = None
-        self._lines: deque[Report] = deque()
-        self.weight = 0
-        self._dropped = 0
-        self._is_sending = False
-        """Whether a group is under way, or about to be."""
-        self._is_over = False
-        """Whether reports are no longer taken."""
-        self._room: asyncio.Future[None] | None = None
-
-    def put(self, report: Report, running: Running, *, may_block: bool) -> bool:
-        """Take a report; whether the caller has to start the sender."""
-        with self._change:
-            if report.kind is not MessageKind.PROGRESS and not self._has_room(report, running, may_block=may_block):
-                return False
-            if self._is_over:
-                return False
-            if report.kind is MessageKind.PROGRESS:
-                self._progress = report
-            else:
-                self._lines.append(report)
-            self.weight += _weight(report)
-            must_start, self._is_sending = not self._is_sending, True
-            return must_start
-
-    def _has_room(self, report: Report, running: Running, *, may_block: bool) -> bool:
-        """Whether to keep a line, after waiting for room where that is possible."""
-        if not may_block:
-            return self.weight < _LIMIT or self._refuse(report)
-        while self.weight >= _HIGH_WATER and not self._is_over:
-            self._change.wait(_POLL)
-            reason = running.stop_reason()
-            if reason is not None:
-                raise TaskCancelledError(self._job_id, reason)
-        return True
-
-    def _refuse(self, report: Report) -> bool:
-        if report.kind is MessageKind.VALUE:
-            raise ApplicationStateError(
-                operation=f"publish a value of job {self._job_id!r}",
-                reason=f"{_LIMIT >> 20} MB of what it has reported wait for the database.",
-                solution="Await something in between, publish less, or write the task as a plain function, which is "
-                "slowed down.",
-            )
-        if not self._dropped:
-            log.warning("Job %s logs faster than the database takes it: lines are dropped.", self._job_id)
-        self._dropped += 1
-        return False
-
-    def take(self, limit: int) -> list[Report]:
-        """The next group. Progress goes first, because it counts what was reported before."""
-        with self._change:
-            group = [] if self._progress is None else [self._progress]
-            self._progress = None
-            group += [self._lines.popleft() for _ in range(min(limit - len(group), len(self._lines)))]
-            self._is_sending = bool(group)
-            return group
-
-    def put_back(self, group: list[Report]) -> None:
-        """Keep a group that could not be stored, before what came later."""
-        with self._change:
-            for report in reversed(group):
-                if report.kind is not MessageKind.PROGRESS:
-                    self._lines.appendleft(report)
-                elif self._progress is None:
-                    self._progress = report
-
-    def end(self) -> bool:
-        """Take no more reports; whether some are not stored yet."""
-        with self._change:
-            self._is_over = True
-            self._change.notify_all()
-            return self._is_sending
-
-    def discard(self) -> None:
-        """Take no more reports, and drop those that are not stored."""
-        with self._change:
-            self._is_over = True
-            self._progress = None
-            self._lines.clear()
-            self._release(self.weight)
-
-    def stored(self, group: list[Report]) -> None:
-        """Make room: a group is stored."""
-        with self._change:
-            self._release(sum(map(_weight, group)))
-
-    def _release(self, weight: int) -> None:
-        """With the lock held, on the event loop."""
-        self.weight -= weight
-        if self.weight >= _HIGH_WATER:
-            return
-        self._change.notify_all()
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
-
-    def wait_for_room(self, loop: asyncio.AbstractEventLoop) -> Awaitable[None] | None:
-        """What to await before the next report is taken; None: nothing."""
-        with self._change:
-            if self.weight < _HIGH_WATER or self._is_over:
-                return None
-            if self._room is None or self._room.done():
-                self._room = loop.create_future()
-            return self._room
-
-
 class ReportStream:
     """The reports of one attempt. Takes them from any thread, and sends them on the event loop."""
 
@@ -217,10 +97,12 @@ class ReportStream:
         self._job_id = job_id
         self._owner = owner
         self._fence = fence
-        self._buffer = _Buffer(job_id)
+        self._buffer = ReportBuffer(job_id)
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._is_closed = False
         self._then: Callable[[], None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        """Resolved when all that was reported is stored."""
         self._timer: asyncio.TimerHandle | None = None
         self._singles = 0
         """How many reports to send one by one, because one of them is at fault."""
@@ -253,6 +135,31 @@ class ReportStream:
         self._then = then if is_sending else None
         return is_sending
 
+    # -- in a transaction of the task, which stores what is reported meanwhile -----------------------------------------
+
+    def hold(self, running: Running) -> None:
+        """Hold reports back, once those before are stored; on the event loop at once, if none is under way."""
+        if self._reporter.is_on_loop():
+            self._buffer.hold()
+        else:
+            self._buffer.wait_and_hold(running)
+
+    async def ahold(self) -> None:
+        """Hold reports back, once those before are stored."""
+        while not self._buffer.hold():
+            self._idle = self._loop.create_future()
+            await self._idle
+
+    def take_held(self) -> list[Report]:
+        """The reports that were held back."""
+        return self._buffer.take_all()
+
+    def resume(self, group: list[Report]) -> None:
+        """Send reports again; first the ``group`` that was taken and not stored."""
+        if self._buffer.resume(group):
+            with suppress(RuntimeError):  # the event loop was closed
+                self._loop.call_soon_threadsafe(self._flush)
+
     def close(self) -> None:
         """Take no more reports, and drop those that are not stored."""
         self._is_closed = True
@@ -268,8 +175,15 @@ class ReportStream:
         self._singles = max(0, self._singles - 1)
         if group:
             self._reporter.gate.report(group, lambda answer: self._on_stored(group, answer))
-        elif self._then is not None:
-            then, self._then = self._then, None
+        else:
+            self._on_all_stored()
+
+    def _on_all_stored(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
+        then, self._then = self._then, None
+        if then is not None:
             then()
 
     def _on_stored(self, group: list[Report], answer: Sequence[bool] | Exception) -> None:
@@ -306,13 +220,6 @@ class ReportStream:
         message = "Reports of job %s are not stored, trying again in %.2g s: %s"
         self._reporter.failures.failed(self, message, self._job_id, pause, error)
         self._timer = self._loop.call_later(pause, self._flush)
-
-
-def _weight(report: Report) -> int:
-    """The weight of a report; progress weighs nothing, because there is never more than one."""
-    if report.kind is MessageKind.PROGRESS:
-        return 0
-    return _ENVELOPE + (len(report.data) if isinstance(report.data, bytes | str) else 0)
 
 
 def _log_locally(running: Running, line: str, level: str) -> None:

@@ -11,7 +11,8 @@ its insert before it can make another call for that job, and calls that overlap 
 for the disk. So if a turn of the event loop makes exactly one call, the thread is idle, and the storage supports it
 (``Storage.nonblocking``), the call is made at the end of the turn, on the event loop's thread. If it would wait
 for something, or fails, the thread makes it, as if nothing had been tried. Likewise the first claim after a while, also
-where commits are flushed: a claim is not.
+where commits are flushed: a claim is not. There, a job of the fast path starts before its insert is flushed
+(``early_start``).
 
 If a group fails because of one call in it, its calls are made again one by one, so that each caller gets its own error.
 If the storage is unavailable all of them get that error, and nothing was changed.
@@ -24,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from jobify.exceptions import StorageEndedError, StorageError, StorageLostError
 from jobify.gateway.batching import (
@@ -33,6 +34,7 @@ from jobify.gateway.batching import (
     Callback,
     TimedClaim,
     call_each,
+    cascade,
     claim_each,
     deliver,
     execute_together,
@@ -44,11 +46,12 @@ from jobify.gateway.batching import (
     resolve,
 )
 from jobify.gateway.gateway import InsertRequest
-from jobify.gateway.nonblocking import NonblockingClaims, NonblockingWriter
-from jobify.gateway.notification import NEW_WORK, PROGRESS, STATE_CHANGED, Audience, merge
+from jobify.gateway.nonblocking import NonblockingClaims
+from jobify.gateway.notification import NEW_WORK, PROGRESS, Audience, merge
 from jobify.gateway.sharing import share
+from jobify.gateway.single_calls import Call, SingleCalls
 from jobify.gateway.threads import StorageThread
-from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settled, Settlement
+from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settlement
 from jobify.runtime.logs import get_logger
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
@@ -77,7 +80,7 @@ class ThreadedGateway:
         self._reports: BatchQueue[Sequence[Report]] = BatchQueue(partial(report_all, storage), _MAX_GROUP)
         self._settlements: BatchQueue[Settlement] = BatchQueue(storage.settle, _MAX_GROUP)
         self._claims: BatchQueue[TimedClaim] = BatchQueue(partial(claim_each, storage), _MAX_GROUP)
-        self._large: BatchQueue[_Call] = BatchQueue(_write_large, 1)
+        self._large: BatchQueue[Call] = BatchQueue(_write_large, 1)
         self._calls: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, _MAX_GROUP)
         self._closing: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, 1)
         small = (self._inserts, self._reports, self._settlements, self._claims)
@@ -86,8 +89,7 @@ class ThreadedGateway:
         self._audiences: deque[Audience] = deque()
         self._taken: list[Batch[Any]] = []
         """Calls that the thread has taken from the queues, and not delivered yet."""
-        self._turn = _Turn()
-        self._nonblocking = NonblockingWriter(storage, self._shared)
+        self._single = SingleCalls(storage, self._shared, self._enqueue, self.notify, self._flush_soon)
         self._claims_at_once = NonblockingClaims(storage, self._shared)
         self._thread: StorageThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,14 +99,13 @@ class ThreadedGateway:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._turn = _Turn()
         self._ended = None
         self._taken.clear()
         thread = StorageThread(self._serve, on_error=self._on_error, on_end=self._on_end)
         thread.start()
         self._thread = thread
         self._shared = share(self.storage)
-        self._nonblocking = NonblockingWriter(self.storage, self._shared)
+        self._single = SingleCalls(self.storage, self._shared, self._enqueue, self.notify, self._flush_soon, thread)
         self._claims_at_once = NonblockingClaims(self.storage, self._shared)
         for queue in self._queues:
             queue.reopen()
@@ -121,6 +122,7 @@ class ThreadedGateway:
         if self._ended is not None:
             self._shared.close(self._on_local_change)
             return
+        self._single.early.flush()
         closing = self._put(self._closing, partial(self._shared.close, self._on_local_change))
         thread.wakeup.send()
         for queue in self._queues:
@@ -135,7 +137,8 @@ class ThreadedGateway:
     def abandon(self, last: Callable[[], None] | None = None) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._enqueue_held()
+            self._single.give_way()
+            self._single.early.flush()
             if last is not None:
                 self._calls.put(last, _ignore)
             self._closing.put(partial(self._shared.close, self._on_local_change), _ignore)
@@ -145,27 +148,31 @@ class ThreadedGateway:
         job = insertion.row()
         audience = NEW_WORK if job.owner is None else None
         if len(job.payload) > _SMALL:
-            self._enqueue_large(_Call(self._inserts, job, insertion.on_result, audience))
+            self._enqueue_large(Call(self._inserts, job, insertion.on_result, audience))
         else:
-            self._hold(self._inserts, job, insertion.on_result, audience, small=True, alone=False)
+            begins = insertion if deferrable and audience is None else None
+            self._single.make(self._inserts, job, insertion.on_result, audience, begins=begins)
 
     def settle(
         self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False
     ) -> None:
         if settlement.result is not None and len(settlement.result) > _SMALL:
-            self._enqueue_large(_Call(self._settlements, settlement, callback, audience))
+            self._enqueue_large(Call(self._settlements, settlement, callback, audience))
+        elif settlement.id in self._single.early.unacknowledged and not settlement.history:
+            self._single.settle_early(Call(self._settlements, settlement, callback, audience))
         else:
-            self._hold(self._settlements, settlement, callback, audience, small=not settlement.history, alone=no_peers)
+            is_small = not settlement.history
+            self._single.make(self._settlements, settlement, callback, audience, is_small=is_small, no_peers=no_peers)
 
     def report(self, reports: Sequence[Report], callback: Callback) -> None:
-        self._enqueue_held()
+        self._single.give_way()
         self._reports.put(reports, callback)
         self._wake()
 
     def claim(self, request: ClaimRequest, *, now: Callable[[], Microseconds]) -> asyncio.Future[Claimed]:
         claim, thread = (request, now), self._thread
         is_next = self._claims_at_once.is_next_at_once()
-        if is_next and thread is not None and thread.is_resting and self._turn.held is None:
+        if is_next and thread is not None and thread.is_resting and self._single.held is None:
             answered = self._claims_at_once.make(self._claims, claim)
             if answered is not None:
                 return answered
@@ -191,51 +198,17 @@ class ThreadedGateway:
             with suppress(RuntimeError):  # the event loop was closed
                 self._loop.call_soon_threadsafe(lambda: self.on_local_change())
 
-    def _enqueue_large(self, call: _Call) -> None:
+    def _enqueue_large(self, call: Call) -> None:
         """Enqueue a call that takes long. Its audience is notified once it is written."""
-        self._enqueue_held()
+        self._single.give_way()
         self._large.put(call, call.callback)
         self._wake()
 
-    def _hold(
-        self, queue: BatchQueue[Any], item: Any, callback: Callback, audience: Audience | None, small: bool, alone: bool
-    ) -> None:
-        """Make a call at the end of this turn of the loop if it is the only one; ``alone``: do not wait for others."""
-        turn, thread = self._turn, self._thread
-        is_idle = thread is not None and thread.wakeup.is_idle and not thread.wakeup.is_sent
-        if turn.is_flush_scheduled or not (is_idle and small and self._nonblocking.is_open):
-            if turn.held is not None:
-                self._enqueue_held()
-            self._enqueue(queue, item, callback, audience)
-        elif alone:
-            self._write_now(_Call(queue, item, callback, audience))
-        else:
-            assert self._loop is not None
-            turn.held, turn.is_flush_scheduled = _Call(queue, item, callback, audience), True
-            self._loop.call_soon(self._flush, turn)
-
-    def _flush(self, turn: _Turn) -> None:
-        turn.is_flush_scheduled = False
-        call, turn.held = turn.held, None
-        if call is not None:
-            self._write_now(call)
-
-    def _write_now(self, call: _Call) -> None:
-        """Make a call on the event loop's thread, if that does not block."""
-        batch = call.queue.single(call.item, call.callback)
-        if not (call.queue.is_open and self._nonblocking.execute(batch)):
-            self._enqueue(*call)
-            return
-        if self._nonblocking.has_listeners:
-            for audience in filter(None, (call.audience, _cascade(batch))):
-                self.notify(audience)
-        batch.deliver()
-
-    def _enqueue_held(self) -> None:
-        """Enqueue the held call, before the one that comes now: it is no longer the only one."""
-        call, self._turn.held = self._turn.held, None
-        if call is not None:
-            self._enqueue(*call)
+    def _flush_soon(self, flush: Callable[[], None], callback: Callback, audiences: Sequence[Audience]) -> None:
+        """Have the thread flush what was written without a flush."""
+        self._calls.put(flush, callback)
+        self._audiences.extend(audiences)
+        self._wake()
 
     def _enqueue(self, queue: BatchQueue[Any], item: Any, callback: Callback, audience: Audience | None) -> None:
         queue.put(item, callback)
@@ -247,7 +220,7 @@ class ThreadedGateway:
 
     def _put(self, queue: BatchQueue[Any], item: Any) -> asyncio.Future[Any]:
         assert self._loop is not None
-        self._enqueue_held()
+        self._single.give_way()
         future: asyncio.Future[Any] = self._loop.create_future()
         queue.put(item, partial(resolve, future))
         self._wake()
@@ -269,7 +242,7 @@ class ThreadedGateway:
             return self._close_if_requested() or is_full
         with self._shared.lock:
             execute_together(self.storage, [large])
-        audiences = list(filter(None, (*(call.audience for call in large.items), _cascade(large))))
+        audiences = list(filter(None, (*(call.audience for call in large.items), cascade(large))))
         if audiences:
             self._notify(merge(audiences))
         self._deliver()
@@ -301,9 +274,9 @@ class ThreadedGateway:
             execute_together(self.storage, batches)
             if calls is not None:
                 calls.execute()
-        cascade = None if settlements is None else _cascade(settlements)
-        if cascade is not None:
-            audiences.append(cascade)
+        changed = None if settlements is None else cascade(settlements)
+        if changed is not None:
+            audiences.append(changed)
         if reports is not None:
             audiences.append(PROGRESS)
         if audiences:
@@ -347,37 +320,8 @@ class ThreadedGateway:
             self._loop.call_soon_threadsafe(self.on_lost, ended)
 
 
-class _Call(NamedTuple):
-    """A call that may be made by itself."""
-
-    queue: BatchQueue[Any]
-    item: Any
-    callback: Callback
-    audience: Audience | None
-
-
-class _Turn:
-    """What the calls of a turn of the event loop have come to: idle → held → flushed.
-
-    *Idle*: no call yet, no flush scheduled. *Held*: the first call waits for the end of the turn, where a flush is
-    scheduled. *Shared*: a second call has come, and both are in the queues; the flush finds none held. Only the event
-    loop's thread uses it.
-    """
-
-    __slots__ = ("held", "is_flush_scheduled")
-
-    def __init__(self) -> None:
-        self.held: _Call | None = None
-        self.is_flush_scheduled = False
-
-
-def _write_large(calls: Sequence[_Call]) -> list[Any]:
+def _write_large(calls: Sequence[Call]) -> list[Any]:
     return [call.queue.execute([call.item])[0] for call in calls]
-
-
-def _cascade(batch: Batch[Any]) -> Audience | None:
-    """Which processes to notify because settlements have changed other jobs; None: they have not."""
-    return STATE_CHANGED if Settled.CASCADED in batch.values else None
 
 
 def _ignore(*_: Any) -> None:

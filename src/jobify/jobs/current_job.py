@@ -48,8 +48,10 @@ from numbers import Real
 from typing import Any, Final, Protocol
 
 from jobify.exceptions import ConfigurationError, JobTimeoutError, TaskCancelledError, shown
+from jobify.jobs.job_transaction import Completion, JobTransaction
 from jobify.model.records import MessageKind
 from jobify.runtime.logs import get_logger
+from jobify.transactions.blocks import block_on
 
 __all__ = (
     "CURRENT",
@@ -115,6 +117,10 @@ class Running(Protocol):
         """``value`` as it is stored in a report; PayloadError if it cannot be encoded."""
         ...
 
+    def completion(self) -> Completion | None:
+        """Its part in a transaction. None: it has none. ConfigurationError if no transaction can complete it."""
+        ...
+
     def lend(self) -> None:
         """Lend the slot of this job to other jobs while it waits for one of them."""
         ...
@@ -137,10 +143,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class CurrentJob:
-    """The job that the calling code belongs to: see :data:`current_job`, the only instance.
+    """The job that the calling code belongs to.
 
-    All methods are synchronous, return at once and may be called from any thread. Outside a job, reports and checks do
-    nothing, and the attributes raise RuntimeError.
+    :data:`current_job` is the only instance. All methods are synchronous, return at once and may be called from any
+    thread. Outside a job, reports and checks do nothing, and the attributes raise RuntimeError.
     """
 
     __slots__ = ()
@@ -183,9 +189,10 @@ class CurrentJob:
         return _here().metadata
 
     def update_progress(self, percent: float) -> None:
-        """Report the progress of the job, from 0 to 100. Of several calls in quick succession, the last one is stored.
+        """Report the progress of the job, from 0 to 100.
 
-        ConfigurationError (a ValueError) for anything else.
+        Of several calls in quick succession, the last one is stored. ConfigurationError (a ValueError) for a
+        number outside of these, and for what is no number.
 
         ::
 
@@ -198,10 +205,10 @@ class CurrentJob:
             running.report(MessageKind.PROGRESS, float(percent))
 
     def publish(self, value: Any) -> None:
-        """Publish a partial result to the readers of ``JobResult.stream()``. All values are kept, in order.
+        """Publish a partial result to the readers of ``JobResult.stream()``.
 
-        The app's serializer encodes the value before this returns: PayloadError if it cannot, and later changes of the
-        value have no effect. (Without a database, the value is passed on as it is.)
+        All values are kept, in order. The app's serializer encodes the value before this returns: PayloadError if it
+        cannot, and later changes of the value have no effect. (Without a database, the value is passed on as it is.)
 
         Values that are published faster than they can be stored are buffered up to a limit. At the limit, a thread or
         a child process is slowed down; on an event loop, which must not block, ApplicationStateError is raised.
@@ -216,11 +223,12 @@ class CurrentJob:
             running.report(MessageKind.VALUE, running.encode(value))
 
     def log(self, message: object, level: str = "info") -> None:
-        """Add a line to the log of the job. ``level`` is debug, info, warning, error or critical, in any case.
+        """Add a line to the log of the job.
 
-        The line also goes to the logger ``jobify.jobs`` of :mod:`logging`, so that it appears in the output of a
-        worker, with ``job_id``, ``task``, ``queue`` and ``attempt`` on the record. For a task in a child process, that
-        is the app's process. ConfigurationError (a ValueError) for another level.
+        ``level`` is debug, info, warning, error or critical, in any case. The line also goes to the logger
+        ``jobify.jobs`` of :mod:`logging`, so that it appears in the output of a worker, with ``job_id``, ``task``,
+        ``queue`` and ``attempt`` on the record. For a task in a child process, that is the app's process. The message
+        is taken as it is, without values for a format. ConfigurationError (a ValueError) for another level.
 
         ::
 
@@ -232,6 +240,8 @@ class CurrentJob:
 
             near = difflib.get_close_matches(word, LEVELS, n=1)
             advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(LEVELS)}."
+            if "%" in str(message):
+                advice += ' Format the message first: log(f"...").'
             raise ConfigurationError(f"There is no log level {level!r}. {advice}")
         running = CURRENT.get()
         if running is None:
@@ -239,12 +249,34 @@ class CurrentJob:
         else:
             running.report(MessageKind.LOG, shown(message), word)
 
-    def check_cancelled(self) -> None:
-        """Raise TaskCancelledError if the job has to stop, because of a cancel, a shutdown or its timeout.
+    def transaction(self, target: Any) -> JobTransaction:
+        """A transaction in which the job does its work and ends: both are committed, or none.
 
-        A thread cannot be stopped from outside, but one that calls this from time to time ends early. Do not catch the
-        exception; exception handlers do not get it either. After a cancel, the job ends cancelled; after a shutdown, it
-        is released and runs again. A coroutine is interrupted, and a child process is killed, so these seldom need it.
+        ``target`` is where it begins: an engine or a session maker of SQLAlchemy, or a connection without an open
+        transaction (SQLAlchemy, sqlite3, aiosqlite, Django's ``connections[alias]``), to the database of the app's
+        storage. For ``async with``, or ``with`` in a ``def`` task. It is committed at the end of the block, and rolled
+        back if the block raises; a connection is not closed. ::
+
+            async with current_job.transaction(engine) as tx:
+                await tx.execute(mark_paid(order_id))
+                return tx.complete("paid")
+
+        ``tx.complete(value)`` ends the job with that value in the same commit. TaskCancelledError at the end of the
+        block, and a rollback, if the job was taken from this process meanwhile; ConfigurationError if the connection
+        leads to another database, or for a task in a child process. The same commit stores what the block reports.
+
+        Outside a job it is an ordinary transaction.
+        """
+        running = CURRENT.get()
+        return JobTransaction(block_on(target), None if running is None else running.completion())
+
+    def check_cancelled(self) -> None:
+        """Raise TaskCancelledError if the job has to stop.
+
+        The reason is a cancel, a shutdown or its timeout. A thread cannot be stopped from outside, but one that calls
+        this from time to time ends early. Do not catch the exception; exception handlers do not get it either. After a
+        cancel, the job ends cancelled; after a shutdown, it is released and runs again. A coroutine is interrupted, and
+        a child process is killed, so these seldom need it.
 
         ::
 
@@ -270,9 +302,10 @@ current_job: Final = CurrentJob()
 
 @contextmanager
 def lent_slot() -> Iterator[None]:
-    """Lend the slot of the calling job while it waits for another job; does nothing outside a job.
+    """Lend the slot of the calling job while it waits for another job.
 
-    Without it, jobs that wait for jobs could take all slots, so that the jobs they wait for would never begin.
+    Does nothing outside a job. Without it, jobs that wait for jobs could take all slots, so that the jobs they wait for
+    would never begin.
     """
     running = CURRENT.get()
     if running is None:

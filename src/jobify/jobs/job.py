@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from contextvars import Context
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from jobify.exceptions import (
     ApplicationStateError,
@@ -149,8 +149,10 @@ class Job(ProcessBound, Generic[ReturnT]):
 
     @property
     def public_status(self) -> PublicStatus:
-        """The status as :attr:`JobResult.status`: ``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its
-        retries are used up) or ``cancelled``."""
+        """The status in one of the six words of :attr:`JobResult.status`.
+
+        ``pending``, ``running``, ``complete``, ``failed``, ``dead`` (its retries are used up) or ``cancelled``.
+        """
         # Only failures set the slot, so that other jobs do not pay for it.
         return public_status(self.status, getattr(self, "_is_dead", False))
 
@@ -195,7 +197,8 @@ class Job(ProcessBound, Generic[ReturnT]):
             case JobStatus.SUCCESS:
                 if isinstance(self._value, ResultNotStoredError):
                     raise self._value
-                return cast("ReturnT", self._value)
+                value: ReturnT = self._value
+                return value
             case JobStatus.PENDING if self.status is JobStatus.PENDING:
                 raise JobNotCompletedError("The job was never scheduled: an outer middleware stopped it.")
             case None | JobStatus.PENDING:
@@ -208,10 +211,11 @@ class Job(ProcessBound, Generic[ReturnT]):
     # -- waiting and cancelling ----------------------------------------------------------------------------------------
 
     async def wait(self) -> None:
-        """Return when the job has ended (a cron job: when its current or next run has). Never raises the task's error.
+        """Return when the job has ended. Never raises the task's error.
 
-        Any number of coroutines may wait, and each may be cancelled on its own. :class:`ApplicationStateError` if the
-        job itself waits, or a coroutine in another event loop than the app's.
+        Of a cron job: when its current or next run has ended. Any number of coroutines may wait, and each may be
+        cancelled on its own. :class:`ApplicationStateError` if the job itself waits, or a coroutine in another event
+        loop than the app's.
         """
         if self.status in TERMINAL or (self.status is JobStatus.PENDING and self._backend is not None):
             return

@@ -16,6 +16,7 @@ from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_me
 from jobify.jobs.job import Job
 from jobify.jobs.job_result import JobResult
 from jobify.model.clock import from_datetime, seconds, to_datetime
+from jobify.model.cron import Cron
 from jobify.model.durations import Duration, check_duration
 from jobify.model.ids import check_text, is_storable
 from jobify.model.job_options import JobOptions, read_options, stored_policy
@@ -86,6 +87,8 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     is_unique_everywhere: bool = False
     parents: tuple[str, ...] = ()
     job_id: str | None = None
+    cron: Cron | None = None
+    """The rule of a schedule; ``schedule(...).cron`` sets it."""
     stored: JobOptions = JobOptions()
     """The options that are stored in the ``options`` of the row."""
 
@@ -189,6 +192,10 @@ class Submitter(Protocol):
 
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """:meth:`submit` without blocking the event loop."""
+        ...
+
+    def using(self, connection: object) -> Submitter:
+        """Enqueues in the transaction of a user's ``connection``. ConfigurationError if it is no connection."""
         ...
 
 

@@ -114,8 +114,10 @@ class JobResult(Generic[Return_co]):
 
     @property
     def errors(self) -> list[dict[str, Any]]:
-        """One dict for each failed attempt, the oldest first: ``id``, ``job_id``, ``attempt`` (from 1), ``error`` (the
-        traceback of the task's own frames), ``message``, ``outcome``, ``started_at`` and ``failed_at`` (ISO 8601, UTC).
+        """One dict for each failed attempt, the oldest first.
+
+        Its keys are ``id``, ``job_id``, ``attempt`` (from 1), ``error`` (the traceback of the task's own frames),
+        ``message``, ``outcome``, ``started_at`` and ``failed_at`` (ISO 8601, UTC).
         """
         return self._source.reader.errors(self.id)
 
@@ -126,10 +128,12 @@ class JobResult(Generic[Return_co]):
 
     @property
     def note(self) -> str:
-        """Why the job does not run (any more), in a few words: ``no worker serves this queue``, ``the queue is
-        paused``, ``waits for 2 others``, ``tries again in 5.0 s: …``, ``its worker (7154) is gone, last seen 2 m ago;
-        the next worker that starts takes it up``. Empty if there is nothing to say. For people: the wording may
-        change."""
+        """Why the job does not run (any more), in a few words.
+
+        ``no worker serves this queue``, ``the queue is paused``, ``waits for 2 others``, ``tries again in 5.0 s: …``,
+        ``its worker (7154) is gone, last seen 2 m ago; the next worker that starts takes it up``. Empty if there is
+        nothing to say. For people: the wording may change.
+        """
         return self._source.reader.note(self.id)
 
     @property
@@ -209,8 +213,10 @@ class JobResult(Generic[Return_co]):
         return self._source.reader.describe(self.id)
 
     def logs(self) -> list[dict[str, Any]]:
-        """The lines of ``current_job.log``, the oldest first: dicts of ``number``, ``at``, ``attempt``, ``level`` and
-        ``message``."""
+        """The lines of ``current_job.log`` as dicts, the oldest first.
+
+        Their keys are ``number``, ``at``, ``attempt``, ``level`` and ``message``.
+        """
         return self._source.reader.logs(self.id)
 
     def refresh(self) -> None:
@@ -262,7 +268,9 @@ class JobResult(Generic[Return_co]):
         await self._source.await_end(self.id, timeout)
 
     def stream(self, timeout: Duration | None = 60.0, after: int = 0) -> Iterator[Any]:
-        """Yield the values that the task publishes, each once and in order, from the first one on.
+        """Yield the values that the task publishes, each once and in order.
+
+        Begins with the first one.
 
         The iterator ends when the job has ended and all values were delivered. ``timeout`` is the number of seconds to
         wait for the next value, then WaitTimeoutError. ``after`` skips messages with numbers up to this one (values and
@@ -293,7 +301,9 @@ class JobResult(Generic[Return_co]):
         return await self._source.acancel(self.id, timeout)
 
     def retry(self, *, with_dependents: bool = True) -> bool:
-        """Make a ``failed`` or ``dead`` job wait for a run again, with all its attempts; its history stays.
+        """Make a ``failed`` or ``dead`` job wait for a run again.
+
+        It has all its attempts again; its history stays.
 
         Returns False, and changes nothing, if the job has another status, if it is a schedule that has had all its
         runs, or while another job has its unique key. In the same transaction, the jobs that were cancelled because of

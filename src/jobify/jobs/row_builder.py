@@ -3,6 +3,7 @@
 ==========================  =============================================================================
 :class:`RowBuilder`         of a call from any process (``delay``, ``apply_async``, a workflow)
 :func:`pushed_row`          of a push in the app's process, waiting or inserted already claimed
+:func:`claimed_row`         of a push in memory that has ended before its row was needed
 :func:`schedule_row`        of a cron that is declared with a task
 :func:`run_of_schedule`     of one more run of a schedule, out of turn
 ==========================  =============================================================================
@@ -12,7 +13,7 @@ Nothing is stored here. What cannot be stored is refused: PayloadError.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -21,6 +22,8 @@ import msgspec
 from jobify.exceptions import PayloadError
 from jobify.jobs.job_request import JobRequest, JobSpec
 from jobify.model.clock import Clock
+from jobify.model.cron import Cron
+from jobify.model.cron_rules import CronRuleCache
 from jobify.model.ids import text_ids
 from jobify.model.job_options import ParentResults, read_options
 from jobify.model.records import JobRecord, NewJob
@@ -32,13 +35,14 @@ __all__ = (
     "PLACEHOLDER",
     "RowBuilder",
     "args_with_placeholder",
+    "claimed_row",
     "pushed_row",
-    "pushed_rows",
     "run_of_schedule",
     "schedule_row",
 )
 
 _SCHEDULED: Final = JobStatus.SCHEDULED.value
+_RUNNING: Final = JobStatus.RUNNING.value
 
 Encode: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any], ParameterTypes], Any]
 """Makes the payload of a call; PayloadError if the arguments cannot be restored from it."""
@@ -88,7 +92,15 @@ class CalledTask(RowTask, Protocol):
 class RowBuilder:
     """Makes the rows of calls from any process. ``zone`` is that of naive datetimes."""
 
-    def __init__(self, encode: Encode, new_id: UUIDGenerator, clock: Clock, zone: tzinfo) -> None:
+    def __init__(
+        self,
+        encode: Encode,
+        new_id: UUIDGenerator,
+        clock: Clock,
+        zone: tzinfo,
+        rules: Callable[[], CronRuleCache],
+    ) -> None:
+        self._rules = rules
         self._encode = encode
         self._new_id = text_ids(new_id)
         self._clock = clock
@@ -114,7 +126,7 @@ class RowBuilder:
             inputs = ParentResults(count=len(result_input.indexes), is_list=result_input.is_list)
             options = msgspec.structs.replace(options, inputs=inputs)
             types = types.after(1)
-        return NewJob(
+        row = NewJob(
             id=job_id,
             task=task.name,
             queue=spec.queue or task.queue,
@@ -130,6 +142,14 @@ class RowBuilder:
             expires_at=spec.expires_at(now, self._zone),
             parents=tuple(dict.fromkeys((*parents, *spec.parents))) if spec.parents else parents,
         )
+        return row if spec.cron is None else self._by_rule(row, spec.cron)
+
+    def _by_rule(self, row: NewJob, cron: Cron) -> NewJob:
+        """The row of a schedule, whose first run is due by its rule."""
+        rules = self._rules()
+        rule = rules.of_cron(cron)
+        due_at = rules.first_due(rule, now=row.created_at)
+        return row._replace(rule=rule.text, due_at=due_at, offset_at=due_at, ready=due_at <= row.created_at)
 
     def new_id(self, spec: JobSpec) -> str:
         """The id of a job: the chosen one, or a new one."""
@@ -165,9 +185,14 @@ def pushed_row(job: PushedJob) -> NewJob:
     return row if job.spec is None else _with_spec(row, job.spec)
 
 
-def pushed_rows(values: Iterable[tuple[Any, ...]]) -> list[NewJob]:
-    """The rows of pushes without options of their own, by their values."""
-    return [NewJob(*fields) for fields in values]
+def claimed_row(
+    task: RowTask, job_id: str, owner: int, payload: Any, *, due_at: Microseconds, now: Microseconds
+) -> NewJob:
+    """The row of a plain push that ``owner`` has claimed with its insert."""
+    return NewJob(
+        job_id, task.name, task.queue, task.priority, _RUNNING, False, due_at, now, payload,
+        None, None, None, owner, owner, 1, 1, now, None, None,
+    )  # fmt: skip
 
 
 def _with_spec(row: NewJob, spec: JobSpec) -> NewJob:

@@ -179,10 +179,10 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
 
     @coroutine_function
     def push(self, *, job_id: str | None = None, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
-        """Run the task now, in this process if a slot is free. Returns when the job is stored, not when it has run.
+        """Run the task now, in this process if a slot is free.
 
-        ``job_id`` must not be in use in this database, unless ``replace`` is true, which replaces that job.
-        ``force`` runs the outer middleware even if nothing would change.
+        Returns when the job is stored, not when it has run. ``job_id`` must not be in use in this database, unless
+        ``replace`` is true, which replaces that job. ``force`` runs the outer middleware even if nothing would change.
         """
         return self._submit(job_id=job_id, is_replace=replace, is_force=force)
 
@@ -190,10 +190,11 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
     def delay(
         self, seconds: Duration, *, job_id: str | None = None, now: datetime | None = None, replace: bool = False
     ) -> _Submitted[ReturnT]:
-        """Run the task after ``seconds`` (or a timedelta) of elapsed time, counted from ``now``.
+        """Run the task after ``seconds`` (or a timedelta) of elapsed time.
 
-        Elapsed time does not depend on the clocks of the zone, nor on the clock being set while an app or a worker
-        runs. 0 or a negative delay is now. ConfigurationError (a ValueError) if it is infinite or NaN.
+        They are counted from ``now``. Elapsed time does not depend on the clocks of the zone, nor on the clock
+        being set while an app or a worker runs. 0 or a negative delay is now. ConfigurationError (a ValueError) if it
+        is infinite or NaN.
         """
         try:
             due_at = self._after(seconds, now)
@@ -205,9 +206,10 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
     def at(
         self, at: datetime, *, job_id: str | None = None, replace: bool = False, force: bool = False
     ) -> _Submitted[ReturnT]:
-        """Run the task at a point in time, or now if it is past. A naive ``at`` is read in the app's zone.
+        """Run the task at a point in time, or now if it is past.
 
-        With ``replace``, a job that has the same id, time and arguments is not changed, unless ``force`` is true.
+        A naive ``at`` is read in the app's zone. With ``replace``, a job that has the same id, time and arguments is
+        not changed, unless ``force`` is true.
         """
         try:
             if not isinstance(at, datetime):
@@ -219,10 +221,10 @@ class ScheduleBuilder(ProcessBound, Generic[ReturnT]):
 
     @coroutine_function
     def cron(self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False) -> _Submitted[ReturnT]:
-        """Run the task repeatedly, by a cron rule in the app's zone. The handle is that of the whole schedule.
+        """Run the task repeatedly, by a cron rule in the app's zone.
 
-        With ``replace``, the progress of the old schedule is kept unless its ``start_date`` changes; a schedule with
-        the same rule and arguments is not changed, unless ``force`` is true.
+        The handle is that of the whole schedule. With ``replace``, the progress of the old schedule is kept unless its
+        ``start_date`` changes; a schedule with the same rule and arguments is not changed, unless ``force`` is true.
         """
         try:
             rule = self._checked_rule(cron)

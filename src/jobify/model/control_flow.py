@@ -89,7 +89,9 @@ class Retry(_Signal):
 
 
 class Snooze(_Signal):
-    """Postpone the job: it runs again after ``delay``, and this attempt does not count. Raise it in a task.
+    """Postpone the job: it runs again after ``delay``.
+
+    Raise it in a task. The attempt does not count.
 
     ``delay``
         Seconds, or a timedelta.

@@ -125,12 +125,12 @@ class TakesHooks:
     hooks: Hooks
 
     def on_failure(self, function: HookT) -> HookT:
-        """Call ``function`` with a :class:`JobFailure` when a job, or a run of a schedule, has failed for good.
+        """Call ``function`` when a job, or a run of a schedule, has failed for good.
 
-        A plain function is called on the event loop and must be quick; an async one runs in a task of its own. An error
-        in it is logged, and has no other effect. Hooks are called in the order of their registration; those of the
-        task's router before those of the routers above it and of the app. ConfigurationError if ``function`` does not
-        take one argument.
+        It gets a :class:`JobFailure`. A plain function is called on the event loop and must be quick; an async one runs
+        in a task of its own. An error in it is logged, and has no other effect. Hooks are called in the order of their
+        registration; those of the task's router before those of the routers above it and of the app. ConfigurationError
+        if ``function`` does not take one argument.
 
         ::
 
@@ -141,16 +141,16 @@ class TakesHooks:
         return self.hooks.on_failure(function)
 
     def on_retry(self, function: HookT) -> HookT:
-        """:meth:`on_failure` for an attempt that failed and is retried at ``failure.retry_at``.
+        """:meth:`on_failure` for an attempt that failed and is retried.
 
-        That includes an attempt whose process died.
+        It is retried at ``failure.retry_at``. That includes an attempt whose process died.
         """
         return self.hooks.on_retry(function)
 
     def on_dead(self, function: HookT) -> HookT:
-        """:meth:`on_failure` for dead jobs and schedules only: see :attr:`JobFailure.is_dead`.
+        """:meth:`on_failure` for dead jobs and schedules only.
 
-        The hooks of ``on_failure`` are called first.
+        See :attr:`JobFailure.is_dead`. The hooks of ``on_failure`` are called first.
         """
         return self.hooks.on_dead(function)
 

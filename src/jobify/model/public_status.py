@@ -92,7 +92,7 @@ def status_filter(words: Sequence[str]) -> StatusFilter:
         kinds = {None}
     if len(kinds) > 1:
         word, other = ("failed", "dead") if False in kinds else ("dead", "failed")
-        raise ConfigurationError(f"The status {word!r} is filtered for alone, or with {other!r}. Make two queries.")
+        raise ConfigurationError(f"{word!r} can be combined with {other!r} only. Query the other statuses apart.")
     return StatusFilter(tuple(dict.fromkeys(status for one in rows for status in one.statuses)), kinds.pop())
 
 

@@ -26,7 +26,9 @@ class _SmartRetry(NamedTuple):
 
 
 class SmartRetry(_SmartRetry):
-    """A retry policy: the number of retries, and their delays. Immutable, and safe to share between threads.
+    """A retry policy: the number of retries, and their delays.
+
+    Immutable, and safe to share between threads.
 
     ``retries``
         Attempts after the first; 0 is none.
@@ -126,7 +128,7 @@ def _count(value: object, where: str) -> int:
             f"{where}: {value!r} is not a number of retries. Write a whole number, or a SmartRetry."
         )
     if value < 0:
-        raise ConfigurationError(f"{where}: {value} retries cannot be. Write 0 for none.")
+        raise ConfigurationError(f"{where}: {value} is negative. Write 0 for none.")
     return value
 
 

@@ -10,6 +10,7 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import EnqueueOptions, build_requests, parse_calls, validate_options
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder, failed_awaitable
+from jobify.router.transaction_task import TransactionTask
 from jobify.runtime.coroutine_functions import coroutine_function
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ Return_co = TypeVar("Return_co", covariant=True)
 
 
 class ConfiguredTask(Generic[ParamsT, Return_co]):
-    """A task whose jobs are enqueued with these options (see :class:`~jobify.jobs.job_request.EnqueueOptions`).
+    """A task whose jobs are enqueued with these options.
+
+    For the options see :class:`~jobify.jobs.job_request.EnqueueOptions`.
 
     Its arguments are checked like those of the task. It does not change; :meth:`configure` returns a new one. ::
 
@@ -61,15 +64,19 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
         return ConfiguredTask(self.task, {**self.options, **options})
 
     def schedule(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ScheduleBuilder[Return_co]:
-        """:meth:`Route.schedule`, with the options. The builder says when, so ``delay`` and ``eta`` cannot be among
-        them; a job that replaces another one, or a cron, has no ``unique_key``, ``depends_on`` or ``expires``."""
+        """:meth:`Route.schedule`, with the options.
+
+        The builder says when, so ``delay`` and ``eta`` cannot be among them; a job that replaces another one, or a
+        cron, has no ``unique_key``, ``depends_on`` or ``expires``.
+        """
         return self.task.schedule(*args, **kwargs).with_options(self.spec)
 
     @coroutine_function
     def push(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Coroutine[Any, Any, Job[Return_co]]:
-        """:meth:`Route.push`, with the options: after ``delay`` seconds, or at ``eta``, if there is one.
+        """:meth:`Route.push`, with the options.
 
-        The handle is that of the unfinished job with the same ``unique_key``, if there is one.
+        The job runs after ``delay`` seconds, or at ``eta``, if there is one. The handle is that of the unfinished job
+        with the same ``unique_key``, if there is one.
         """
         try:
             scheduler, name = self.task.app_binding()
@@ -93,6 +100,11 @@ class ConfiguredTask(Generic[ParamsT, Return_co]):
     async def adelay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
         """:meth:`delay`, without blocking the event loop."""
         return await self._signature(args, kwargs).aapply()
+
+    def using(self, connection: object) -> TransactionTask[ParamsT, Return_co]:
+        """:meth:`Route.using`, with the options."""
+        scheduler, name = self.task.app_binding()
+        return TransactionTask(self.task, name, scheduler.client.using(connection), self.options)
 
     def apply_async(
         self,

@@ -22,6 +22,7 @@ from jobify.model.signature import FuncSpec, inspect_function, is_async_callable
 from jobify.model.task_options import RouteOptions
 from jobify.router.apps import Binding, ambiguous, choose
 from jobify.router.configured import ConfiguredTask
+from jobify.router.transaction_task import TransactionTask
 from jobify.runtime.coroutine_functions import coroutine_function, mark_async_callable
 from jobify.runtime.importable import name_of
 
@@ -33,11 +34,12 @@ Return_co = TypeVar("Return_co", covariant=True)
 
 
 class Route(ABC, Generic[ParamsT, Return_co]):
-    """A registered task. A call runs the function; ``push``, ``delay`` and ``schedule`` make jobs.
+    """A registered task.
 
-    To extend tasks, subclass :class:`RootRoute` or :class:`NodeRoute` and give the class to an app or a router as its
-    ``route_class``. ``options`` are checked and complete when the route is made; ``name`` is final once its router is
-    included in an app.
+    A call runs the function; ``push``, ``delay`` and ``schedule`` make jobs. To extend tasks, subclass
+    :class:`RootRoute` or :class:`NodeRoute` and give the class to an app or a router as its ``route_class``.
+    ``options`` are checked and complete when the route is made; ``name`` is final once its router is included in an
+    app.
     """
 
     def __init__(self, *, name: str, func: Callable[ParamsT, Any], options: RouteOptions) -> None:
@@ -151,11 +153,11 @@ class Route(ABC, Generic[ParamsT, Return_co]):
     # -- from any process ----------------------------------------------------------------------------------------------
 
     def delay(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
-        """Enqueue a job with these arguments, from any process or thread. No app needs to run here.
+        """Enqueue a job with these arguments, from any process or thread.
 
-        When this returns, the job is on disk, and any worker that knows the task may run it. TypeError if the arguments
-        do not fit the function, PayloadError if they cannot be stored, StorageUnavailableError if the storage cannot be
-        written to; in each case nothing was stored.
+        No app needs to run here. When this returns, the job is on disk, and any worker that knows the task may run it.
+        TypeError if the arguments do not fit the function, PayloadError if they cannot be stored,
+        StorageUnavailableError if the storage cannot be written to; in each case nothing was stored.
         """
         scheduler, name = self._binding or self._choose()
         return scheduler.client.delay(name, args, kwargs)
@@ -165,13 +167,30 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         scheduler, name = self._binding or self._choose()
         return await scheduler.client.adelay(name, args, kwargs)
 
+    def using(self, connection: object) -> TransactionTask[ParamsT, Return_co]:
+        """The task on a connection of yours: its jobs are stored in the transaction of that connection.
+
+        ``connection`` is one of sqlite3, aiosqlite, SQLAlchemy (``Connection``, ``Session`` and their async twins) or
+        Django (``connections[alias]``), to the database of the app's storage. It is neither committed nor closed nor
+        changed. ConfigurationError if it is something else; the calls that follow raise it if the connection leads to
+        another database. ::
+
+            with connection:
+                connection.execute("INSERT INTO orders (id) VALUES (?)", (order_id,))
+                send_receipt.using(connection).delay(order_id)
+        """
+        scheduler, name = self._binding or self._choose()
+        return TransactionTask(self, name, scheduler.client.using(connection), {})
+
     def apply_async(
         self,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[EnqueueOptions],
     ) -> JobResult[Return_co]:
-        """:meth:`delay` with options: see ``EnqueueOptions``. It blocks until the job is stored, despite its name.
+        """:meth:`delay` with options: see ``EnqueueOptions``.
+
+        It blocks until the job is stored, despite its name.
 
         ConfigurationError for an invalid option, DuplicateJobError if ``job_id`` is in use. ::
 
@@ -205,11 +224,11 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return await scheduler.client.adelay_all(name, called)
 
     def configure(self, **options: Unpack[EnqueueOptions]) -> ConfiguredTask[ParamsT, Return_co]:
-        """This task with options: ``task.configure(queue="images", delay=5).delay("cat.png", 64)``.
+        """This task with options.
 
-        The options apply to every way to enqueue it (``delay``, ``push``, ``schedule``, ``map``, ``s``). Type checkers
-        check the arguments of the task, unlike those of :meth:`apply_async`. UnknownOptionError suggests the option
-        that may be meant.
+        ``task.configure(queue="images", delay=5).delay("cat.png", 64)``. The options apply to every way to enqueue it
+        (``delay``, ``push``, ``schedule``, ``map``, ``s``). Type checkers check the arguments of the task, unlike those
+        of :meth:`apply_async`. UnknownOptionError suggests the option that may be meant.
         """
         return ConfiguredTask(self, options)
 

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
-from jobify.exceptions import ApplicationStateError, PayloadError
+from jobify.exceptions import ApplicationStateError, ConfigurationError, PayloadError
 from jobify.jobs.current_job import CURRENT, TIMED_OUT, is_overdue
 from jobify.model.records import MessageKind
 from jobify.runners.job_info import JobInfo
@@ -52,6 +52,13 @@ class RemoteJob:
         """``value`` as the app's serializer writes it."""
         codec = _codec(self._info.serializer)
         return value if codec is None else codec.encode_value(value)
+
+    def completion(self) -> NoReturn:
+        """Only the process of the app can end a job."""
+        raise ConfigurationError(
+            f"The task {self.task_name!r} runs in a child process, which cannot complete its job in a transaction. "
+            "Choose run_mode='thread' for it."
+        )
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
         """Send a report; waits while the parent does not read."""

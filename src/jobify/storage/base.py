@@ -90,7 +90,18 @@ from jobify.storage.ownership import HEARTBEAT, BegunJobs, Notifier, OwnerPort
 from jobify.storage.timekeeping import Timekeeping
 from jobify.types import Microseconds
 
-__all__ = ("HEARTBEAT", "BegunJobs", "Notifier", "Storage")
+__all__ = ("HEARTBEAT", "BegunJobs", "Notifier", "Storage", "UnflushedWrites")
+
+
+class UnflushedWrites(AbstractContextManager[None], Protocol):
+    """Blocks like those of ``Storage.nonblocking``: a power cut may undo what they write, until ``flush`` returns.
+
+    So it is acknowledged to no caller before. Other connections see it at once.
+    """
+
+    def flush(self) -> None:
+        """Wait until the disk holds what was written in these blocks. Any error says that it may not."""
+        ...
 
 
 @runtime_checkable
@@ -135,6 +146,20 @@ class Storage(OwnerPort, Protocol):
         ``StorageUnavailableError`` where anything would have to be waited for, and nothing was changed then: make the
         call again where it may take its time. Only for a storage whose commits are no more than a copy in memory.
         """
+        ...
+
+    @property
+    def nonblocking_claims(self) -> AbstractContextManager[None] | None:
+        """Blocks like those of ``nonblocking`` in which one call of ``claim`` is made; None: there are none.
+
+        A claim need not be flushed, because losing it gives the job back. So a storage may have these where it has no
+        others. It may refuse any claim, and one that finds nothing.
+        """
+        ...
+
+    @property
+    def unflushed_writes(self) -> UnflushedWrites | None:
+        """Blocks for a storage whose commits wait for a disk; None: there are none."""
         ...
 
     @property

@@ -21,6 +21,7 @@ from jobify.model.records import (
     Settlement,
     TaskSlots,
 )
+from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
 
@@ -35,6 +36,7 @@ __all__ = (
     "claim",
     "claim_once",
     "claimed",
+    "claimed_without_waiting",
     "end",
     "job",
     "line",
@@ -130,6 +132,19 @@ def made_without_waiting(storage: Storage, write: Callable[[], object]) -> bool:
     except StorageUnavailableError:
         return False
     return True
+
+
+def claimed_without_waiting(storage: Storage, owner: int) -> list[str] | None:
+    """The jobs of a claim that was made without waiting; None: it was refused."""
+    block = storage.nonblocking_claims
+    if block is None:
+        return None
+    request = ClaimRequest(owner, (TaskSlots(("task",), 100),), None, scope=ClaimScope.ORDINARY)
+    try:
+        with block:
+            return [found.id for found in storage.claim(request, now=NOW).claims]
+    except StorageUnavailableError:
+        return None
 
 
 def end(owner: int, claim: Claim | NewJob, **fields: Any) -> Settlement:

@@ -34,10 +34,11 @@ class Loader(Protocol):
 
 @runtime_checkable
 class Exact(Protocol):
-    """A converter that restores a value equal to the original, or refuses it. Those of this package are exact.
+    """A converter that restores a value equal to the original, or refuses it.
 
-    If dumper and loader are exact, each value is loaded again when it is dumped. If the result differs from what
-    ``dump_exact`` expects, the call is refused. A converter without this method decides itself what it restores.
+    Those of this package are exact. If dumper and loader are exact, each value is loaded again when it is dumped. If
+    the result differs from what ``dump_exact`` expects, the call is refused. A converter without this method decides
+    itself what it restores.
     """
 
     def dump_exact(self, data: Any, tp: Any, /) -> tuple[Any, Any]:

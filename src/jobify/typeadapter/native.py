@@ -20,13 +20,13 @@ _TEXT: Final = (PurePath, ZoneInfo, Fraction, complex)
 
 
 class NativeConverter:
-    """Dumper and loader by msgspec: the default for an app with a plain serializer and no converter.
+    """Dumper and loader by msgspec.
 
-    Supports the annotations of msgspec: builtins and their generics, Optional and unions that JSON can distinguish,
-    Literal, enums of str or int, dataclasses, TypedDict, NamedTuple, Struct, attrs classes, dates and times, Decimal,
-    UUID; and Path, ZoneInfo, Fraction and complex. Under any other annotation, a value is passed on unchanged, and the
-    serializer may refuse it. Nothing is coerced: ``"1"`` is not an int. An app refuses values that would be restored
-    differently.
+    The default for an app with a plain serializer and no converter. Supports the annotations of msgspec: builtins and
+    their generics, Optional and unions that JSON can distinguish, Literal, enums of str or int, dataclasses, TypedDict,
+    NamedTuple, Struct, attrs classes, dates and times, Decimal, UUID; and Path, ZoneInfo, Fraction and complex. Under
+    any other annotation, a value is passed on unchanged, and the serializer may refuse it. Nothing is coerced: ``"1"``
+    is not an int. An app refuses values that would be restored differently.
 
     >>> NativeConverter().dump({1: b"a"}, dict[int, bytes])
     {'1': 'YQ=='}

@@ -74,7 +74,7 @@ class WorkerSlot:
         try:
             with remote:
                 self.process = subprocess.Popen(
-                    [*self._command, *options, "--control-fd", str(remote.fileno())],
+                    [*self._command, *options, f"--control-fd={remote.fileno()}"],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(remote.fileno(),),
                     start_new_session=True,  # so that Ctrl-C reaches the supervisor only

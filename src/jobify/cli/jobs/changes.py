@@ -43,7 +43,7 @@ def confirm(question: str, is_sure: bool) -> None:
     if is_sure:
         return
     if not sys.stdin.isatty():
-        raise CommandError("This needs a confirmation on a terminal. Or add --yes.", ExitCode.USAGE)
+        raise CommandError("Nothing was done: there is no terminal to confirm it on. Add --yes.", ExitCode.USAGE)
     import typer
 
     if not typer.confirm(question):

@@ -1,8 +1,8 @@
 """From a push to a stored job: resolve → check → outer middleware → encode → insert → handle.
 
 The fast path: a job that is due now and finds a free slot is inserted already claimed by this process, and starts when
-the insert is on disk (:meth:`Enqueuer.on_inserted`). Without a free slot it is inserted as waiting, and the first
-process with a free slot claims it.
+the insert is committed (:meth:`Enqueuer.on_inserted`); the push returns when it is on disk. Without a free slot it is
+inserted as waiting, and the first process with a free slot claims it.
 
 If the caller is cancelled during the insert the job is stored and runs all the same, because the insert may already be
 on disk, and a claimed job must run.
@@ -15,7 +15,7 @@ from asyncio import _get_running_loop  # get_running_loop() raises where there i
 from collections.abc import Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from jobify.config import JobifyConfiguration
 from jobify.engine.enqueue.pending_job import PendingJob, PendingJobFactory, PushFuture
@@ -209,7 +209,7 @@ class Enqueuer:
             if pending.pool is not None:
                 pending.pool.release()
             raise
-        return cast("Coroutine[Any, Any, Job[Any]]", future)  # it is one by its methods, not by its class
+        return future  # pyright: ignore[reportReturnType]  # it is a coroutine by its methods, not by its class
 
     async def _insert_large(self, pending: PendingJob, request: PushRequest) -> Job[Any]:
         """Encode large arguments in a thread, then go on as usual. Jobs that are pushed meanwhile may overtake it."""

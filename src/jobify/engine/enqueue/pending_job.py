@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from jobify.engine.enqueue.unwritten_job import UnwrittenJob
 from jobify.engine.execution.attempt import Attempt
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.slots import SlotPool
@@ -22,9 +23,10 @@ from jobify.jobs.schedule_builder import PushRequest
 from jobify.model.clock import Clock
 from jobify.model.cron_rules import CronRule, CronRuleCache
 from jobify.model.ids import text_ids
-from jobify.model.records import Claim
+from jobify.model.records import Claim, Settlement
 from jobify.model.status import JobStatus
 from jobify.router.registry import Endpoint, Registry
+from jobify.storage.weight import NO_ARGUMENTS
 from jobify.types import Microseconds, UUIDGenerator
 
 __all__ = ("PendingJob", "PendingJobFactory", "PlainPushFuture", "PushFuture")
@@ -64,6 +66,8 @@ class PendingJob(Struct, eq=False, gc=False):
     """The caller's context variables, for a job that starts at once."""
     future: PushFuture | None = None
     payload: Any = None
+    is_begun: bool = False
+    """Whether the listener has acted on the insert already."""
     spec: JobSpec | None = None
     """Options of this job alone. They are in :meth:`row`, not in :meth:`values`, which serve plain jobs only."""
 
@@ -140,12 +144,39 @@ class PendingJob(Struct, eq=False, gc=False):
             context=self.context,
         )
 
+    def succeeded(self, result: Any, finished_at: Microseconds, delete_at: Microseconds | None) -> UnwrittenJob:
+        """See :class:`~jobify.gateway.gateway.InsertRequest`."""
+        return UnwrittenJob(
+            self.job.id, self.endpoint, self.backend.owner, self.now, self.due_at, NO_ARGUMENTS, result, finished_at,
+            delete_at,
+        )  # fmt: skip
+
+    def ended(self, settlement: Settlement, payload: Any) -> UnwrittenJob:
+        """See :class:`~jobify.gateway.gateway.InsertRequest`."""
+        unwritten = self.succeeded(settlement.result, settlement.finished_at or self.now, settlement.delete_at)
+        unwritten.payload, unwritten.end = payload, settlement
+        return unwritten
+
+    def on_committed(self) -> None:
+        """Have the listener act on the insert before it is flushed; :meth:`on_result` follows."""
+        self.is_begun = True
+        try:
+            self.listener.on_inserted(self, True)
+        except Exception as problem:  # see on_result
+            self._resolve(problem)
+
     def on_result(self, answer: bool | Exception) -> None:
         """Take the answer of the storage to the insert, and pass the handle or an error to the caller."""
         try:
-            error = self.listener.on_inserted(self, answer)
+            if not self.is_begun:
+                error = self.listener.on_inserted(self, answer)
+            else:
+                error = answer if isinstance(answer, Exception) else None
         except Exception as problem:  # it must not raise, but the caller must get an answer in any case
             error = problem
+        self._resolve(error)
+
+    def _resolve(self, error: Exception | None) -> None:
         future, self.future = self.future, None
         if future is None or future.done():
             return  # its caller was cancelled, and the job is stored all the same

@@ -11,7 +11,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from jobify.engine.execution.job_completion import Committed, JobCompletion
 from jobify.engine.execution.slots import SlotPool
+from jobify.exceptions import ConfigurationError
 from jobify.gateway.backend import Backend
 from jobify.gateway.reports import ReportStream
 from jobify.jobs.current_job import TIMED_OUT, is_overdue
@@ -136,6 +138,8 @@ class Attempt(Struct, eq=False, gc=False):
     """Its begin was logged, so its success is logged, too."""
     is_recorded: bool = False
     """The history says already how it ended."""
+    committed: Committed | None = None
+    """Its end was stored in a transaction of its task."""
 
     @classmethod
     def of_claim(
@@ -214,6 +218,15 @@ class Attempt(Struct, eq=False, gc=False):
     def encode(self, value: Any) -> Any:
         """See :meth:`Backend.encode_value`."""
         return self.backend.encode_value(value)
+
+    def completion(self) -> JobCompletion:
+        """See :class:`~jobify.jobs.current_job.Running`."""
+        if self.backend.is_in_memory:
+            raise ConfigurationError(
+                f"The jobs of {self.task_name!r} are in memory, so they cannot end in a transaction. Give the app a "
+                "storage in the file of your connection, and leave durable=False out."
+            )
+        return JobCompletion(self)
 
     def report(self, kind: MessageKind, data: Any, level: str | None = None) -> None:
         """Pass a report on. Reports of a thread or a task that outlives the attempt are dropped."""

@@ -21,6 +21,7 @@ from jobify.config import Limits
 from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts, ScheduleRun
 from jobify.engine.execution.handles import HandleRegistry
+from jobify.engine.execution.job_completion import Committed
 from jobify.engine.execution.job_log import JobLog
 from jobify.engine.execution.outcome import Encoded, classify, encode, encode_in_thread, takes_long
 from jobify.engine.execution.settlement import (
@@ -29,16 +30,19 @@ from jobify.engine.execution.settlement import (
     build_settlement,
     park_settlement,
     skip_settlement,
+    success_delete_at,
     truncated,
 )
 from jobify.exceptions import (
     BaseJobifyError,
+    PayloadError,
     ResultNotStoredError,
     StorageLostError,
     StorageUnavailableError,
     shown,
 )
-from jobify.gateway.notification import JOB_ENDED
+from jobify.gateway.inline import InlineGateway
+from jobify.gateway.notification import JOB_ENDED, STATE_CHANGED
 from jobify.model.clock import Clock
 from jobify.model.misfire import Plan
 from jobify.model.records import Claim, Settled, Settlement
@@ -161,7 +165,12 @@ class Completer:
 
     def complete(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
         """Store the outcome of an attempt. Its slot is free at once, unless its thread still runs. Never raises."""
+        inline = attempt.backend.inline
+        if inline is not None and type(outcome) is Succeeded and self._end_unwritten(attempt, outcome, now, inline):
+            return
         self._track(attempt)
+        if attempt.committed is not None:  # whatever the task did after that
+            outcome = Succeeded(attempt.committed.value)
         if attempt.call is not None and attempt.call.is_running:
             self._wait_for_thread(attempt, attempt.call, outcome, is_tried_again=_is_tried_again(attempt, outcome))
         else:
@@ -175,6 +184,25 @@ class Completer:
             ):
                 PendingOutcome(self, attempt, outcome, now).settle()
 
+    def _end_unwritten(self, attempt: Attempt, outcome: Succeeded, now: Microseconds, inline: InlineGateway) -> bool:
+        """Fast path of everything from :meth:`complete` to :meth:`on_stored`, for a job in memory that has no row yet:
+        nothing is written, so nothing is waited for. Return False for anything else."""
+        job = attempt.job
+        if job is None or attempt.call is not None or attempt.is_logged or attempt.waits or attempt.reports is not None:
+            return False
+        result = (outcome.value,)  # as ObjectCodec encodes it
+        delete_at = success_delete_at(attempt, now=now, retention=self.retention)
+        if not inline.end_unwritten(attempt.id, result, finished_at=now, delete_at=delete_at):
+            return False
+        attempt.has_slot = False
+        attempt.pool.release()
+        job.set_result(outcome.value, status=JobStatus.SUCCESS)
+        if attempt.slot is not None:
+            self.attempts.release_begun(attempt)
+        self.events.jobs_changed.set()
+        attempt.job, attempt.args, attempt.kwargs = None, UNSET, {}
+        return True
+
     def _settle_fast(self, attempt: Attempt, outcome: Succeeded, now: Microseconds) -> bool:
         """Fast path of :meth:`PendingOutcome.settle` for nearly every job: a success with a small value, in one call
         instead of six. Return False for anything else."""
@@ -187,6 +215,14 @@ class Completer:
             return False
         PendingOutcome(self, attempt, outcome, now, settlement).write()
         return True
+
+    def success_of(self, attempt: Attempt, value: Any) -> Settlement:
+        """The settlement of an attempt that ends with ``value``; PayloadError if that cannot be stored."""
+        outcome = Succeeded(value)
+        result, problem = encode(attempt, outcome)
+        if problem is not None:
+            raise PayloadError(f"The result of job {attempt.id!r} cannot be stored: {problem}")
+        return build_settlement(attempt, outcome, result, now=self._clock.now(), retention=self.retention)
 
     def skip(self, attempt: Attempt, run: ScheduleRun, decision: Plan) -> None:
         """Store that a claimed schedule does not run, because its misfire policy skips the due time."""
@@ -355,6 +391,9 @@ class PendingOutcome(Struct, eq=False, gc=False):
         if encoded is None:
             if self._waits_for_reports():
                 return
+            if attempt.committed is not None:
+                self._confirm(attempt.committed)
+                return
             if type(outcome) is Succeeded and takes_long(attempt, outcome.value):
                 encode_in_thread(attempt, outcome, self.settle)
                 return
@@ -402,6 +441,13 @@ class PendingOutcome(Struct, eq=False, gc=False):
             no_peers=attempt.pool.is_idle,
         )
 
+    def _confirm(self, committed: Committed) -> None:
+        """The end is stored already, in a transaction of the task: notify those who wait for it."""
+        attempt, self.outcome = self.attempt, Succeeded(committed.value)
+        is_wide = committed.settled is _CASCADED
+        attempt.backend.gate.notify(STATE_CHANGED if is_wide else audience_of(attempt, self.outcome) or JOB_ENDED)
+        self.completer.on_stored(attempt, self.outcome, committed.settlement, committed.settled)
+
     def on_answer(self, answer: Settled | Exception) -> None:
         """Take the answer of the storage."""
         if isinstance(answer, Exception):
@@ -434,4 +480,4 @@ def _is_tried_again(attempt: Attempt, outcome: Outcome) -> bool:
         isinstance(outcome, RetryAt | Released | Returned | Refused | Snoozed)
         or attempt.run is not None
         or attempt.is_replaced
-    )
+    ) and attempt.committed is None

@@ -42,6 +42,8 @@ __all__ = (
     "park_settlement",
     "skip_record",
     "skip_settlement",
+    "success_delete_at",
+    "success_of_first_attempt",
     "truncated",
 )
 
@@ -86,8 +88,7 @@ def build_settlement(
     new one; and a job that could not be read, so that its cause can be found.
     """
     if attempt.run is None and type(outcome) is Succeeded:  # nearly every job, on the hot path
-        window = retention.complete if attempt.endpoint.result_ttl is None else attempt.endpoint.result_ttl
-        delete_at = None if window is None else now + round(window * SECOND)
+        delete_at = success_delete_at(attempt, now=now, retention=retention)
         return Settlement(
             _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, delete_at, False,
             False, attempt.id, attempt.backend.owner, attempt.fence,
@@ -117,6 +118,26 @@ def build_settlement(
         fence=attempt.fence,
         history=_history(attempt, outcome, following, now),
         parking=Parking(outcome.reason, now, (outcome.code,)) if isinstance(outcome, Unfit) and not has_ended else None,
+    )
+
+
+def success_delete_at(attempt: Attempt, *, now: Microseconds, retention: Retention) -> Microseconds | None:
+    """When the row of a job that succeeds ``now`` may be deleted. None means never."""
+    window = retention.complete if attempt.endpoint.result_ttl is None else attempt.endpoint.result_ttl
+    return None if window is None else now + round(window * SECOND)
+
+
+def success_of_first_attempt(
+    id: str,
+    owner: int,
+    due_at: Microseconds,
+    result: Any,
+    finished_at: Microseconds | None,
+    delete_at: Microseconds | None,
+) -> Settlement:
+    """The success of a job that was inserted already claimed by ``owner``."""
+    return Settlement(
+        _SUCCESS, False, due_at, None, 1, 0, 0, result, None, finished_at, delete_at, False, False, id, owner, 1
     )
 
 

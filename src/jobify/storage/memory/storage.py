@@ -76,9 +76,7 @@ class MemoryStorage:
         with self._table.block():
             yield
 
-    @property
-    def nonblocking(self) -> None:
-        return None
+    nonblocking = nonblocking_claims = unflushed_writes = None
 
     @property
     def times(self) -> Timekeeping:

@@ -155,9 +155,7 @@ class PostgresStorage:
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
 
-    @property
-    def nonblocking(self) -> AbstractContextManager[None] | None:
-        return None
+    nonblocking = nonblocking_claims = unflushed_writes = None
 
     @property
     def times(self) -> Timekeeping:

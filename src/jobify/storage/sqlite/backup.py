@@ -21,6 +21,7 @@ from urllib.parse import quote
 from jobify.exceptions import StorageCorruptError, StorageError
 from jobify.runtime.folder import absolute
 from jobify.storage.sqlite.errors import explained
+from jobify.storage.sqlite.layout import read_layout
 
 __all__ = ("Backup", "back_up")
 
@@ -96,7 +97,8 @@ def _copy(source: str, part: str, timeout: float) -> int:
         (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise StorageCorruptError(source, str(verdict))
-        return int(copy.execute("SELECT count(*) FROM jobs").fetchone()[0])
+        layout = read_layout(lambda statement: copy.execute(statement).fetchone())
+        return int(copy.execute(layout.statement("SELECT count(*) FROM jobs")).fetchone()[0])
 
 
 def _flush(part: str) -> int:

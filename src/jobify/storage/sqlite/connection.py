@@ -25,6 +25,7 @@ from urllib.parse import quote
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
 from jobify.storage.sqlite.errors import raise_claim_lost
 from jobify.storage.sqlite.file_identity import FileIdentity
+from jobify.storage.sqlite.table_names import PrefixedConnection
 
 __all__ = ("FIRST_READ", "LONG_LOG", "Connections", "NonblockingBudget", "WalFile")
 
@@ -36,6 +37,7 @@ FIRST_READ: Final = "PRAGMA user_version"
 """Reads a page, for which SQLite opens the log and the shared memory."""
 
 _UNKNOWN: Final = -1
+_flush: Final = getattr(os, "fdatasync", os.fsync)
 _CACHED_STATEMENTS = 256
 _SETTINGS = (
     "PRAGMA cache_size = -1000",  # kB; a larger one was not faster, as the kernel caches the file, too
@@ -61,6 +63,8 @@ class Connections:
         self.reader: sqlite3.Connection | None = None
         self.count = 0
         """How often a writer was opened."""
+        self.factory: type[sqlite3.Connection] = sqlite3.Connection
+        """What knows the names of the tables in this file."""
         self.identity = FileIdentity(path, given, lambda: _checkpoint(self.writer))
 
     def open(self) -> None:
@@ -71,6 +75,16 @@ class Connections:
                 "database after the fork, or start processes with the spawn method."
             )
         self.is_open = True
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether the tables have a prefix, because the file has other tables."""
+        return self.factory is PrefixedConnection
+
+    def use_prefix(self) -> None:
+        """From now on, each statement is for the tables with the prefix. Called while the storage opens."""
+        self.close()
+        self.factory = PrefixedConnection
 
     def open_writer(self, synchronous: str) -> sqlite3.Connection:
         """Connect for writing."""
@@ -119,10 +133,10 @@ class Connections:
             )
         settings = (*_SETTINGS, setting)
         if not self.identity.is_known:  # the first one: the file may be new
-            return _connected(self._path, settings, is_address=False)
+            return _connected(self._path, settings, self.factory, is_address=False)
         self.identity.before_connecting()
         address = f"file:{quote(os.fsencode(self._path))}?mode=rw"  # makes no file
-        connection = _connected(address, (*settings, FIRST_READ), is_address=True)
+        connection = _connected(address, (*settings, FIRST_READ), self.factory, is_address=True)
         try:
             self.identity.connected()
         except BaseException:
@@ -132,12 +146,33 @@ class Connections:
 
 
 class WalFile:
-    """The write-ahead log of a database: copied by the write that finds it long."""
+    """The write-ahead log of a database: copied by the write that finds it long, flushed for writes that were not."""
 
     def __init__(self, identity: FileIdentity) -> None:
         self._identity = identity
         self.changes_at_checkpoint = 0
         """How many changes the writer had made then: the next one restarts the log."""
+        self.is_flushed = True
+        """Whether the disk holds what non-blocking writes have appended."""
+
+    def flush(self) -> None:
+        """Wait until the disk holds the log. StorageUnavailableError if it does not take it."""
+        if self.is_flushed:
+            return
+        number = self._identity.descriptors.log
+        if number is None:
+            raise StorageUnavailableError("The log of the database cannot be flushed: its descriptor is not known.")
+        try:
+            _flush(number)
+        except OSError as error:
+            raise StorageUnavailableError(f"The log of the database cannot be flushed: {error}") from error
+        self.is_flushed = True
+
+    def disconnecting(self) -> None:
+        """The connections are about to be closed."""
+        self.changes_at_checkpoint = 0
+        with suppress(StorageUnavailableError):  # the call that waits for the flush raises it again
+            self.flush()
 
     def copy(self, writer: sqlite3.Connection) -> None:
         """Make a checkpoint."""
@@ -184,13 +219,16 @@ def _checkpoint(writer: sqlite3.Connection | None) -> None:
             writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
-def _connected(file: str, settings: Sequence[str], *, is_address: bool) -> sqlite3.Connection:
+def _connected(
+    file: str, settings: Sequence[str], factory: type[sqlite3.Connection], *, is_address: bool
+) -> sqlite3.Connection:
     connection = sqlite3.connect(
         file,
         timeout=0,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_CACHED_STATEMENTS,
+        factory=factory,
         uri=is_address,
     )
     try:

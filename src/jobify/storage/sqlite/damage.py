@@ -10,7 +10,7 @@ passes it by. The log says so once for each row, and ``jobify db check`` says wh
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from jobify.exceptions import StorageError, StorageUnavailableError
@@ -172,10 +172,10 @@ class Damage:
         return is_parked
 
 
-def damaged_rows(connection: sqlite3.Connection) -> Iterator[str]:
+def damaged_rows(execute: Callable[[str], sqlite3.Cursor]) -> Iterator[str]:
     """What ``PRAGMA integrity_check`` does not look at: texts that are none, and large values that are incomplete."""
     columns = ", ".join(f"CAST({word} AS BLOB)" for word in _WORDS)
-    for seq, *words in connection.execute(f"SELECT seq, {columns} FROM jobs"):
+    for seq, *words in execute(f"SELECT seq, {columns} FROM jobs"):
         for name, word in zip(_WORDS, words, strict=True):
             if not _is_text(word):
                 yield f"table jobs, row {seq}: {name} is not text"
@@ -185,7 +185,7 @@ def damaged_rows(connection: sqlite3.Connection) -> Iterator[str]:
                 SELECT count(*) FROM value_parts WHERE value_parts.seq BETWEEN {name} & ~1048575 AND {name} | 1048575
             )
         """
-        for (seq,) in connection.execute(question):
+        for (seq,) in execute(question):
             yield f"table jobs, row {seq}: parts of {name.removesuffix('_ref')} are missing"
 
 

@@ -16,10 +16,10 @@ to get it back. A single writing statement is therefore left to SQLite's autocom
 **Non-blocking writes** are for a thread that must not wait, the event loop's. With ``synchronous="normal"`` a commit is
 a copy into the memory of the kernel. What can make it wait is refused (:class:`Nonblocking`), and left to a thread that
 may: another thread or process that writes, whose locks are tried and not waited for; and a flush, because checkpoints
-and the first write after one are for others (see ``connection``). With flushes, a claim is the only such write: it is
-never flushed. What remains is a kernel that makes a writer wait
-because too much is unwritten, or a process that stands still between two steps: the caller should see how long a write
-takes.
+and the first write after one are for others (see ``connection``). With flushes, there are two such writes: a claim,
+which is never flushed, and what :meth:`Database.flush` flushes later, before it is acknowledged. What remains is a
+kernel that makes a writer wait because too much is unwritten, or a process that stands still between two steps: the
+caller should see how long a write takes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from jobify.storage.sqlite.connection import FIRST_READ, LONG_LOG, Connections, 
 from jobify.storage.sqlite.errors import retry_while_locked
 from jobify.storage.sqlite.log_room import LogRoom
 
-__all__ = ("Database", "Nonblocking")
+__all__ = ("Database", "NonblockingBlocks")
 
 T = TypeVar("T")
 
@@ -54,8 +54,8 @@ class Database:
         self.path = path
         self._timeout = timeout
         self._synchronous = synchronous
-        self._connections = Connections(path, given or path)
-        self._identity = self._connections.identity
+        self.connections = Connections(path, given or path)
+        self._identity = self.connections.identity
         self._wal = WalFile(self._identity)
         self._room = LogRoom(self._identity, LONG_LOG) if synchronous == "full" else None
         self._budget = NonblockingBudget()
@@ -76,11 +76,11 @@ class Database:
 
     @property
     def is_open(self) -> bool:
-        return self._connections.is_open
+        return self.connections.is_open
 
     def open(self, prepare: Callable[[Database], None]) -> None:
         """Connect; ``prepare`` is called first, when nothing is set on the file yet."""
-        self._connections.open()
+        self.connections.open()
         try:
             prepare(self)
             self._retry_while_locked(self._identify)
@@ -98,15 +98,15 @@ class Database:
 
     def close(self) -> None:
         """Close both connections. Waits for a statement that writes; one that reads ends with an error."""
-        self._connections.is_open = False
-        self._connections.interrupt_reader()
+        self.connections.is_open = False
+        self.connections.interrupt_reader()
         with self._writing, self._reading:
             self._disconnect()
 
     def _disconnect(self) -> None:
         self._budget.reset()
-        self._wal.changes_at_checkpoint = 0
-        self._connections.close()
+        self._wal.disconnecting()
+        self.connections.close()
 
     # -- forks ---------------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Database:
 
     def after_fork_in_child(self) -> None:
         """After a fork, in the child: this is not open here."""
-        self._connections.after_fork_in_child()
+        self.connections.after_fork_in_child()
         self._block_thread = self._nonblocking_thread = None
         self.is_claiming_at_once = False
         self._renew_locks()  # the old ones are held by a thread that does not exist here
@@ -174,13 +174,13 @@ class Database:
 
     def data_version(self) -> tuple[int, int]:
         """Differs from an earlier one if another connection has committed since; perhaps after a fork, too."""
-        return self._connections.count, self.row("PRAGMA data_version")[0]
+        return self.connections.count, self.row("PRAGMA data_version")[0]
 
     def _write(self, statement: str, parameters: Sequence[Any]) -> sqlite3.Cursor:
         with self._writing:
-            writer = self._connections.writer
+            writer = self.connections.writer
             if writer is None:
-                writer = self._connections.open_writer(self._synchronous)
+                writer = self.connections.open_writer(self._synchronous)
             if self._block_thread is None:
                 self._identity.before_write()
             elif not writer.in_transaction:
@@ -195,9 +195,9 @@ class Database:
 
     def _read(self, statement: str, parameters: Sequence[Any]) -> Any:
         with self._reading:
-            reader = self._connections.reader
+            reader = self.connections.reader
             if reader is None:
-                reader = self._connections.open_reader()
+                reader = self.connections.open_reader()
             self._identity.before_read()
             return reader.execute(statement, parameters).fetchone()
 
@@ -261,7 +261,7 @@ class Database:
 
     def _end(self, statement: str) -> None:
         """Run ``statement``, unless SQLite has given up the whole transaction already, after a serious error."""
-        writer = self._connections.writer
+        writer = self.connections.writer
         if writer is not None and writer.in_transaction:
             self.execute(statement)
 
@@ -274,7 +274,7 @@ class Database:
             self._is_acknowledged |= is_acknowledged
             return
         with self._writing:  # no other thread disconnects meanwhile
-            writer = self._connections.writer
+            writer = self.connections.writer
             if writer is None:  # a fork has disconnected, which copies the log
                 return
             self._identity.after_write()
@@ -286,6 +286,12 @@ class Database:
                 self._budget.left = 0
                 self._wal.copy(writer)
 
+    def flush(self) -> None:
+        """Wait until the disk holds what non-blocking writes have committed. StorageReplacedError: it is in no file."""
+        with self._writing:
+            self._wal.flush()
+        self._committed()
+
     # -- non-blocking writes -------------------------------------------------------------------------------------------
 
     def begin_nonblocking(self, *, for_claim: bool) -> None:
@@ -295,13 +301,16 @@ class Database:
         self._nonblocking_thread = threading.get_ident()
         self._is_acknowledged, self.is_claiming_at_once = False, for_claim
         try:
-            writer = self._connections.writer
+            writer = self.connections.writer
             if writer is None or self._block_thread is not None:
                 raise StorageUnavailableError(_NOT_NOW)
             self._identity.before_write()
             # A claim follows the commits of others as a rule, so it has to look.
             if not self._identity.descriptors.log_goes_on() if for_claim else self._budget.others_committed(writer):
                 raise StorageUnavailableError(_NOT_NOW)
+            if self._synchronous == "full" and not for_claim:
+                self._wal.is_flushed = False
+                writer.execute("PRAGMA synchronous = normal")
         except BaseException:
             self.end_nonblocking()
             raise
@@ -309,9 +318,12 @@ class Database:
 
     def end_nonblocking(self, *, has_written: bool = False) -> None:
         """Statements of this thread may wait again. StorageReplacedError: what was written is in no file."""
-        self._nonblocking_thread, self.is_claiming_at_once = None, False
+        self._nonblocking_thread, for_claim, self.is_claiming_at_once = None, self.is_claiming_at_once, False
+        writer = self.connections.writer
         try:
-            if has_written and self._connections.writer is not None:
+            if writer is not None and self._synchronous == "full" and not for_claim:
+                writer.execute("PRAGMA synchronous = full")
+            if has_written and writer is not None:
                 self._identity.after_nonblocking(is_acknowledged=self._is_acknowledged)
         finally:
             self._writing.release()
@@ -332,3 +344,17 @@ class Nonblocking:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._database.end_nonblocking(has_written=kind is None)
+
+    def flush(self) -> None:
+        """Wait until the disk holds what was written in such blocks. Call on a thread that may wait."""
+        self._database.flush()
+
+
+class NonblockingBlocks:
+    """The blocks of a database; None: it has none of them."""
+
+    def __init__(self, database: Database, *, is_flushed_later: bool) -> None:
+        self.claims = Nonblocking(database, for_claim=True)
+        writes = Nonblocking(database)
+        self.writes = None if is_flushed_later else writes
+        self.unflushed = writes if is_flushed_later else None

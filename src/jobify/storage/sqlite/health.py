@@ -13,15 +13,16 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from jobify.exceptions import StorageError, StorageUnavailableError, StorageVersionError
 from jobify.storage.sqlite.errors import explain
+from jobify.storage.sqlite.layout import Layout, read_layout
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.owners import owners_in
-from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
+from jobify.storage.sqlite.schema import migrations
 from jobify.storage.sqlite.statements import decode_rows, sql
 from jobify.storage.vitals import StoppedSchedule, Vitals, WaitingJob, parked_call
 from jobify.types import Microseconds
@@ -53,13 +54,18 @@ def read_vitals(path: str, *, now: Microseconds, timeout: float, queues: Sequenc
 def _read(path: str, mode: str, *, now: Microseconds, timeout: float, queues: Sequence[str] | None) -> Vitals:
     chosen = None if queues is None else json.dumps(list(queues))
     with _connection(path, mode, timeout) as connection:
-        _check(connection, path)
-        ready = connection.execute(sql("oldest_ready"), (chosen, chosen)).fetchone()
-        overdue = connection.execute(sql("oldest_overdue"), (now, chosen, chosen)).fetchone()
-        owners = connection.execute(sql("owners")).fetchone()[0]
-        (stopped,) = connection.execute(sql("stopped_schedules")).fetchone()
-        (parked,) = connection.execute(sql("parked_calls"), (chosen, chosen)).fetchone()
-        (paused,) = connection.execute(sql("paused_queues")).fetchone()
+        layout = read_layout(lambda statement: connection.execute(statement).fetchone())
+        _check(layout, path)
+
+        def row(name: str, *parameters: Any) -> Any:
+            return connection.execute(layout.statement(sql(name)), parameters).fetchone()
+
+        ready = row("oldest_ready", chosen, chosen)
+        overdue = row("oldest_overdue", now, chosen, chosen)
+        owners = row("owners")[0]
+        (stopped,) = row("stopped_schedules")
+        (parked,) = row("parked_calls", chosen, chosen)
+        (paused,) = row("paused_queues")
     liveness = Liveness(OwnerLocks(f"{path}-owners", path), path)
     waiting = [WaitingJob._make(row) for row in (ready, overdue) if row is not None]
     return Vitals(
@@ -87,11 +93,9 @@ def _connection(path: str, mode: str, timeout: float) -> Iterator[sqlite3.Connec
         raise explain(error, path) from error
 
 
-def _check(connection: sqlite3.Connection, path: str) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    newest = len(migrations())
-    if application != APPLICATION_ID:
+def _check(layout: Layout, path: str) -> None:
+    version, newest = layout.version, len(migrations())
+    if not layout.is_ours:
         raise StorageError(f"{path!r} is not a database of Jobify.")
     if version > newest:
         raise StorageVersionError(

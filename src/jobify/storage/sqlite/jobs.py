@@ -15,7 +15,7 @@ from jobify.storage.sql.dependencies import (
     parent_states,
 )
 from jobify.storage.sql.needs import make_room, set_aside_needed
-from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import (
     SQLiteStatements,
     attempt_values,
@@ -39,7 +39,7 @@ class Jobs:
     statement fail as a whole, and is then done step by step in a transaction.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Session) -> None:
         self._database = database
         self._statements = SQLiteStatements(database)
 
@@ -70,6 +70,16 @@ class Jobs:
             pass
         with self._database.atomic():
             return self._insert_free(jobs)
+
+    def insert_joined(self, jobs: Sequence[NewJob]) -> list[bool]:
+        """:meth:`insert`, on the connection of a user, where no statement may fail."""
+        is_special = any(job.parents or len(job.payload) > LARGE for job in jobs)
+        if len(jobs) == 1 and not is_special:
+            rows, values = job_values(jobs)
+            if self._database.write(sql("insert_if_free", rows=rows), values):
+                return [True]
+        with self._database.atomic():
+            return self._insert_special(jobs) if is_special else self._insert_free(jobs)
 
     def _insert_special(self, jobs: Sequence[NewJob]) -> list[bool]:
         """Insert jobs some of which have parents, or large arguments."""

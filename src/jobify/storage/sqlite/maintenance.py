@@ -16,7 +16,8 @@ from typing import NamedTuple
 from jobify.exceptions import StorageError
 from jobify.storage.sqlite.damage import damaged_rows
 from jobify.storage.sqlite.errors import explained
-from jobify.storage.sqlite.schema import APPLICATION_ID, migrations
+from jobify.storage.sqlite.layout import Layout, read_layout
+from jobify.storage.sqlite.schema import migrations
 
 __all__ = ("Health", "check", "is_ours", "schema_version", "vacuum")
 
@@ -31,7 +32,7 @@ class Health(NamedTuple):
 
     path: str
     is_ours: bool
-    """Written by this package."""
+    """It holds tables of this package."""
     version: int
     """Of its schema: how many migrations have been applied."""
     newest_version: int
@@ -58,24 +59,22 @@ def check(path: str | os.PathLike[str]) -> Health:
     """Look at everything in the file; takes as long as reading it. StorageError if it is missing or cannot be read."""
     path = os.fspath(path)
     with _reading(path) as connection:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        layout = _layout_of(connection)
         problems = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
         problems += [
             f"table {row[0]}, row {row[1]}: no {row[2]}" for row in connection.execute("PRAGMA foreign_key_check")
         ]
-        is_ours = application == APPLICATION_ID
-        if is_ours and version >= _WITH_VALUES and not problems:
-            problems += damaged_rows(connection)
+        if layout.is_ours and layout.version >= _WITH_VALUES and not problems:
+            problems += damaged_rows(lambda statement: connection.execute(layout.statement(statement)))
         return Health(
             path=path,
-            is_ours=is_ours,
-            version=version,
+            is_ours=layout.is_ours,
+            version=layout.version,
             newest_version=len(migrations()),
             sqlite_version=sqlite3.sqlite_version,
             problems=tuple(problems),
-            jobs=_count(connection, "jobs") if is_ours else None,
-            attempts=_count(connection, "attempts") if is_ours else None,
+            jobs=_count(connection, layout.statement("SELECT count(*) FROM jobs")) if layout.is_ours else None,
+            attempts=_count(connection, layout.statement("SELECT count(*) FROM attempts")) if layout.is_ours else None,
             size=_size(path),
             log_size=_size(f"{path}-wal"),
             free=connection.execute(_FREE).fetchone()[0],
@@ -87,13 +86,13 @@ def schema_version(path: str | os.PathLike[str]) -> int:
     if not Path(path).exists():
         return 0
     with _reading(os.fspath(path)) as connection:
-        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+        return _layout_of(connection).version
 
 
 def is_ours(path: str | os.PathLike[str]) -> bool:
-    """Whether this package wrote the file. StorageError if it cannot be read."""
+    """Whether this package's tables are in the file. StorageError if it cannot be read."""
     with _reading(os.fspath(path)) as connection:
-        return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
+        return _layout_of(connection).is_ours
 
 
 def vacuum(path: str | os.PathLike[str], *, timeout: float) -> None:
@@ -120,8 +119,12 @@ def _reading(path: str) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _count(connection: sqlite3.Connection, table: str) -> int:
-    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+def _layout_of(connection: sqlite3.Connection) -> Layout:
+    return read_layout(lambda statement: connection.execute(statement).fetchone())
+
+
+def _count(connection: sqlite3.Connection, statement: str) -> int:
+    return int(connection.execute(statement).fetchone()[0])
 
 
 def _size(path: str) -> int:

@@ -28,6 +28,19 @@ SELECT
 FROM (VALUES {rows})
 WHERE column1 <> 0 AND NOT EXISTS (SELECT 1 FROM last_deleted)
 
+-- name: insert_if_free
+-- insert, of one row, whose id or unique key may be taken: then nothing is inserted.
+INSERT OR IGNORE INTO jobs (
+    id, task, queue, priority, status, ready, due_at, created_at, payload, rule, offset_at, options, origin, owner, fence,
+    attempt, started_at, unique_key, expires_at
+)
+SELECT
+    column1, column2, column3, column4, column5, column6, column7, column8, column9, nullif(column10, 0),
+    nullif(column11, ''), nullif(column12, 0), nullif(column13, ''), nullif(column14, ''), column15, column16,
+    nullif(column17, ''), nullif(column18, 0), nullif(column19, '')
+FROM (VALUES {rows})
+WHERE column1 <> 0 AND NOT EXISTS (SELECT 1 FROM last_deleted)
+
 -- name: insert_plain
 -- One job that is due, with nothing but its arguments: half as much to bind.
 INSERT INTO jobs (id, task, queue, priority, due_at, created_at, payload, status, ready, fence, attempt)
@@ -1137,6 +1150,12 @@ CASE WHEN json_valid(options) THEN EXISTS (
 
 -- name: find_unique
 SELECT max(id) FROM jobs
+WHERE unique_key = ? AND unique_key IS NOT NULL
+    AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: unfinished_with_key
+-- The same as a list.
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
 WHERE unique_key = ? AND unique_key IS NOT NULL
     AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
 

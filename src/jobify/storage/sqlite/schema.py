@@ -1,13 +1,13 @@
-"""Whose file it is, and which release wrote it: the schema and its migrations.
+"""The schema and its migrations, in a file of our own or beside the tables of another program.
 
-A migration is a numbered ``.sql`` file. ``user_version`` in the head of the database says how many have been applied,
-``application_id`` that it is ours. All that are missing are applied in one exclusive transaction: of several
-processes that open a new file at once one does it, the others wait and find it done. A migration that has been
-released is never changed.
+A migration is a numbered ``.sql`` file. The database says how many have been applied
+(:mod:`~jobify.storage.sqlite.layout`). All that are missing are applied in one exclusive transaction: of several
+processes that open a new file at once one does it, the others wait and find it done. A migration that has been released
+is never changed.
 
-A file that is not ours, or that a newer release wrote, is refused before anything is written to it. There is one guest:
-the package whose interface this one keeps uses a file of the same name, with one table of its own, and a program that
-changes from the one to the other starts all the same. That table is left as it is.
+A file that a newer release wrote is refused before anything is written to it. In a file with other tables nothing
+changes but our tables: neither ``user_version`` and ``application_id``, nor the journal mode. Processes that share jobs
+need a write-ahead log, so a file without one is refused there, with the command that gives it one.
 
 ``schema.sql`` shows the result of all migrations; a test holds both equal.
 """
@@ -22,23 +22,11 @@ from typing import Final
 from jobify.exceptions import StorageError, StorageVersionError
 from jobify.runtime.logs import get_logger
 from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.layout import APPLICATION_ID, GUEST, VERSION_TABLE, FileKind, Layout, read_layout
 
-__all__ = ("APPLICATION_ID", "migrations", "prepare", "split")
+__all__ = ("migrations", "prepare", "split")
 
 log = get_logger("jobify.storage")
-
-APPLICATION_ID: Final = 0x4A4F4249
-""""JOBI", in the head of the file."""
-
-_GUEST: Final = "jobify_schedules"
-
-_HEAD = f"""
-    SELECT
-        (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
-        count(*) FILTER (WHERE tbl_name <> '{_GUEST}')
-    FROM sqlite_master
-"""
-"""One statement, so that it never sees half of what another process is just migrating."""
 
 _EDIT: Final = """
     UPDATE sqlite_master SET sql = replace(sql, 'seq INTEGER PRIMARY KEY AUTOINCREMENT', 'seq INTEGER PRIMARY KEY')
@@ -68,8 +56,12 @@ def split(script: str) -> Iterator[str]:
             statement = ""
 
 
-def prepare(database: Database) -> None:
-    """Check that the file is ours to use, and bring its schema up to date."""
+def prepare(database: Database, own_file: bool | None) -> None:
+    """Check that the file can be used, and bring its schema up to date.
+
+    ``own_file``: True refuses a file with other tables, False treats a new file as one that will have some. None: a new
+    file is our own.
+    """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         oldest = ".".join(map(str, _OLDEST_SQLITE))
         raise StorageError(
@@ -77,39 +69,66 @@ def prepare(database: Database) -> None:
             "SQLite or a newer Python."
         )
     steps = migrations()
-    if _version(database, len(steps)) < len(steps):
-        _migrate(database, steps)
-    _use_write_ahead_log(database)
+    layout = _checked(read_layout(database.row), database.path, len(steps), own_file)
+    is_shared = layout.kind is FileKind.SHARED or (layout.kind is FileKind.NEW and own_file is False)
+    if is_shared:
+        _require_write_ahead_log(database)
+        database.connections.use_prefix()
+    if layout.version < len(steps):
+        _migrate(database, steps, own_file)
+    if not is_shared:
+        _use_write_ahead_log(database)
 
 
-def _version(database: Database, newest: int) -> int:
-    """How many migrations have been applied; 0 for a new file."""
-    application, version, objects = database.row(_HEAD)
-    if (application, version, objects) == (0, 0, 0):
-        return 0
-    if application != APPLICATION_ID:
+def _checked(layout: Layout, path: str, newest: int, own_file: bool | None) -> Layout:
+    if layout.kind is FileKind.SHARED and own_file:
         raise StorageError(
-            f"{database.path!r} is an SQLite database, but not one of this package. It was not touched. Give "
-            "SQLiteStorage another path."
+            f"{path!r} is an SQLite database, but not one of this package. It was not touched. Give "
+            "SQLiteStorage another path, or leave own_file out to keep jobs beside these tables."
         )
-    if version > newest:
+    if layout.kind is FileKind.OWN and own_file is False:
+        raise StorageError(
+            f"{path!r} is a database of Jobify alone, and its tables have no prefix. It was not touched. Leave "
+            "own_file out, or give SQLiteStorage another path."
+        )
+    if layout.version > newest:
         raise StorageVersionError(
-            f"The database {database.path!r} has schema version {version}; this release of Jobify knows {newest}. "
+            f"The database {path!r} has schema version {layout.version}; this release of Jobify knows {newest}. "
             "It was not touched. Update Jobify."
         )
-    return int(version)
+    return layout
 
 
-def _migrate(database: Database, steps: list[str]) -> None:
-    database.execute(f"PRAGMA page_size = {_PAGE_SIZE}")  # heeded only while the file is empty
+def _migrate(database: Database, steps: list[str], own_file: bool | None) -> None:
+    is_shared = database.connections.has_prefix
+    if not is_shared:
+        database.execute(f"PRAGMA page_size = {_PAGE_SIZE}")  # heeded only while the file is empty
     with database.transaction("EXCLUSIVE"):
-        for step in steps[_version(database, len(steps)) :]:
+        version = _checked(read_layout(database.row), database.path, len(steps), own_file).version
+        for step in steps[version:]:
             for statement in split(step):
-                database.execute(statement)
+                database.execute(_without_counter(statement) if is_shared else statement)
+        if is_shared:
+            _write_version(database, len(steps))
+            return
         _drop_autoincrement(database)
         _announce_guest(database)
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute(f"PRAGMA user_version = {len(steps)}")
+
+
+def _without_counter(statement: str) -> str:
+    """The first migration without the word that :func:`_drop_autoincrement` takes away."""
+    if "CREATE TABLE jobs (" not in statement:
+        return statement
+    return statement.replace("seq INTEGER PRIMARY KEY AUTOINCREMENT", "seq INTEGER PRIMARY KEY")
+
+
+def _write_version(database: Database, version: int) -> None:
+    """Write the version into a table: the head of the file belongs to another program."""
+    database.execute(f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version INTEGER NOT NULL) STRICT")
+    database.execute(f"DELETE FROM {VERSION_TABLE}")
+    database.execute(f"INSERT INTO {VERSION_TABLE} (version) VALUES (?)", (version,))
 
 
 def _drop_autoincrement(database: Database) -> None:
@@ -135,15 +154,15 @@ def _drop_autoincrement(database: Database) -> None:
 
 def _announce_guest(database: Database) -> None:
     """Say once, when our tables are put beside the guest's, that what it has scheduled is not ours to run."""
-    (is_there,) = database.row("SELECT count(*) FROM sqlite_master WHERE name = ?", (_GUEST,))
-    (count,) = database.row(f"SELECT count(*) FROM {_GUEST}") if is_there else (0,)
+    (is_there,) = database.row("SELECT count(*) FROM sqlite_master WHERE name = ?", (GUEST,))
+    (count,) = database.row(f"SELECT count(*) FROM {GUEST}") if is_there else (0,)
     if count:
         log.warning(
             "%r also holds %d schedules of another package for the same interface (table %s). They are left as they "
             "are, and do not run here: schedule them again.",
             database.path,
             count,
-            _GUEST,
+            GUEST,
         )
 
 
@@ -153,4 +172,20 @@ def _use_write_ahead_log(database: Database) -> None:
         raise StorageError(
             f"The database {database.path!r} cannot have a write-ahead log here (journal mode {mode!r}): its file "
             "system does not let processes share memory. Put it on a local disk."
+        )
+
+
+def _require_write_ahead_log(database: Database) -> None:
+    """Refuse a file of another program that has no write-ahead log, whose setting is not ours to change. A file that
+    is still empty gets one."""
+    (mode,) = database.row("PRAGMA journal_mode")
+    (pages,) = database.row("PRAGMA page_count")
+    if mode != "wal" and pages == 0:
+        _use_write_ahead_log(database)
+    elif mode != "wal":
+        raise StorageError(
+            f"The database {database.path!r} has other tables and no write-ahead log (journal mode {mode!r}). "
+            "Processes that share jobs need one. It was not touched: the mode is kept in the file, and all its "
+            'users see it. Set it once: python -c "import sqlite3; '
+            f"sqlite3.connect({database.path!r}).execute('PRAGMA journal_mode = WAL')\""
         )

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from jobify.model.records import AttemptRecord, Settled, Settlement
 from jobify.storage.sql.settlements import history_of, settle_held
-from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.errors import ClaimLost
+from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import (
     SQLiteStatements,
     attempt_values,
@@ -32,7 +32,7 @@ IF_PLAIN = """AND held.has_successor = 0 AND held.has_cancel = 0 AND held.has_de
 class Settlements:
     """See :meth:`jobify.storage.base.Storage.settle`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Session) -> None:
         self._database = database
         self._statements = SQLiteStatements(database)
 
@@ -47,6 +47,11 @@ class Settlements:
             with self._database.atomic():
                 return settle_held(self._statements, self, settlements)
         return [Settled.APPLIED] * len(settlements)
+
+    def settle_joined(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """:meth:`settle`, on the connection of a user, where no statement may fail."""
+        with self._database.atomic():
+            return settle_held(self._statements, self, settlements)
 
     def _settle_all(self, settlements: Sequence[Settlement]) -> None:
         """Settle all of them, or raise ClaimLost and settle none."""

@@ -19,7 +19,7 @@ import msgspec
 from jobify.exceptions import StorageCorruptError
 from jobify.model.records import AttemptRecord, NewJob, Settlement
 from jobify.storage.sql.statements import Row
-from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.session import Session
 
 __all__ = (
     "CHUNK",
@@ -250,7 +250,7 @@ def decode_rows(text: bytes) -> list[Any]:
     return rows
 
 
-def write_for(database: Database, name: str, ids: Sequence[Any], *, before: Sequence[Any] = ()) -> int:
+def write_for(database: Session, name: str, ids: Sequence[Any], *, before: Sequence[Any] = ()) -> int:
     """Run statement ``name``, whose parameters are ``before`` and then the ids; how many rows it changed."""
     changed = 0
     for some in chunks(ids):
@@ -259,7 +259,7 @@ def write_for(database: Database, name: str, ids: Sequence[Any], *, before: Sequ
     return changed
 
 
-def rows_for(database: Database, name: str, ids: Sequence[Any]) -> list[Any]:
+def rows_for(database: Session, name: str, ids: Sequence[Any]) -> list[Any]:
     """What statement ``name`` answers, on the writing connection."""
     found = []
     for some in chunks(ids):
@@ -269,7 +269,7 @@ def rows_for(database: Database, name: str, ids: Sequence[Any]) -> list[Any]:
 
 
 def write_batch(
-    database: Database,
+    database: Session,
     name: str,
     values_of: ValuesOf[T],
     batch: Sequence[T],
@@ -294,7 +294,7 @@ def write_batch(
 class SQLiteStatements:
     """See :class:`jobify.storage.sql.statements.Statements`. What a statement answers is one text of JSON."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Session) -> None:
         self._database = database
 
     def atomic(self) -> AbstractContextManager[None]:

@@ -3,33 +3,29 @@
 =====================  ===================================================================================
 ``database``           transactions, statements, waiting for a locked file; ``connection`` the two connections and
                        the write-ahead log, ``log_room`` room in that; ``file_identity`` whether the files are
-                       those that were opened, ``descriptors`` theirs
-``schema``             whose file it is, migrations
+                       those that were opened, ``descriptors`` theirs; ``schema`` whose file it is, migrations
 ``queries.sql``        every statement; ``statements`` fills them in, ``rows`` reads their answers
 ``claims``             pick, then take; ``special_claims`` suspects that run apart, and parked calls
-``jobs``               insert, replace, purge
-``settlements``        the ends of attempts
+``jobs``               insert, replace, purge; ``settlements`` the ends of attempts
 ``storage.sql``        beside this package, what is the same in every SQL database: cancel, retry, pause, delete;
                        what jobs are to each other; settlements that are not plain; recovery; reports; the clock
 ``values``             large arguments and results, beside their rows
 ``queries``            get, find, count
 ``owners``             processes; ``liveness`` says who lives, by ``locks``, ``process`` and heartbeat; ``notifier``
-                       wakes others, ``begun`` knows which jobs had begun
-``permissions``        modes of the file and of what belongs to it
+                       wakes others, ``begun`` knows which jobs had begun; ``permissions`` modes of the files
 =====================  ===================================================================================
 """
 
 from __future__ import annotations
 
-import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobify.exceptions import ConfigurationError
-from jobify.model.durations import Duration, as_seconds
+from jobify.model.durations import Duration
 from jobify.model.records import (
     AttemptRecord,
     CancelResult,
@@ -52,18 +48,24 @@ from jobify.model.records import (
     Settlement,
 )
 from jobify.runtime import fork
-from jobify.runtime.folder import absolute
-from jobify.storage.base import BegunJobs, Notifier
+from jobify.storage.base import BegunJobs, Notifier, UnflushedWrites
 from jobify.storage.kinship import Kinship
-from jobify.storage.location import check_is_path
 from jobify.storage.sql.jobs import JobChanges
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.sqlite.claims import Claims
-from jobify.storage.sqlite.database import Database, Nonblocking
+from jobify.storage.sqlite.database import Database, NonblockingBlocks
 from jobify.storage.sqlite.file_identity import refuse_orphaned_log
 from jobify.storage.sqlite.jobs import Jobs
 from jobify.storage.sqlite.locks import OwnerLocks
+from jobify.storage.sqlite.options import (
+    MEMORY,
+    checked_mode,
+    checked_own_file,
+    checked_path,
+    checked_synchronous,
+    checked_timeout,
+)
 from jobify.storage.sqlite.owners import Owners
 from jobify.storage.sqlite.permissions import create_database
 from jobify.storage.sqlite.queries import Queries
@@ -72,14 +74,13 @@ from jobify.storage.sqlite.settlements import Settlements
 from jobify.storage.sqlite.statements import SQLiteStatements
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import Timekeeping
+from jobify.storage.transactions import JoinedStorage, Statements
 from jobify.types import Microseconds
 
 if TYPE_CHECKING:
     from jobify.storage.sqlite.backup import Backup
 
 __all__ = ("SQLiteStorage",)
-
-_MEMORY = ":memory:"
 
 
 class SQLiteStorage:
@@ -97,6 +98,11 @@ class SQLiteStorage:
     process. Keep them together, on a local disk; see docs/guides/database-file.md. A relative path is resolved here and
     now, so a later ``chdir`` changes nothing. ``":memory:"`` is a private database that ends with ``close``.
 
+    A file with tables of another program is taken, too: there the tables of jobs begin with ``jobify_``, and nothing
+    else of the file changes (see docs/guides/transactions.md). A file that is made here is Jobify's own, unless
+    ``own_file=False`` says that another program will put its tables there, too. ``own_file=True`` refuses a file with
+    other tables.
+
     Who deletes, moves, replaces or truncates the file of an open storage gets ``StorageReplacedError`` from each call,
     until the storage is closed and opened again.
 
@@ -112,12 +118,14 @@ class SQLiteStorage:
         timeout: Duration = 20.0,
         synchronous: Literal["full", "normal"] = "full",
         mode: int = 0o600,
+        own_file: bool | None = None,
     ) -> None:
-        self.database = _checked_path(database)
-        self.timeout = _checked_timeout(timeout)
-        self.synchronous = _checked_synchronous(synchronous)
-        self.mode = _checked_mode(mode)
-        self.is_durable = self.is_shared = self.database != _MEMORY
+        self.database = checked_path(database)
+        self.timeout = checked_timeout(timeout)
+        self.synchronous = checked_synchronous(synchronous)
+        self.mode = checked_mode(mode)
+        self.own_file = checked_own_file(own_file)
+        self.is_durable = self.is_shared = self.database != MEMORY
         self.is_in_memory = False  # ":memory:" neither: it keeps bytes, and its calls may wait for one another
         self._remove_temporary: weakref.finalize[..., Any] | None = None
         self._connect(self.database)
@@ -134,9 +142,7 @@ class SQLiteStorage:
         self._settlements, statements = Settlements(database), SQLiteStatements(database)
         self._changes, self._reports, self._times = JobChanges(statements), Reports(statements), Times(statements)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
-        self._nonblocking = Nonblocking(database) if self.synchronous == "normal" else None
-        self.nonblocking_claims = Nonblocking(database, for_claim=True)
-        """Like ``nonblocking``, for claims: these are never flushed."""
+        self._blocks = NonblockingBlocks(database, is_flushed_later=self.synchronous == "full")
         self._data_version = (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -150,7 +156,7 @@ class SQLiteStorage:
         fork.register(self)  # from now on: a child that is forked meanwhile must not take this for open
         try:
             create_database(self._database.path, self.mode)
-            self._database.open(prepare)
+            self._database.open(partial(prepare, own_file=self.own_file))
             self._data_version = self._database.data_version()
             if self.is_shared:
                 self._owners.open_notifier()
@@ -160,7 +166,7 @@ class SQLiteStorage:
 
     def _locate(self) -> str:
         """The one path of the file, so that two names of it do not have two directories of owners."""
-        if self.database != _MEMORY:
+        if self.database != MEMORY:
             return os.path.realpath(self.database)
         # Two connections cannot share a database in memory without waiting for each other.
         import shutil
@@ -205,9 +211,23 @@ class SQLiteStorage:
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
 
+    def join(self, statements: Statements) -> JoinedStorage:
+        """See :mod:`jobify.storage.transactions`. The storage is open."""
+        from jobify.storage.sqlite.joined import joined_storage
+
+        return joined_storage(self._database, statements, is_private=not self.is_durable)
+
     @property
     def nonblocking(self) -> AbstractContextManager[None] | None:
-        return self._nonblocking
+        return self._blocks.writes
+
+    @property
+    def nonblocking_claims(self) -> AbstractContextManager[None] | None:
+        return self._blocks.claims
+
+    @property
+    def unflushed_writes(self) -> UnflushedWrites | None:
+        return self._blocks.unflushed
 
     @property
     def times(self) -> Timekeeping:
@@ -343,47 +363,3 @@ class SQLiteStorage:
     @property
     def notifier(self) -> Notifier | None:
         return self._owners.notifier
-
-
-def _checked_path(database: str | os.PathLike[str]) -> str:
-    try:
-        path = os.fspath(database)
-    except TypeError:
-        path = None
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise ConfigurationError(f"database is {database!r}; it must be the path of a file, or {_MEMORY!r}.")
-    if path == _MEMORY:
-        return path
-    check_is_path(path)
-    try:
-        return absolute(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"database is {path!r}, and the current folder, in which it would be, does not exist ({error}). Give an "
-            "absolute path."
-        ) from error
-
-
-def _checked_timeout(given: Duration) -> float:
-    timeout: float = as_seconds(given)
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not is_number or not 0 <= timeout < math.inf:
-        raise ConfigurationError(f"timeout is {timeout!r}; it must be a number of seconds, zero or more.")
-    return timeout
-
-
-def _checked_synchronous(synchronous: str) -> str:
-    if synchronous not in ("full", "normal"):
-        raise ConfigurationError(
-            f'synchronous is {synchronous!r}; it must be "full" (survives a power cut) or "normal" (cheaper commits).'
-        )
-    return synchronous
-
-
-def _checked_mode(mode: int) -> int:
-    if not isinstance(mode, int) or isinstance(mode, bool) or mode & ~0o666 or mode & 0o600 != 0o600:
-        shown = f"{mode:#o}" if isinstance(mode, int) else repr(mode)
-        raise ConfigurationError(
-            f"mode is {shown}; it must let the user read and write the file: 0o600, or 0o660 for the group, too."
-        )
-    return mode

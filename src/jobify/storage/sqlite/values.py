@@ -16,7 +16,7 @@ from typing import Final
 
 from jobify.exceptions import StorageError
 from jobify.model.records import Claim
-from jobify.storage.sqlite.database import Database
+from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import sql
 
 __all__ = ("LARGE", "PART", "MissingValueError", "bounded", "count_parts", "load_value", "store_value")
@@ -40,7 +40,7 @@ class MissingValueError(StorageError):
     """A part of a value is not in the database: the job was changed meanwhile, or the file is damaged."""
 
 
-def store_value(database: Database, value: bytes) -> int:
+def store_value(database: Session, value: bytes) -> int:
     """Write a value; the reference to it. Called inside the transaction that writes the row."""
     if len(value) > PART * _COUNT:
         raise ValueError(f"a value of {len(value)} bytes is too large to be stored")
@@ -52,7 +52,7 @@ def store_value(database: Database, value: bytes) -> int:
     return int(first + len(starts))
 
 
-def load_value(database: Database, reference: int) -> bytes:
+def load_value(database: Session, reference: int) -> bytes:
     """Read a value. MissingValueError if it is not there, or not all of it."""
     first = reference & ~_COUNT
     parts = [database.read(sql("part"), (first + part,))[0] for part in range(count_parts(reference))]

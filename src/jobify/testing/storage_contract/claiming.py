@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, TaskSlots
+from jobify.model.records import Claim, Claimed, ClaimRequest, JobQuery, NewJob, Settled, TaskSlots
 from jobify.storage.base import Storage
 from jobify.testing.storage_contract.given import (
     NOW,
@@ -13,6 +13,7 @@ from jobify.testing.storage_contract.given import (
     again,
     claim,
     claim_once,
+    claimed_without_waiting,
     end,
     job,
     one,
@@ -30,6 +31,28 @@ def _ids(claims: list[Claim]) -> list[str]:
 
 class ClaimContract(StorageCase):
     # -- who is eligible -----------------------------------------------------------------------------------------------
+
+    def test_a_non_blocking_claim_is_made_or_refused(self, storage: Storage, owner: int) -> None:
+        """Made, it is like any other; refused, it has taken nothing, and can be made again."""
+        for number in range(50):
+            id = f"{number:02}"
+            storage.insert([job(id)])
+            taken = claimed_without_waiting(storage, owner)
+            assert taken in (None, [id])
+            assert [found.id for found in claim(storage, owner)] == ([id] if taken is None else [])
+        records = storage.find(JobQuery(limit=100))
+        assert {(record.status, record.owner, record.attempt) for record in records} == {("running", owner, 1)}
+
+    def test_a_non_blocking_claim_finds_nothing_or_is_refused(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a", due_at=NOW + SECOND)])
+        assert not claimed_without_waiting(storage, owner)
+        assert not claim(storage, owner)
+
+    def test_no_non_blocking_claim_is_made_in_a_block(self, storage: Storage, owner: int) -> None:
+        storage.insert([job("a")])
+        with storage.transaction():
+            assert claimed_without_waiting(storage, owner) is None
+        assert [found.id for found in claim(storage, owner)] == ["a"]
 
     def test_nothing_waits(self, storage: Storage, owner: int) -> None:
         assert claim_once(storage, owner) == Claimed([], False, None)

@@ -19,6 +19,7 @@ from jobify.testing.storage_contract.given import (
     claim,
     claim_once,
     claimed,
+    claimed_without_waiting,
     end,
     job,
     line,
@@ -80,6 +81,13 @@ class SharedStorageContract(StorageCase):
             assert not made_without_waiting(storage, lambda: storage.insert([job("ours")]))
         assert storage.get(["ours"]) == []
         assert storage.insert([job("ours")]) == [True]
+
+    def test_a_non_blocking_claim_waits_for_no_other(self, storage: Storage, other: Storage, owner: int) -> None:
+        storage.insert([job("a")])
+        with other.transaction():
+            other.insert([job("theirs")])
+            assert claimed_without_waiting(storage, owner) is None
+        assert sorted(found.id for found in claim(storage, owner)) == ["a", "theirs"]
 
     def test_an_id_is_unique_among_all(self, storage: Storage, other: Storage) -> None:
         answers: list[list[bool]] = []

@@ -1,0 +1,111 @@
+"""Enqueuing in a user's transaction: resolve → check → outer chains → rows → insert on the connection → handles.
+
+The steps are those of :class:`~jobify.client.enqueuer.ClientEnqueuer`; the insert alone is another. Outer chains run
+before it, also that of a single job, so that nothing but statements of the storage stands between the beginning and the
+end of what is done on the connection. Workers are notified after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from jobify.client.enqueuer import ClientEnqueuer, PendingCall, run_sync
+from jobify.client.threads import ClientThreads
+from jobify.gateway.connection import StorageConnection
+from jobify.jobs.job_request import JobRequest, Submitter
+from jobify.jobs.job_result import JobResult
+from jobify.model.records import NewJob
+from jobify.storage.base import Storage
+from jobify.storage.transactions import Statements, join
+from jobify.transactions import UserConnection
+
+__all__ = ("TransactionEnqueuer",)
+
+
+class TransactionEnqueuer:
+    """See :class:`jobify.jobs.job_request.Submitter`. A job is stored when the transaction of the user is committed."""
+
+    def __init__(
+        self,
+        enqueuer: ClientEnqueuer,
+        connection: UserConnection,
+        storage: StorageConnection,
+        threads: ClientThreads,
+    ) -> None:
+        self._enqueuer = enqueuer
+        self._connection = connection
+        self._storage = storage
+        self._threads = threads
+
+    def using(self, connection: object) -> Submitter:
+        """The same for another connection."""
+        return self._enqueuer.using(connection)
+
+    def delay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
+        """Store one job."""
+        return self.submit((JobRequest(task, args, kwargs),))[0]
+
+    async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
+        """:meth:`delay`, awaiting the statements."""
+        return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
+
+    def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
+        """Store a job for each call, all or none."""
+        return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
+
+    async def adelay_all(
+        self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
+    ) -> list[JobResult[Any]]:
+        """:meth:`delay_all`, awaiting the statements."""
+        return await self.asubmit([JobRequest(task, args, kwargs) for args, kwargs in calls])
+
+    def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
+        """Store a batch, all or none."""
+        self._connection.require_blocking()
+        jobs = self._enqueuer.check(requests)
+        if any(job.task.has_outer for job in jobs):
+            run_sync(partial(self._enqueuer.run_outer_chains, jobs, is_blocking=True, stores_single=False))
+        insert = self._insertion(jobs)
+        if insert is not None:
+            self._connection.run(partial(insert, self._storage.reader()))
+            self._notify_after_commit(jobs)
+        return self._enqueuer.handles(jobs)
+
+    async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
+        """:meth:`submit`, awaiting the statements; a connection that blocks does so here, too."""
+        jobs = self._enqueuer.check(requests)
+        if any(job.task.has_outer for job in jobs):
+            await self._enqueuer.run_outer_chains(jobs, is_blocking=False, stores_single=False)
+        insert = self._insertion(jobs)
+        if insert is not None:
+            storage = await self._threads.reader.call(self._storage.reader)  # the first use opens it
+            await self._connection.arun(partial(insert, storage))
+            self._notify_after_commit(jobs)
+        return self._enqueuer.handles(jobs)
+
+    def _insertion(self, jobs: Sequence[PendingCall]) -> Callable[[Storage, Statements], None] | None:
+        """Inserts the jobs that are wanted, on a storage and a connection. None means that there are none."""
+        wanted = [job for job in jobs if job.is_wanted]
+        if not wanted:
+            return None
+        rows = self._enqueuer.build_rows(wanted, [job.job_id for job in jobs])
+        return partial(self._insert, wanted, rows)
+
+    def _insert(
+        self, jobs: Sequence[PendingCall], rows: Sequence[NewJob], storage: Storage, statements: Statements
+    ) -> None:
+        joined = join(storage, statements)
+        if len(rows) == 1 and not jobs[0].task.aliases and joined.insert(rows)[0]:  # one statement for most jobs
+            jobs[0].result = self._enqueuer.handle(rows[0])
+        else:
+            self._enqueuer.insert(joined, jobs, rows)
+
+    def _notify_after_commit(self, jobs: Sequence[PendingCall]) -> None:
+        job_id = next((job.result.id for job in jobs if job.result is not None and job.result.created), None)
+        if job_id is not None:
+            self._connection.after_commit(self._storage.notify_workers, partial(self._is_visible, job_id))
+
+    def _is_visible(self, job_id: str) -> bool:
+        return bool(self._storage.reader().get([job_id]))

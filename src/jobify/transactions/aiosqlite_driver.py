@@ -1,0 +1,41 @@
+"""``aiosqlite.Connection``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from jobify.storage.transactions import Answer
+from jobify.transactions.bridge import refuse_blocking, run_awaiting
+from jobify.transactions.port import IsVisible, Notify, Work
+
+__all__ = ("AiosqliteConnection",)
+
+T = TypeVar("T")
+
+
+class AiosqliteConnection:
+    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def require_blocking(self) -> None:
+        refuse_blocking(self._connection)
+
+    def run(self, work: Work[T]) -> T:
+        refuse_blocking(self._connection)
+
+    async def arun(self, work: Work[T]) -> T:
+        return await run_awaiting(work, self._execute, dialect="sqlite")
+
+    async def _execute(self, statement: str, parameters: Sequence[Any]) -> Answer:
+        async with self._connection.cursor() as cursor:
+            cursor.row_factory = None
+            await cursor.execute(statement, parameters)
+            rows = [] if cursor.description is None else [*await cursor.fetchall()]  # each await is a change of threads
+            return Answer(rows, cursor.rowcount, cursor.lastrowid)
+
+    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
+        if not self._connection.in_transaction:
+            notify()

@@ -1,0 +1,157 @@
+"""``Connection``, ``Session``, ``AsyncConnection`` and ``AsyncSession`` of SQLAlchemy, over any of its drivers.
+
+Statements go through SQLAlchemy, so that it knows of the transaction, logs them, and runs those of an async driver. A
+Session says when it has committed. A Connection says when it is about to: a thread then waits until the job is visible.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
+
+from jobify.runtime.logs import get_logger
+from jobify.storage.transactions import Answer
+from jobify.transactions.bridge import refuse_blocking
+from jobify.transactions.port import IsVisible, Notify, UserConnection, Work
+
+__all__ = ("adapter_of",)
+
+T = TypeVar("T")
+
+log = get_logger("jobify.client")
+
+_PATIENCE: Final = 2.0
+"""Seconds that a commit may take; workers look at the database once a second."""
+_PAUSES: Final = (0.001, 0.05)
+"""Seconds between two looks, first and at most."""
+
+_Hook: TypeAlias = tuple[str, Callable[..., None]]
+"""The name of an event, and what listens to it."""
+
+_pending: MutableMapping[Any, dict[Notify, IsVisible]] = WeakKeyDictionary()
+"""What to notify after the next commit, by session or connection."""
+
+
+def adapter_of(name: str, connection: Any) -> UserConnection | None:
+    """The adapter for a class of SQLAlchemy; None if it is no connection."""
+    match name:
+        case "Connection":
+            return _Sync(connection, _connection_itself, _CONNECTION)
+        case "Session":
+            return _Sync(connection, _connection_of_session, _SESSION)
+        case "AsyncConnection":
+            return _Async(connection, "sync_connection", _connection_itself, _CONNECTION)
+        case "AsyncSession":
+            return _Async(connection, "sync_session", _connection_of_session, _SESSION)
+        case "scoped_session":
+            return adapter_of("Session", connection())
+        case "async_scoped_session":
+            return adapter_of("AsyncSession", connection())
+    return None
+
+
+class _Statements:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.dialect: str = connection.dialect.name
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
+        result = self._connection.exec_driver_sql(statement, tuple(parameters))
+        try:
+            rows = [tuple(row) for row in result.fetchall()] if result.returns_rows else []
+            return Answer(rows, result.rowcount, result.lastrowid)
+        finally:
+            result.close()
+
+
+class _Sync:
+    def __init__(self, target: Any, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
+        self._target = target
+        self._connection_of = connection_of
+        self._hook = hook
+
+    def require_blocking(self) -> None:
+        pass
+
+    def run(self, work: Work[T]) -> T:
+        return work(_Statements(self._connection_of(self._target)))
+
+    async def arun(self, work: Work[T]) -> T:
+        return self.run(work)
+
+    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
+        _remember(self._target, self._hook, notify, is_visible)
+
+
+class _Async:
+    def __init__(self, target: Any, inner: str, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
+        self._target = target
+        self._inner = inner
+        self._connection_of = connection_of
+        self._hook = hook
+
+    def require_blocking(self) -> None:
+        refuse_blocking(self._target)
+
+    def run(self, work: Work[T]) -> T:
+        refuse_blocking(self._target)
+
+    async def arun(self, work: Work[T]) -> T:
+        result: T = await self._target.run_sync(lambda inner: work(_Statements(self._connection_of(inner))))
+        return result
+
+    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
+        _remember(getattr(self._target, self._inner), self._hook, notify, is_visible)
+
+
+def _connection_itself(connection: Any) -> Any:
+    return connection
+
+
+def _connection_of_session(session: Any) -> Any:
+    return session.connection()
+
+
+# -- after a commit ----------------------------------------------------------------------------------------------------
+
+
+def _remember(target: Any, hook: _Hook, notify: Notify, is_visible: IsVisible) -> None:
+    """Notify after the next commit of ``target``. It is listened to from its first job until it is gone."""
+    from sqlalchemy import event
+
+    name, listener = hook
+    if not event.contains(target, name, listener):
+        event.listen(target, name, listener)
+    _pending.setdefault(target, {})[notify] = is_visible
+
+
+def _transaction_ended(session: Any, transaction: Any) -> None:
+    if transaction.parent is None:  # else it is a savepoint
+        for notify in _pending.pop(session, {}):
+            notify()
+
+
+def _committing(connection: Any) -> None:
+    for pair in _pending.pop(connection, {}).items():
+        threading.Thread(target=_notify_when_visible, args=pair, name="jobify-commit", daemon=True).start()
+
+
+_SESSION: Final = ("after_transaction_end", _transaction_ended)
+_CONNECTION: Final = ("commit", _committing)
+
+
+def _notify_when_visible(notify: Notify, is_visible: IsVisible) -> None:
+    pause, deadline = _PAUSES[0], time.monotonic() + _PATIENCE
+    try:
+        while not is_visible():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(pause)
+            pause = min(pause * 2, _PAUSES[1])
+    except Exception as error:  # workers look by themselves
+        log.debug("It cannot be seen whether a transaction was committed: %s", error)
+        return
+    notify()

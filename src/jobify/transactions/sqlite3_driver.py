@@ -1,0 +1,52 @@
+"""``sqlite3.Connection`` of Python's standard library."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from jobify.storage.transactions import Answer
+from jobify.transactions.port import IsVisible, Notify, Work
+
+__all__ = ("SQLite3Connection", "SQLite3Statements")
+
+T = TypeVar("T")
+
+
+class SQLite3Statements:
+    """The statements of a connection. Their cursor is a plain one, whatever cursors and rows the user has chosen."""
+
+    dialect = "sqlite"
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
+        cursor = sqlite3.Cursor(self._connection)
+        cursor.row_factory = None
+        try:
+            cursor.execute(statement, parameters)
+            return Answer(cursor.fetchall(), cursor.rowcount, cursor.lastrowid)
+        finally:
+            cursor.close()
+
+
+class SQLite3Connection:
+    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def require_blocking(self) -> None:
+        pass
+
+    def run(self, work: Work[T]) -> T:
+        return work(SQLite3Statements(self._connection))
+
+    async def arun(self, work: Work[T]) -> T:
+        return self.run(work)
+
+    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
+        if not self._connection.in_transaction:  # each statement is committed at once
+            notify()
