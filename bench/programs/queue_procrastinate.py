@@ -30,7 +30,6 @@ class Procrastinate:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._producer = app.with_connector(procrastinate.SyncPsycopgConnector(conninfo=_URL))
         self._is_open = False
 
     def prepare(self) -> None:
@@ -47,9 +46,9 @@ class Procrastinate:
 
     def _opened(self) -> procrastinate.App:
         if not self._is_open:
-            self._producer.open()
+            app.open()
             self._is_open = True
-        return self._producer
+        return app
 
 
 product = Procrastinate()
