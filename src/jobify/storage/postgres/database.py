@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.storage.postgres.arrays import escaped, restored_row
+from jobify.storage.postgres.arrays import Array, escaped, restored_row
 from jobify.storage.postgres.connection import Connection, connect, is_gone
 from jobify.storage.postgres.errors import TransactionConflictError, explain
 from jobify.storage.postgres.statements import Catalog, Statement
@@ -325,7 +325,7 @@ def _packed(statement: Statement, parameters: Sequence[Any]) -> Sequence[Any]:
     packers = statement.packers
     return [
         packers[index](value)
-        if index in packers and isinstance(value, list | tuple)
+        if index in packers and value is not None and not isinstance(value, Array)
         else escaped(value)
         if type(value) is str
         else value
