@@ -19,7 +19,8 @@ def found(name):
         return [f"{name} {version(name)}"]
     except PackageNotFoundError:
         return []
-names = [text for name in ("jobify", "flexiq", "huey", "celery", "rq", "redis", "pgqueuer", "procrastinate", "psycopg", "asyncpg") for text in found(name)]
+products = "jobify flexiq huey celery rq redis pgqueuer procrastinate asyncpg psycopg"
+names = [text for name in products.split() for text in found(name)]
 print(json.dumps([", ".join(names), platform.python_version(), sqlite3.sqlite_version]))
 """
 
