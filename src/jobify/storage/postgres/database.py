@@ -285,6 +285,11 @@ class Database:
             self.command(f"SELECT pg_advisory_xact_lock({self._relations})")
             yield
 
+    def try_relations(self) -> bool:
+        """Take the lock of :meth:`atomic` for the transaction that is open, unless another one has it."""
+        row = self.command(f"SELECT pg_try_advisory_xact_lock({self._relations})").fetchone()
+        return row is not None and bool(row[0])
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """:meth:`atomic` without the lock: what is changed here is no relation between jobs."""
