@@ -70,8 +70,8 @@ class Settlements:
             return settle_held(self._database, self, settlements)
 
     def _settle_plain_first(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Settle what is plain in one statement, then the rest. Whoever has the lock that the rest needs may wait for
-        what is plain; then nothing is settled here, because to wait for the lock would be to wait for each other."""
+        """Settle what is plain in one statement, then the rest. Nothing is settled if another transaction has the lock
+        that the rest needs: it may wait for rows that are plain, and the two would wait for each other."""
         with self._database.together():
             applied = self._settle(settlements, self._plain)
             self._add_history([one for one in settlements if one.id in applied])
