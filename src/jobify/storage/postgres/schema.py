@@ -6,7 +6,7 @@ its own without a transaction, so that no statement of a migration waits for the
 is never changed.
 
 **On tables that are in use.** A migration is one transaction, which waits for a lock for a second at most and is tried
-again later: whoever wants the table next would wait behind it. A file that begins with ``-- outside of a transaction``
+again later, because others that want the table wait behind it. A file that begins with ``-- outside of a transaction``
 holds nothing but ``CREATE INDEX CONCURRENTLY name ON @table``, a statement a paragraph: such an index is built while
 others write. What an interrupted build has left is invalid: it is dropped, and built again.
 
