@@ -266,7 +266,7 @@ def sqlite_storage(source: Source, *, instead: str) -> SQLiteStorage:
 
 
 def is_postgres(storage: object) -> TypeGuard[PostgresStorage]:
-    """Whether a storage is on a PostgreSQL server. Imports nothing, because the module of a storage that exists has been imported."""
+    """Whether a storage is on a PostgreSQL server. Imports nothing: what exists was imported."""
     module = sys.modules.get("jobify.storage.postgres.storage")
     return module is not None and isinstance(storage, module.PostgresStorage)
 

@@ -79,6 +79,9 @@ def prepare(database: Database, lock_key: int) -> None:
                 _migrate(connection, database, steps, lock_key)
         except psycopg.errors.InsufficientPrivilege as error:
             raise _forbidden(error, connection, database, len(steps)) from error
+        except psycopg.errors.UniqueViolation as error:  # here it is no conflict of two transactions
+            text = str(error).strip().replace("\n", " ")
+            raise StorageError(f"The schema of {database.where} was not migrated: {text}.") from error
         except psycopg.Error as error:
             raise explain(error, database.where) from error
 
