@@ -31,7 +31,7 @@ def is_installed() -> bool:
 def running_postgres() -> Iterator[str]:
     """Start a server for all programs of a run; its URL, by a socket. It is removed in the end."""
     sys.path.append(str(_TESTS))
-    from postgres_server import PostgresServer
+    from postgres_server import PostgresServer  # type: ignore[import-not-found]  # that folder is no package
 
     server = PostgresServer(**_SETTINGS)
     try:

@@ -133,7 +133,7 @@ def _heard(is_notified: bool) -> AbstractContextManager[None]:
 
 def _theirs() -> Enqueue:
     import asyncpg  # type: ignore[import-not-found]
-    import uvloop  # type: ignore[import-not-found]
+    import uvloop
     from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found]
     from pgqueuer.queries import Queries  # type: ignore[import-not-found]
 

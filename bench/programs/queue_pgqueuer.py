@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import asyncpg  # type: ignore[import-not-found]  # the peer's environment has it
-import uvloop  # type: ignore[import-not-found]
+import uvloop
 from pgqueuer import PgQueuer  # type: ignore[import-not-found]
 from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found]
 from pgqueuer.models import Job  # type: ignore[import-not-found]
