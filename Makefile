@@ -12,16 +12,20 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 
 VENV := .venv
 PEER_VENV := .venvs/peer
-PEERS := jobify==0.14.0 flexiq==2.1.0 huey==3.5.4
+PEERS_OF_peer := jobify==0.14.0 flexiq==2.1.0 huey==3.5.4
 # Apart from the others: huey imports a redis that it finds, and would be measured with it.
 BROKER_VENV := .venvs/broker
-BROKER_PEERS := 'celery[redis]==5.7.0' rq==3.0.0
+PEERS_OF_broker := 'celery[redis]==5.7.0' rq==3.0.0
+# They are given the same server as ours.
+POSTGRES_VENV := .venvs/postgres
+PEERS_OF_postgres := pgqueuer==1.6.0 procrastinate==3.10.0 asyncpg==0.32.0 'psycopg[binary,pool]==3.3.9'
 BIN := $(VENV)/bin
 # Stamps: they say that an environment holds what pyproject.toml asks for today.
 DEV := $(VENV)/.dev
 DEMO := $(VENV)/.demo
 PEER_READY := $(PEER_VENV)/.ready
 BROKER_READY := $(BROKER_VENV)/.ready
+POSTGRES_READY := $(POSTGRES_VENV)/.ready
 
 # What `make test` says of itself when it starts, so that a long run is not taken for a hang.
 TEST_MINUTES := 8 to 12
@@ -86,9 +90,10 @@ docs: $(DEV)  ## build the documentation site into build/docs, strictly: a broke
 docs-serve: $(DEV)  ## show the site at http://127.0.0.1:8000 while you write
 	@$(BIN)/zensical serve --dev-addr 127.0.0.1:8000
 
-bench: $(DEV) $(PEER_READY) $(BROKER_READY)  ## measure against the peers' releases, write bench/RESULTS.md and the README's table (30 minutes)
+bench: $(DEV) $(PEER_READY) $(BROKER_READY) $(POSTGRES_READY)  ## measure against the peers' releases, write bench/RESULTS.md and the README's table (40 minutes)
 	@$(BIN)/python -m compileall -q src  # as an installer does, and has done for the rivals
-	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python --broker $(BROKER_VENV)/bin/python
+	@$(BIN)/python bench/run.py --peer $(PEER_VENV)/bin/python --broker $(BROKER_VENV)/bin/python \
+		--postgres $(POSTGRES_VENV)/bin/python
 
 perf: $(DEV)  ## compare the work for each job with bench/perf/baseline.json: fails if a count has grown by over 3 %
 	@$(BIN)/python bench/perf/gate.py
@@ -116,8 +121,8 @@ $(DEMO): pyproject.toml | $(BIN)/python
 	$(BIN)/$(PIP_INSTALL) --editable '.[demo]'
 	@touch $@
 
-$(PEER_READY) $(BROKER_READY): %/.ready: Makefile
+$(PEER_READY) $(BROKER_READY) $(POSTGRES_READY): %/.ready: Makefile
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $*
-	$*/bin/$(PIP_INSTALL) $(if $(filter $(BROKER_VENV),$*),$(BROKER_PEERS),$(PEERS))
+	$*/bin/$(PIP_INSTALL) $(PEERS_OF_$(notdir $*))
 	@touch $@

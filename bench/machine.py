@@ -19,7 +19,8 @@ def found(name):
         return [f"{name} {version(name)}"]
     except PackageNotFoundError:
         return []
-names = [text for name in ("jobify", "flexiq", "huey", "celery", "rq", "redis") for text in found(name)]
+products = "jobify flexiq huey celery rq redis pgqueuer procrastinate asyncpg psycopg"
+names = [text for name in products.split() for text in found(name)]
 print(json.dumps([", ".join(names), platform.python_version(), sqlite3.sqlite_version]))
 """
 
@@ -48,6 +49,16 @@ def describe_redis() -> str:
         return "no redis-server: Celery and RQ were not run"
     words = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()
     return f"Redis {next(word[2:] for word in words if word.startswith('v='))}"
+
+
+def describe_postgres(url: str, ours: str, peer: str | None) -> str:
+    """The release of the PostgreSQL server that the bench has started, and of those that use it."""
+    import psycopg
+
+    with psycopg.connect(url) as database:
+        release = database.info.server_version // 10_000
+    theirs = "no rivals" if peer is None else describe_interpreter(peer)
+    return f"PostgreSQL {release}, flushing its commits, by a socket: {describe_interpreter(ours)}; {theirs}"
 
 
 def _flush_ms(folder: Path, times: int = 200) -> tuple[float, float, float]:

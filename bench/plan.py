@@ -86,6 +86,8 @@ class Experiment:
     scheduled: int = 0
     """How many future jobs the database must hold before the program starts."""
     quick_scheduled: int = 0
+    on_postgres: bool = False
+    """Both sides work on a database of a PostgreSQL server, which the bench starts."""
 
 
 NO_RIVAL = ""

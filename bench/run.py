@@ -19,12 +19,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker_plan import BROKER_EXPERIMENTS
-from machine import describe_interpreter, describe_machine, describe_redis
+from machine import describe_interpreter, describe_machine, describe_postgres, describe_redis
 from plan import EXPERIMENTS, NO_RIVAL, Experiment, Metric, Rival
+from postgres_databases import is_installed as has_postgres
+from postgres_databases import new_database, running_postgres
+from postgres_plan import POSTGRES_EXPERIMENTS
 from queue_plan import QUEUE_EXPERIMENTS
 from redis_server import is_installed, running_redis
 from table import Row, to_markdown, to_summary, with_summary
@@ -51,6 +55,10 @@ class Bench:
     peer: str
     broker: str | None
     """The interpreter of the rivals that need Redis; None: they are not run."""
+    postgres_peer: str | None
+    """The interpreter of the rivals that need PostgreSQL; None: they are not run."""
+    postgres: str | None
+    """The URL of a server; None: what needs one is not run."""
     folder: Path
     pairs: int
     is_quick: bool
@@ -58,6 +66,8 @@ class Bench:
 
     def measure(self, experiment: Experiment) -> list[Row]:
         """Run the rounds of one experiment and turn every metric into a row for each rival."""
+        if experiment.on_postgres and self.postgres is None:
+            return []
         ours: list[Numbers] = []
         theirs: list[list[Numbers]] = [[] for _ in experiment.rivals]
         product = None if experiment.mode is None else experiment.our_product
@@ -76,6 +86,9 @@ class Bench:
     def _run_rival(self, experiment: Experiment, rival: Rival) -> list[Numbers]:
         """One run of a rival; none if it has no Redis, or fails: that is no reason to lose all other rows."""
         try:
+            if experiment.on_postgres:
+                peer = self.postgres_peer
+                return [] if peer is None else [self._run(experiment, peer, rival.settings, rival.product)]
             if not rival.needs_redis:
                 return [self._run(experiment, self.peer, rival.settings, rival.product)]
             if self.broker is None or not is_installed():
@@ -97,7 +110,9 @@ class Bench:
     ) -> Numbers:
         count = experiment.quick_count if self.is_quick else experiment.count
         work = [] if product is None or experiment.mode is None else [product, experiment.mode]
-        with tempfile.TemporaryDirectory(dir=self.folder) as run_folder:
+        with tempfile.TemporaryDirectory(dir=self.folder) as run_folder, ExitStack() as stack:
+            if experiment.on_postgres and self.postgres is not None:
+                variables = {"BENCH_POSTGRES": stack.enter_context(new_database(self.postgres))}
             if experiment.scheduled:
                 shutil.copytree(self._filled(experiment, python, storage), run_folder, dirs_exist_ok=True)
             arguments = [*work, str(count)]
@@ -153,6 +168,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure this checkout against its rivals' newest releases.")
     parser.add_argument("--peer", required=True, metavar="PYTHON", help="interpreter that has the rivals installed")
     parser.add_argument("--broker", metavar="PYTHON", help="interpreter that has the rivals that need Redis")
+    parser.add_argument("--postgres", metavar="PYTHON", help="interpreter that has the rivals that need PostgreSQL")
     parser.add_argument("--ours", default=sys.executable, metavar="PYTHON", help="interpreter that has this checkout")
     parser.add_argument("--pairs", type=int, default=5, help="how often each side runs each program")
     parser.add_argument(
@@ -165,18 +181,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    experiments = (*EXPERIMENTS, *QUEUE_EXPERIMENTS, *BROKER_EXPERIMENTS)
+    experiments = (*EXPERIMENTS, *QUEUE_EXPERIMENTS, *BROKER_EXPERIMENTS, *POSTGRES_EXPERIMENTS)
     chosen = [experiment for experiment in experiments if any(word in experiment.name for word in options.only)]
     is_complete = not options.quick and options.only == [""]
     out: Path | None = options.out or (RESULTS if is_complete else None)
     pairs = 1 if options.quick else options.pairs
     build = HERE.parent / "build"
     build.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=build, prefix="bench-") as folder:
+    with tempfile.TemporaryDirectory(dir=build, prefix="bench-") as folder, ExitStack() as stack:
         # Absolute, but links unresolved: the interpreter of a virtual environment is a link that must stay one.
         ours, peer = os.path.abspath(options.ours), os.path.abspath(options.peer)
         broker = options.broker and os.path.abspath(options.broker)
-        bench = Bench(ours, peer, broker, Path(folder), pairs, options.quick)
+        postgres_peer = options.postgres and os.path.abspath(options.postgres)
+        needs_postgres = any(experiment.on_postgres for experiment in chosen)
+        server = stack.enter_context(running_postgres()) if needs_postgres and has_postgres() else None
+        bench = Bench(ours, peer, broker, postgres_peer, server, Path(folder), pairs, options.quick)
         rows = [row for experiment in chosen for row in bench.measure(experiment)]
         facts = [
             describe_machine(Path(folder)),
@@ -185,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"with a broker: {describe_interpreter(broker)}; {describe_redis()}"
             if broker
             else "no rivals with a broker",
+            "no PostgreSQL" if server is None else describe_postgres(server, ours, postgres_peer),
             "a smoke run with tiny counts: these numbers mean nothing"
             if options.quick
             else f"{pairs} runs of each side, in turns; medians, with the lowest and the highest run in brackets",

@@ -26,10 +26,11 @@ missing. Ours is measured with the same setting, and with `FULL`, its default, w
 deletes a job's row when the job ends; ours keeps the row with the outcome and the result. FlexiQ does not flush its
 commits either. huey flushes each one as it comes (FULL); it has no option for NORMAL, so there the pragma is set on its
 connection. Celery and RQ were given a Redis that keeps all in memory and writes nothing, and workers that run the jobs
-in their own process: solo pool, simple worker. "Not run" means that the machine has no `redis-server`, or
-that the rival failed.
+in their own process: solo pool, simple worker. On PostgreSQL all have one server, which flushes each commit, and a
+database of their own for each run. PgQueuer keeps a line of log of a job that has ended; Procrastinate and ours keep
+the job. "Not run" means that the machine has no `redis-server`, or that the rival failed.
 
-To repeat it: `make bench` (half an hour, on an otherwise idle machine).
+To repeat it: `make bench` (40 minutes, on an otherwise idle machine).
 """
 
 

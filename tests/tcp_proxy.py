@@ -11,27 +11,30 @@ __all__ = ("TcpProxy",)
 
 
 class TcpProxy:
-    """Forwards connections from :attr:`port` to ``target``. While it is cut it takes and gives nothing, and no side is
-    told: what was sent waits, as in a cable that was pulled out."""
+    """Forwards connections from :attr:`port` to ``target``. While it is cut, the connections of before have ended, and
+    new ones get no answer."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._selector = selectors.DefaultSelector()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._is_joined = threading.Event()
         self._is_joined.set()
+        self._is_at_rest = threading.Event()
         self._is_over = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def cut(self) -> None:
-        """From now on nothing passes."""
+        """From now on nothing passes. Returns when that is so."""
+        self._is_at_rest.clear()
         self._is_joined.clear()
+        self._is_at_rest.wait()
 
     def join(self) -> None:
-        """Let all pass again, also what was sent meanwhile."""
+        """Let new connections pass again, those that wait for an answer, too."""
         self._is_joined.set()
 
     def close(self) -> None:
@@ -39,17 +42,18 @@ class TcpProxy:
         self._is_over = True
         self._is_joined.set()
         self._thread.join()
-        for one in (self._listener, *self._pairs):
-            one.close()
+        self._end_all()
+        self._listener.close()
         self._selector.close()
 
     def _run(self) -> None:
         self._selector.register(self._listener, selectors.EVENT_READ)
         while not self._is_over:
-            self._is_joined.wait()
+            if not self._is_joined.is_set():
+                self._end_all()
+                self._is_at_rest.set()
+                self._is_joined.wait()
             for key, _ in self._selector.select(0.01):
-                if not self._is_joined.is_set():
-                    break
                 if key.fileobj is self._listener:
                     self._accept()
                 else:
@@ -69,15 +73,21 @@ class TcpProxy:
 
     def _forward(self, source: socket.socket) -> None:
         target = self._pairs.get(source)
-        if target is None:
+        if target is None:  # its other end has just gone
             return
         data = b""
         with suppress(OSError):
             data = source.recv(65536)
             target.sendall(data)
         if not data:
-            for one in (source, target):
-                self._pairs.pop(one, None)
-                with suppress(KeyError, ValueError):
-                    self._selector.unregister(one)
-                one.close()
+            self._end(source)
+
+    def _end(self, one: socket.socket) -> None:
+        for end in (one, self._pairs.get(one)):
+            if end is not None and self._pairs.pop(end, None) is not None:
+                self._selector.unregister(end)
+                end.close()
+
+    def _end_all(self) -> None:
+        for one in list(self._pairs):
+            self._end(one)

@@ -5,10 +5,14 @@ product's tasks are in ``queue_PRODUCT.py``. Its worker is a process of its own,
 tasks call :func:`ran` or :func:`picked_up` here, and the last call leaves the numbers in a file.
 
 ``drain``: one worker, COUNT jobs that do nothing, all there before it starts; from the first to the last of them.
+``sustained``: one worker, while 100 jobs a call are enqueued; from the first call to the start of the last job.
 ``single``, ``bulk``: calls that enqueue one job; calls that enqueue 500.
 ``pickup``: an idle worker; from just before the enqueuing call to the first line of the task.
 ``idle``: what a worker with nothing to do costs.
 ``memory``: what a worker takes that has run COUNT jobs.
+``queries``: how many transactions an idle worker asks of PostgreSQL.
+
+With ``{"workers": 4}`` in the settings there are so many workers.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -31,11 +36,16 @@ from measuring import percentile, report
 
 SETTINGS = "BENCH_STORAGE"
 REDIS = "BENCH_REDIS"
+POSTGRES = "BENCH_POSTGRES"
 _COUNT = "BENCH_COUNT"
+_SHARED = "BENCH_SHARED"
+"""Set where several workers run the jobs."""
 _NUMBERS = Path("numbers.json")
 _STAMPS = Path("stamps")
+_STAMP = struct.Struct("d")
 _READY = Path("ready")
 _BULK = 500
+_CALL = 100
 _PATIENCE = 300
 _LEAST_PAUSE, _MOST_PAUSE = 0.02, 0.06
 _WARM = 20
@@ -68,6 +78,9 @@ def settings() -> dict[str, object]:
 
 def ran() -> None:
     """In the worker: one more job has begun."""
+    if _SHARED in os.environ:
+        ran_in_child()
+        return
     _stamps.append(time.perf_counter())
     if len(_stamps) == _count():
         _leave_rate(_stamps)
@@ -75,12 +88,11 @@ def ran() -> None:
 
 def ran_in_child() -> None:
     """The same where several processes run the jobs: they share a file of stamps."""
-    stamp = struct.Struct("d")
     file = os.open(_STAMPS, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
-        os.write(file, stamp.pack(time.perf_counter()))
-        if os.fstat(file).st_size == stamp.size * _count():
-            _leave_rate([moment for (moment,) in stamp.iter_unpack(_STAMPS.read_bytes())])
+        os.write(file, _STAMP.pack(time.perf_counter()))
+        if os.fstat(file).st_size == _STAMP.size * _count():
+            _leave_rate([moment for (moment,) in _STAMP.iter_unpack(_STAMPS.read_bytes())])
     finally:
         os.close(file)
 
@@ -100,16 +112,38 @@ def main(name: str, mode: str, number: str) -> None:
     product: Product = import_module(f"queue_{name}").product
     count = int(number)
     os.environ[_COUNT] = str(count)
+    if (prepare := getattr(product, "prepare", None)) is not None:  # where a database has to be made ready
+        prepare()
     modes = {
-        "drain": _drain, "single": _single, "bulk": _bulk, "pickup": _pickup, "idle": _idle, "memory": _memory
+        "drain": _drain, "sustained": _sustained, "single": _single, "bulk": _bulk, "pickup": _pickup, "idle": _idle,
+        "memory": _memory, "queries": _queries,
     }  # fmt: skip
     modes[mode](product, count)
 
 
 def _drain(product: Product, count: int) -> None:
     _fill(product, count)
-    with _Worker(product):
+    workers = int(str(settings().get("workers", 1)))
+    if workers > 1:
+        os.environ[_SHARED] = "1"
+    with ExitStack() as stack:
+        for _ in range(workers):
+            stack.enter_context(_Worker(product))
         report(**_numbers())
+
+
+def _sustained(product: Product, count: int) -> None:
+    os.environ[_COUNT] = str(count + 2 * _WARM)  # some run before, so that the start of the worker is not measured
+    os.environ[_SHARED] = "1"
+    with _Worker(product):
+        product.noops(range(2 * _WARM))
+        _wait_until(lambda: _STAMPS.exists() and _STAMPS.stat().st_size >= 2 * _WARM * _STAMP.size)
+        started = time.perf_counter()
+        for start in range(0, count, _CALL):
+            product.noops(range(start, min(start + _CALL, count)))
+        _numbers()
+        (last,) = _STAMP.unpack(_STAMPS.read_bytes()[-_STAMP.size :])
+        report(per_second=count / (last - started))
 
 
 def _memory(product: Product, count: int) -> None:
@@ -161,6 +195,23 @@ def _idle(product: Product, seconds: int) -> None:
         report(cpu_percent=(worker.cpu_seconds() - before) / seconds * 100, memory_mb=worker.memory_mb())
 
 
+def _queries(product: Product, seconds: int) -> None:
+    import psycopg
+
+    os.environ[_COUNT] = "2"
+    asked = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    with _Worker(product), psycopg.connect(os.environ[POSTGRES], autocommit=True) as database:
+        product.noops(range(2))
+        _numbers()
+        time.sleep(3)  # until the first rounds of its services are over, and counted
+        before = database.execute(asked).fetchone()
+        time.sleep(seconds)
+        after = database.execute(asked).fetchone()
+        assert before is not None
+        assert after is not None
+        report(per_second=max(after[0] - before[0] - 1, 0) / seconds)
+
+
 class _Worker:
     """A worker process of the product, in a group of its own."""
 
@@ -209,8 +260,12 @@ def _numbers() -> dict[str, float]:
 
 def _wait_for(path: Path) -> None:
     """Wait until the worker has left this file."""
+    _wait_until(path.exists)
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while not path.exists():
+    while not is_so():
         if time.monotonic() > deadline:
             sys.exit(f"the worker did not do its work:\n{Path('worker.log').read_text()[-2000:]}")
         time.sleep(0.01)

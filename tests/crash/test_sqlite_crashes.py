@@ -370,11 +370,11 @@ def test_a_child_that_was_forked_while_another_thread_opens_the_file_opens_for_i
     storage = SQLiteStorage(storage.database + "-new")
     prepare, parent = module.prepare, os.getpid()
     has_begun, has_forked = threading.Event(), threading.Event()
-    def slowly(database):
+    def slowly(database, **options):
         if os.getpid() == parent:
             has_begun.set()
             has_forked.wait()
-        prepare(database)
+        prepare(database, **options)
     module.prepare = slowly
     opener = threading.Thread(target=storage.open)
     opener.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,9 +36,35 @@ def test_a_program_prints_its_numbers(program: str, keys: set[str], tmp_path: Pa
     assert json.loads(done.stdout).keys() == keys
 
 
+@pytest.mark.parametrize(
+    ("program", "keys"),
+    [
+        ("queue_work.py jobify_postgres drain 20", {"per_second"}),
+        ("queue_work.py jobify_postgres sustained 20", {"per_second"}),
+        ("queue_work.py jobify_postgres queries 1", {"per_second"}),
+        ("postgres_crowd.py jobify enqueue 2", {"per_second", "cost_percent"}),
+    ],
+)
+def test_a_program_prints_its_numbers_of_postgres(
+    program: str, keys: set[str], tmp_path: Path, postgres_url: str
+) -> None:
+    name, *arguments = program.split()
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "programs" / name), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "BENCH_POSTGRES": postgres_url},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout).keys() == keys
+
+
 def test_the_driver_writes_a_table(tmp_path: Path) -> None:
     out = tmp_path / "RESULTS.md"
-    command = [sys.executable, str(BENCH / "run.py"), "--quick", "--only", "start", "process"]
+    command = [sys.executable, str(BENCH / "run.py"), "--quick", "--only", "start", "process", "workers-2"]
     done = subprocess.run(
         [*command, "--peer", sys.executable, "--out", str(out)],
         capture_output=True,
@@ -47,4 +74,5 @@ def test_the_driver_writes_a_table(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "| start with 200,000 scheduled jobs |" in out.read_text()
+    assert "| 2 workers draining no-op jobs, PostgreSQL | – | – |" in out.read_text()
     assert "| one worker draining no-op jobs in child processes, NORMAL | – | – |" in out.read_text()

@@ -120,3 +120,22 @@ def test_it_is_the_same_in_each_process(tmp_path: Path) -> None:
     ]
     assert runs[0] == runs[1]
     assert len(runs[0].strip()) == 32
+
+
+class Lazy:
+    """A value that says what it is only once it is configured, as a framework's settings do."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        raise RuntimeError("not configured")
+
+
+def test_a_value_that_refuses_its_class_is_passed_over(fingerprint: Callable[..., str]) -> None:
+    module = types.ModuleType("app_code_settings")
+    module.__file__ = "/srv/shop/app_code_settings.py"
+    vars(module)["settings"] = Lazy()
+    sys.modules[module.__name__] = module
+    try:
+        assert fingerprint() == fingerprint()
+    finally:
+        del sys.modules[module.__name__]

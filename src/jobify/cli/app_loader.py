@@ -267,7 +267,7 @@ def sqlite_storage(source: Source, *, instead: str) -> SQLiteStorage:
 
 
 def is_postgres(storage: object) -> TypeGuard[PostgresStorage]:
-    """Whether a storage is on a PostgreSQL server. Imports nothing: whoever has one has imported it."""
+    """Whether a storage is on a PostgreSQL server. Imports nothing: what exists was imported."""
     module = sys.modules.get("jobify.storage.postgres.storage")
     return module is not None and isinstance(storage, module.PostgresStorage)
 

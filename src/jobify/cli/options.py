@@ -45,7 +45,7 @@ Database: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--database",
-        help=f"The database file, or its URL, instead of an app: no code is imported. [env: {DATABASE}]",
+        help=f"The database file, or the URL of a database, instead of an app: no code is imported. [env: {DATABASE}]",
         metavar="PATH",
         show_default=False,
     ),

@@ -208,11 +208,12 @@ def _module(name: str, module: ModuleType) -> Iterator[str]:
     for key in sorted(map(str, list(names))):
         value = names.get(key)
         yield key
-        if isinstance(value, type):
+        kind = type(value)  # not isinstance(), which asks the value for its class: a lazy one of a framework may refuse
+        if issubclass(kind, type):
             yield f"{value.__module__}:{value.__qualname__}"
             if value.__module__ == module.__name__:
                 yield from _class(value)
-        elif isinstance(value, FunctionType) and value.__module__ == module.__name__:
+        elif kind is FunctionType and value.__module__ == module.__name__:
             yield from _function(inspect.unwrap(value))
 
 
@@ -229,13 +230,13 @@ def _class(cls: type) -> Iterator[str]:
     for key in sorted(attributes):
         yield key
         value = attributes[key]
-        if isinstance(value, staticmethod | classmethod):
+        if issubclass(type(value), staticmethod | classmethod):
             value = value.__func__
-        elif isinstance(value, property):
+        elif issubclass(type(value), property):
             value = value.fget
-        if isinstance(value, FunctionType):
+        if type(value) is FunctionType:
             yield from _function(value)
-        elif isinstance(value, type) and value is not cls and value.__qualname__.startswith(f"{cls.__qualname__}."):
+        elif issubclass(type(value), type) and value is not cls and value.__qualname__.startswith(f"{cls.__qualname__}."):
             yield from _class(value)
 
 

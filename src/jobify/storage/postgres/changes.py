@@ -38,8 +38,12 @@ class Changes:
         """A look that was made for another purpose, and not compared yet."""
 
     def look(self) -> None:
-        """Begin: what is committed from now on is a change."""
-        self._last = self._look()
+        """Begin: what is committed from now on is a change.
+
+        The first answer takes as long as to connect, and says little of the server's clock; so there are a few more.
+        """
+        for _ in range(4):
+            self._last = self._look()
 
     def note(self, snapshot: str) -> None:
         """A snapshot that was just taken anyway, so that there need not be another one."""

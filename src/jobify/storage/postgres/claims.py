@@ -86,7 +86,7 @@ class Claims:
     def __init__(self, database: Database, doubt: Doubt) -> None:
         self._database = database
         self._doubt = doubt
-        self._asked_at = -_PAUSE
+        self._checked_at = -_PAUSE
         self._places: dict[tuple[tuple[str, ...], tuple[str, ...] | None], Places] = {}
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to promote, which spares a claim in vain."""
@@ -149,10 +149,10 @@ class Claims:
         return lane
 
     def _is_held_up(self) -> bool:
-        """Whether a transaction is open that keeps old versions of many rows. Asked once a second at most."""
-        if time.monotonic() < self._asked_at + _PAUSE:
+        """Whether a transaction is open that keeps old versions of many rows. Checked once a second at most."""
+        if time.monotonic() < self._checked_at + _PAUSE:
             return False
-        self._asked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         (age,) = self._database.rows("oldest_snapshot")
         return age is not None and age > _OLD
 

@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.storage.postgres.arrays import escaped, restored_row
+from jobify.storage.postgres.arrays import Array, escaped, restored_row
 from jobify.storage.postgres.connection import Connection, connect, is_gone
 from jobify.storage.postgres.errors import TransactionConflictError, explain
 from jobify.storage.postgres.statements import Catalog, Statement
@@ -285,6 +285,11 @@ class Database:
             self.command(f"SELECT pg_advisory_xact_lock({self._relations})")
             yield
 
+    def try_relations(self) -> bool:
+        """Take the lock of :meth:`atomic` for the transaction that is open, unless another one has it."""
+        row = self.command(f"SELECT pg_try_advisory_xact_lock({self._relations})").fetchone()
+        return row is not None and bool(row[0])
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """:meth:`atomic` without the lock: what is changed here is no relation between jobs."""
@@ -325,7 +330,7 @@ def _packed(statement: Statement, parameters: Sequence[Any]) -> Sequence[Any]:
     packers = statement.packers
     return [
         packers[index](value)
-        if index in packers and isinstance(value, list | tuple)
+        if index in packers and value is not None and not isinstance(value, Array)
         else escaped(value)
         if type(value) is str
         else value

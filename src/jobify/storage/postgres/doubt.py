@@ -1,9 +1,9 @@
 """Calls whose answers were lost with the connection: perhaps they were made.
 
-Their callers were told that nothing was changed, and nothing runs what they have claimed for an owner. So before the
-next claim, that is taken back: jobs that were claimed wait again, without an attempt, and jobs that were inserted
-already claimed are deleted. A claim that was made again meanwhile is left alone, because each one has a number of its
-own.
+Their callers got an error that says that nothing was changed, and nothing runs what they have claimed for an owner. So
+before the next claim, that is taken back: jobs that were claimed wait again, without an attempt, and jobs that were
+inserted already claimed are deleted. A claim that was made again meanwhile is left alone, because each one has a number
+of its own.
 
 A settlement is made again by its caller. It finds that its claim does not hold any more, and then looks whether that is
 its own doing (:meth:`Doubt.take_settled`).

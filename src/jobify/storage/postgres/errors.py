@@ -12,8 +12,9 @@ from jobify.exceptions import StorageError, StorageUnavailableError
 
 __all__ = ("TransactionConflictError", "explain", "explained", "is_conflict")
 
-_CONFLICTS: Final = frozenset({"40001", "40P01"})
-"""serialization_failure, deadlock_detected."""
+_CONFLICTS: Final = frozenset({"40001", "40P01", "23505"})
+"""serialization_failure, deadlock_detected, and unique_violation: an insert or a retry looks first whether there is
+room, so another transaction has taken it meanwhile."""
 
 _UNAVAILABLE: Final = {
     "57P01": "the server has ended the connection. Jobify connects again by itself",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from jobify.model.records import AttemptRecord, NewJob, Progress
 from jobify.model.status import JobStatus
@@ -21,6 +22,10 @@ _NOTHING = tuple(NewJob._field_defaults.values())
 _PURGED = 1000
 """Jobs that one transaction of ``purge`` deletes at most."""
 _SCHEDULED = JobStatus.SCHEDULED.value
+
+
+class _TakenError(Exception):
+    """Another process has taken an id or a unique key that was free."""
 
 
 class Jobs:
@@ -48,15 +53,27 @@ class Jobs:
     def _insert_each(self, jobs: Sequence[NewJob]) -> list[bool]:
         for job in jobs:  # not any(): a generator costs this hot path more than the comparison
             if job.parents:
-                with self._database.atomic():
-                    return self._insert_with_parents(jobs)
+                self._wait_for_keys([job for job in jobs if job.unique_key is not None])
+                return self._insert_slowly(jobs, self._insert_with_parents)
         if len(jobs) == 1:  # one statement, which has nothing to undo
             if self._insert(jobs):
                 return [True]
         elif self._insert_all(jobs):
             return [True] * len(jobs)
-        with self._database.atomic():
-            return self._insert_free(jobs)
+        return self._insert_slowly(jobs, self._insert_free)
+
+    def _insert_slowly(self, jobs: Sequence[NewJob], insert: Callable[[Sequence[NewJob]], list[bool]]) -> list[bool]:
+        """Insert with more than one statement; again if what it has found free is taken meanwhile."""
+        while True:
+            with suppress(_TakenError), self._database.atomic():
+                return insert(jobs)
+
+    def _wait_for_keys(self, jobs: Sequence[NewJob]) -> None:
+        """Wait for open transactions that hold the unique keys of these jobs, because nothing must wait that holds the
+        lock of ``atomic``."""
+        if jobs:
+            with self._database.together():
+                self._database.run_for("undo_insert", self._insert(jobs))
 
     def _insert_all(self, jobs: Sequence[NewJob]) -> bool:
         """Insert all of them, or none."""
@@ -102,8 +119,9 @@ class Jobs:
         if not free:
             return is_free
         make_room(database, free)
-        added = set(self._insert(free))  # another process may have been faster
-        return [is_one and job.id in added for job, is_one in zip(jobs, is_free, strict=True)]
+        if len(self._insert(free)) < len(free):
+            raise _TakenError
+        return is_free
 
     # -- replace -------------------------------------------------------------------------------------------------------
 
@@ -151,7 +169,7 @@ class Jobs:
         heirs = list(wanted.values())
         self._database.run_for("mark_children_of_kept", heirs)
         self._database.run_for("mark_causes_of_kept", heirs)
-        purged = self._database.run_for("purge", [seq for seq, _, child in found if child is None])
+        purged = self._database.run_for("purge", [seq for seq, _, child in found if child is None], now)
         return purged if found else None
 
 

@@ -143,15 +143,18 @@ class Owners:
         own = self._own.get(owner)
         left = None if own is not None else next((row for row in self._rows() if row.id == owner), None)
         has_left = left is not None and left.is_leaving
-        with self._database.atomic():
-            release_owners(self._database, (owner,), is_uncounted=has_left)
-            self._database.run_for("deregister", (owner,))
+        self._database.retried(lambda: self._remove(owner, is_uncounted=has_left))
         self._own.pop(owner, None)
         if own is not None:
             self._session.release((own.key,))
             self._listen()
         elif left is not None and has_left:
             self._session.release((left.lock_key,))
+
+    def _remove(self, owner: int, *, is_uncounted: bool) -> None:
+        with self._database.atomic():
+            release_owners(self._database, (owner,), is_uncounted=is_uncounted)
+            self._database.run_for("deregister", (owner,))
 
     def leave(self, owner: int) -> Callable[[], None]:
         """See :meth:`jobify.storage.base.Storage.leave`."""
@@ -225,15 +228,14 @@ class Owners:
         limits = CrashLimits(now, max_crashes, delete_at)
         recovered: list[Recovered] = []
         if dead:
-            with self._database.atomic():
-                recovered, deaths = self._recover_owners(sorted(dead, key=_process_of), limits)
+            dead.sort(key=_process_of)
+            recovered, deaths = self._database.retried(lambda: self._recover_owners(dead, limits))
             for death in deaths:
                 recovered += death.jobs
                 if on_death is not None:
                     on_death(death)
         if self._is_verdict_due(rows, now):
-            with self._database.atomic():
-                recovered += end_held(self._database, limits)
+            recovered += self._database.retried(lambda: self._end_held(limits))
         return recovered
 
     def _notice(self, rows: Sequence[_Owner]) -> None:
@@ -253,15 +255,20 @@ class Owners:
 
         What another process has been faster with is not taken again.
         """
-        still = set(self._database.rows_for("still_dead", [row.id for row in dead]))
-        dead = [row for row in dead if row.id in still]
-        leaving = [row.id for row in dead if row.is_leaving]
-        released = release_departed(self._database, leaving, now=limits.now) if leaving else []
-        lost = [row for row in dead if not row.is_leaving]
-        processes = [_dead_process(*process, list(rows)) for process, rows in groupby(lost, key=_process_of)]
-        deaths = recover_dead(self._database, processes, limits) if processes else []
-        self._database.run_for("deregister", [row.id for row in dead])
-        return released, deaths
+        with self._database.atomic():
+            still = set(self._database.rows_for("still_dead", [row.id for row in dead]))
+            dead = [row for row in dead if row.id in still]
+            leaving = [row.id for row in dead if row.is_leaving]
+            released = release_departed(self._database, leaving, now=limits.now) if leaving else []
+            lost = [row for row in dead if not row.is_leaving]
+            processes = [_dead_process(*process, list(rows)) for process, rows in groupby(lost, key=_process_of)]
+            deaths = recover_dead(self._database, processes, limits) if processes else []
+            self._database.run_for("deregister", [row.id for row in dead])
+            return released, deaths
+
+    def _end_held(self, limits: CrashLimits) -> list[Recovered]:
+        with self._database.atomic():
+            return end_held(self._database, limits)
 
     def _keep_own(self, known: Collection[int], *, now: Microseconds) -> None:
         """See that others find the owners of this process.

@@ -6,7 +6,7 @@ its own without a transaction, so that no statement of a migration waits for the
 is never changed.
 
 **On tables that are in use.** A migration is one transaction, which waits for a lock for a second at most and is tried
-again later: whoever wants the table next would wait behind it. A file that begins with ``-- outside of a transaction``
+again later, because others that want the table wait behind it. A file that begins with ``-- outside of a transaction``
 holds nothing but ``CREATE INDEX CONCURRENTLY name ON @table``, a statement a paragraph: such an index is built while
 others write. What an interrupted build has left is invalid: it is dropped, and built again.
 
@@ -79,6 +79,9 @@ def prepare(database: Database, lock_key: int) -> None:
                 _migrate(connection, database, steps, lock_key)
         except psycopg.errors.InsufficientPrivilege as error:
             raise _forbidden(error, connection, database, len(steps)) from error
+        except psycopg.errors.UniqueViolation as error:  # here it is no conflict of two transactions
+            text = str(error).strip().replace("\n", " ")
+            raise StorageError(f"The schema of {database.where} was not migrated: {text}.") from error
         except psycopg.Error as error:
             raise explain(error, database.where) from error
 

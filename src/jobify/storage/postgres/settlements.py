@@ -1,13 +1,15 @@
 """Settlements: what the ends of attempts make of jobs.
 
 The usual batch is one statement, that writes what is plain: its claim holds, and nothing is pending for its job (a
-replacement, a cancel, jobs that depend on it). What it leaves out is taken one by one, in the same transaction:
-:mod:`jobify.storage.sql.settlements`.
+replacement, a cancel, jobs that depend on it). What it leaves out is taken by :mod:`jobify.storage.sql.settlements`, in
+the same transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Final
 
 from jobify.model.records import AttemptRecord, Settled, Settlement
@@ -19,8 +21,13 @@ from jobify.storage.sql.settlements import history_of, settle_held
 __all__ = ("Settlements",)
 
 _COLUMNS: Final = 16
+_id_of: Final = attrgetter("id")
 _FEW: Final = 4
 """So many are settled in one statement that locks them first: two more steps for each, and no transaction around it."""
+
+
+class _RelationsHeldError(Exception):
+    """Another transaction changes relations between jobs."""
 
 
 class Settlements:
@@ -54,19 +61,26 @@ class Settlements:
         return {(one.id, one.owner, one.fence) for one in settlements if one.id in set(found)}
 
     def _settle_each_way(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        if not _is_simple(settlements):
-            with self._database.atomic():
-                return settle_held(self._database, self, settlements)
-        if self._settle_all(settlements):
-            return [Settled.APPLIED] * len(settlements)
+        if _is_simple(settlements):
+            if self._settle_all(settlements):
+                return [Settled.APPLIED] * len(settlements)
+            with suppress(_RelationsHeldError):
+                return self._settle_plain_first(settlements)
+        with self._database.atomic():
+            return settle_held(self._database, self, settlements)
+
+    def _settle_plain_first(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """Settle what is plain in one statement, then the rest. Nothing is settled if another transaction has the lock
+        that the rest needs: it may wait for rows that are plain, and the two would wait for each other."""
         with self._database.together():
             applied = self._settle(settlements, self._plain)
             self._add_history([one for one in settlements if one.id in applied])
             rest = [one for one in settlements if one.id not in applied]
             if not rest:
                 return [Settled.APPLIED] * len(settlements)
-            with self._database.atomic():
-                met = iter(settle_held(self._database, self, rest))
+            if not self._database.try_relations():
+                raise _RelationsHeldError
+            met = iter(settle_held(self._database, self, rest))
             return [Settled.APPLIED if one.id in applied else next(met) for one in settlements]
 
     def _settle_all(self, settlements: Sequence[Settlement]) -> bool:
@@ -96,7 +110,8 @@ class Settlements:
 
 
 def _columns(settlements: Sequence[Settlement]) -> list[Any]:
-    return list(zip(*settlements, strict=True))[:_COLUMNS]
+    """The parameters of statements. In the order of ids: mostly that of insertion, in which others lock rows."""
+    return list(zip(*sorted(settlements, key=_id_of), strict=True))[:_COLUMNS]
 
 
 def _is_simple(settlements: Sequence[Settlement]) -> bool:

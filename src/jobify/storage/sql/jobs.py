@@ -33,14 +33,18 @@ class JobChanges:
         with self._statements.atomic():
             found = self._statements.rows_for("statuses", ids)
             met = {id: _CANCELS.get(status, CancelResult.ENDED) for id, status in found}
-            self._cancel(list(dict.fromkeys(ids)), (reason, now, delete_at), set(met.values()))
-            propagate_end(self._statements, [id for id, result in met.items() if result is CancelResult.CANCELLED])
+            how = (reason, now, delete_at)
+            self._cancel_waiting([id for id, result in met.items() if result is CancelResult.CANCELLED], how)
+            self._cancel_running([id for id, result in met.items() if result is CancelResult.REQUESTED], how)
         return [met.get(id, CancelResult.MISSING) for id in ids]
 
-    def _cancel(self, ids: list[str], how: tuple[str, int, int | None], met: set[CancelResult]) -> None:
-        if CancelResult.CANCELLED in met:
+    def _cancel_waiting(self, ids: Sequence[str], how: tuple[str, int, int | None]) -> None:
+        if ids:
             self._statements.run_for("cancel_waiting", ids, *how)
-        if CancelResult.REQUESTED in met:
+            propagate_end(self._statements, ids)
+
+    def _cancel_running(self, ids: Sequence[str], how: tuple[str, int, int | None]) -> None:
+        if ids:
             self._statements.run_for("request_cancel", ids, *how)
             self._statements.run_for("mark_cancel", ids)
             self._statements.run("delete_orphaned_successors")

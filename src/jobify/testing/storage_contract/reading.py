@@ -111,5 +111,5 @@ class ReadContract(StorageCase):
             _fill(storage, owner)
             if not storage.has_external_changes():
                 return
-            storage.delete("abcdef", now=NOW, delete_at=None)
+            storage.delete([*"abcdef"], now=NOW, delete_at=None)
         raise AssertionError("what is done here is taken for a change by others")

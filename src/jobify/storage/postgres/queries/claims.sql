@@ -18,6 +18,7 @@ UPDATE @jobs SET ready = true FROM (
 -- task. locked: so many of each that no other transaction has locked; of one pair they are the first ones, of several the
 -- order is that of first unless another process takes some of them at the same time.
 --
+-- Nothing is taken for an owner that others have taken for dead, because its jobs would not be recovered again.
 -- Nothing is taken if there is something to promote, so that what is due comes in its order; $6: take all the same.
 -- Parameters: tasks, limit, owner, now, the latest due time, $6, the number of this call, and those of {lane}. The last
 -- columns are the same in each row, and there is one row at least.
@@ -35,7 +36,7 @@ first AS MATERIALIZED (
             {further_than_lane}
         ORDER BY -priority, due_at, seq LIMIT $2 + 1
     ) AS ahead
-    WHERE $6 OR coalesce((SELECT due_at > $5 FROM staged), true)
+    WHERE ($6 OR coalesce((SELECT due_at > $5 FROM staged), true)) AND EXISTS (SELECT 1 FROM @owners WHERE id = $3)
     ORDER BY ahead.priority DESC, ahead.due_at, ahead.seq LIMIT $2 + 1
 ),
 shares AS (

@@ -145,7 +145,7 @@ UPDATE @jobs SET has_kept = true WHERE NOT has_kept AND seq IN (
 )
 
 -- name: purge
-DELETE FROM @jobs WHERE seq = ANY ($1::bigint[]) AND delete_at IS NOT NULL AND NOT is_kept
+DELETE FROM @jobs WHERE seq = ANY ($2::bigint[]) AND delete_at <= $1 AND NOT is_kept
 
 -- name: trim
 -- The first parameter is how many lines a schedule keeps.

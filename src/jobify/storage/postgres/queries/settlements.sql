@@ -13,42 +13,39 @@ crashes = CASE v.attempt WHEN 0 THEN 0 ELSE crashes + v.is_lost::integer END
 -- name: settle
 -- Those whose claims hold, and, with {if_plain}, for whose jobs nothing is pending. Answers which ones. A row is looked up by
 -- its id and then taken by its place, so that the planner cannot begin with all that run. One that another transaction
--- changes meanwhile has another place then, and is left out. (owner + 0, status || '': what runs is in an index, too, which
--- looks small to the planner at times when nothing runs.)
+-- changes meanwhile has another place then, and is left out; servers before 17.7, 16.11, 15.15 and 14.20 do not look at
+-- the place again, but at the other conditions. (owner + 0, status || '': what runs is in an index, too, which looks small
+-- to the planner at times when nothing runs.)
 UPDATE @jobs SET {settled_values}
 FROM unnest({settled_columns}) AS v (
     status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at, is_dead,
     is_lost, id, owner, fence
 )
-WHERE jobs.ctid = (
-    SELECT held.ctid FROM @jobs AS held
-    WHERE held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status || '' = 'running' {if_plain}
-)
+WHERE jobs.ctid = (SELECT found.ctid FROM @jobs AS found WHERE found.id = v.id)
+    AND jobs.owner + 0 = v.owner AND jobs.fence = v.fence AND jobs.status || '' = 'running' {if_plain}
 RETURNING jobs.id
 
 -- name: settle_all
--- All of them or none: those that are plain are locked, and written if they are as many as there are ($17).
+-- All of them or none: those that are plain are locked, and written if they are as many as there are ($17), and where they
+-- were before they were locked.
 WITH
 v AS MATERIALIZED (
-    SELECT * FROM unnest({settled_columns}) AS v (
+    SELECT *, (SELECT found.ctid FROM @jobs AS found WHERE found.id = v.id) AS place
+    FROM unnest({settled_columns}) AS v (
         status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at,
         is_dead, is_lost, id, owner, fence
     )
 ),
-held AS MATERIALIZED (
-    SELECT held.ctid AS place, held.id FROM v JOIN @jobs AS held ON held.ctid = (
-        SELECT held.ctid FROM @jobs AS held
-        WHERE held.id = v.id AND held.owner + 0 = v.owner AND held.fence = v.fence AND held.status || '' = 'running'
-            {if_plain}
-    )
-    FOR NO KEY UPDATE OF held
+locked AS MATERIALIZED (
+    SELECT jobs.ctid AS place, v.place AS place_before FROM v JOIN @jobs ON jobs.ctid = v.place
+        AND jobs.owner + 0 = v.owner AND jobs.fence = v.fence AND jobs.status || '' = 'running' {if_plain}
+    FOR NO KEY UPDATE OF jobs
 )
 UPDATE @jobs SET {settled_values}
-FROM v JOIN held ON held.id = v.id
-WHERE jobs.ctid = held.place AND (SELECT count(*) FROM held) = $17
+FROM v WHERE jobs.ctid = v.place AND (SELECT count(*) FROM locked WHERE place = place_before) = $17
 
 -- name: if_plain
-AND NOT held.has_successor AND NOT held.has_cancel AND NOT held.has_dependents AND NOT held.has_kept AND held.blockers = 0
+AND NOT jobs.has_successor AND NOT jobs.has_cancel AND NOT jobs.has_dependents AND NOT jobs.has_kept AND jobs.blockers = 0
 
 -- name: valid_claims
 -- Of these claims (id, owner, fence), those that hold, with what is pending for them.

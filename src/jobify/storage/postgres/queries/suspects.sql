@@ -37,7 +37,7 @@ WITH picked AS MATERIALIZED (
         AND NOT coalesce(@json_of(parked) -> 'codes' ? $1::text, false)
         AND (ready OR due_at <= $2) AND jobs.task = ANY ($3::text[])
         AND ($4::text[] IS NULL OR jobs.queue = ANY ($4::text[])) AND queue NOT IN (SELECT name FROM @paused_queues)
-    ORDER BY priority DESC, due_at, seq LIMIT $6 FOR NO KEY UPDATE
+    ORDER BY priority DESC, due_at, seq LIMIT $6 FOR NO KEY UPDATE SKIP LOCKED
 ),
 taken AS (
     UPDATE @jobs SET
@@ -116,7 +116,7 @@ SELECT
     suspects.attempt, suspects.deaths, suspects.seen::json, suspects.company, suspects.is_apart, suspects.is_held
 FROM @jobs LEFT JOIN @suspects ON suspects.job = jobs.seq
 WHERE jobs.status = 'running' AND jobs.owner = ANY ($1::bigint[])
-FOR NO KEY UPDATE OF jobs
+ORDER BY jobs.seq FOR NO KEY UPDATE OF jobs
 
 -- name: record_lost
 INSERT INTO @attempts (job_id, attempt, due_at, outcome, error, started_at, finished_at, owner)
