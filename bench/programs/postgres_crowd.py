@@ -143,9 +143,9 @@ def _theirs() -> Enqueue:
 
 
 def _prepare_theirs() -> None:
-    import asyncpg
-    from pgqueuer.db import AsyncpgDriver
-    from pgqueuer.queries import Queries
+    import asyncpg  # type: ignore[import-not-found,unused-ignore]  # the peer's environment has it
+    from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found,unused-ignore]
+    from pgqueuer.queries import Queries  # type: ignore[import-not-found,unused-ignore]
 
     async def install() -> None:
         await Queries(AsyncpgDriver(await asyncpg.connect(_URL))).install()

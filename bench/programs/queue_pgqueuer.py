@@ -75,7 +75,8 @@ class PgQueuerQueue:
     async def _enqueue(self, task: Any, payload: Any, priority: Any) -> object:
         if self._queries is None:
             await self._connected()
-        found: object = await self._queries.enqueue(task, payload, priority)
+        queries: Any = self._queries
+        found: object = await queries.enqueue(task, payload, priority)
         return found
 
 

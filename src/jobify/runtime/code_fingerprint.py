@@ -206,7 +206,7 @@ def _module(name: str, module: ModuleType) -> Iterator[str]:
     yield name
     names = vars(module)
     for key in sorted(map(str, list(names))):
-        value = names.get(key)
+        value: Any = names.get(key)
         yield key
         kind = type(value)  # not isinstance(), which asks the value for its class: a lazy one of a framework may refuse
         if issubclass(kind, type):
@@ -229,14 +229,14 @@ def _class(cls: type) -> Iterator[str]:
             continue
     for key in sorted(attributes):
         yield key
-        value = attributes[key]
+        value: Any = attributes[key]
         if issubclass(type(value), staticmethod | classmethod):
             value = value.__func__
         elif issubclass(type(value), property):
             value = value.fget
         if type(value) is FunctionType:
             yield from _function(value)
-        elif issubclass(type(value), type) and value is not cls and value.__qualname__.startswith(f"{cls.__qualname__}."):
+        elif issubclass(type(value), type) and value.__qualname__.startswith(f"{cls.__qualname__}."):  # not itself
             yield from _class(value)
 
 
