@@ -259,7 +259,7 @@ def test_a_storage_may_be_given_as_a_path_or_a_url(storage: Any, path: str) -> N
 @pytest.mark.parametrize(
     ("storage", "says"),
     [
-        ("postgresql://localhost/jobs", "scheme 'postgresql'"),
+        ("mysql://localhost/jobs", "scheme 'mysql'"),
         ("sqlite://jobs.db", "write sqlite:///jobs.db"),
         ("sqlite:///", "write sqlite:///jobs.db"),
         ("sqlite:///jobs.db?timeout=3", "arguments of SQLiteStorage"),
