@@ -59,7 +59,7 @@ class Recovery(Periodic):
             self._on_recovered()
 
     def _recover(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], float]:
-        """The released jobs; the deaths; the rows that the log and the hooks need, by id; seconds until the next look."""
+        """The released jobs; the deaths; the rows that the log and the hooks need, by id; when to look next."""
         storage, now = self._backend.storage, self._clock.now()
         deaths: list[Death] = []
         recovered = storage.recover(
