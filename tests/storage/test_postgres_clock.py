@@ -76,3 +76,14 @@ async def test_a_worker_whose_clock_is_five_minutes_off_changes_nothing(postgres
         assert await job == "done"
         (later,) = [await work.schedule().delay(60)]
         assert abs(later.exec_at.timestamp() - time.time() - 60) < 50
+
+
+async def test_a_producer_knows_the_time_before_its_first_job(postgres_url: str) -> None:
+    for enqueue in ("now", "later"):
+        storage = PostgresStorage(postgres_url)
+        storage.clock = ServerClock(LocalClock())
+        app = Jobify(storage=storage)
+        result = await app.aenqueue("work", (1,), delay=60 if enqueue == "later" else None)
+        (row,) = storage.get([result.id])
+        assert abs(row.created_at - SystemClock().now()) < 100 * SECOND
+        app.close()

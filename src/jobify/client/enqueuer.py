@@ -84,10 +84,17 @@ class ClientEnqueuer:
         self._config = config
         self._clock = clock
 
+    @property
+    def _is_time_known(self) -> bool:
+        """Whether the clock can be read. That of a server is known once the storage is open."""
+        return getattr(self._clock, "is_synchronised", True)
+
     # -- without options -----------------------------------------------------------------------------------------------
 
     def delay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
         """Store one job."""
+        if not self._is_time_known:
+            self._connection.reader()
         resolved = self._tasks.of(task)
         if resolved.has_outer:
             return self.submit((JobRequest(task, args, kwargs),))[0]
@@ -96,6 +103,8 @@ class ClientEnqueuer:
 
     async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
         """Store one job, in a transaction that it shares with concurrent calls."""
+        if not self._is_time_known:
+            await self._threads.writer.call(self._connection.reader)
         resolved = self._tasks.of(task)
         if resolved.has_outer:
             return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
@@ -107,6 +116,8 @@ class ClientEnqueuer:
 
     def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
         """Store a job for each call, in one transaction."""
+        if not self._is_time_known:
+            self._connection.reader()
         resolved, plain = self._tasks.of(task), self._rows.plain
         if resolved.has_outer:
             return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
@@ -149,6 +160,8 @@ class ClientEnqueuer:
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch."""
+        if not self._is_time_known:
+            self._connection.reader()
         jobs = self.check(requests)
         if any(job.task.has_outer for job in jobs):
             run_sync(partial(self.run_outer_chains, jobs, is_blocking=True))
@@ -159,6 +172,8 @@ class ClientEnqueuer:
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch, without blocking."""
         writer = self._threads.writer
+        if not self._is_time_known:
+            await writer.call(self._connection.reader)
         jobs = self.check(requests)
         if any(job.task.has_outer for job in jobs):
             await self.run_outer_chains(jobs, is_blocking=False)

@@ -49,8 +49,7 @@ class Recovery(Periodic):
         self._on_recovered = on_recovered
 
     async def step(self) -> None:
-        recovered, deaths, records, has_peers = await self._backend.gate.call(self._recover, flush=False)
-        self._interval = max(_INTERVAL if has_peers else _ALONE, poll_interval(self._backend.storage))
+        recovered, deaths, records, self._interval = await self._backend.gate.call(self._recover, flush=False)
         for death in deaths:
             self._report_death(death)
         for job in recovered:
@@ -59,8 +58,8 @@ class Recovery(Periodic):
             self._backend.gate.notify(STATE_CHANGED)
             self._on_recovered()
 
-    def _recover(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], bool]:
-        """The released jobs; the deaths; the rows that the log and the hooks need, by id; whether there are others."""
+    def _recover(self) -> tuple[list[Recovered], list[Death], dict[str, JobRecord], float]:
+        """The released jobs; the deaths; the rows that the log and the hooks need, by id; when to look next."""
         storage, now = self._backend.storage, self._clock.now()
         deaths: list[Death] = []
         recovered = storage.recover(
@@ -71,7 +70,7 @@ class Recovery(Periodic):
         )
         needed = [job.id for job in recovered if job.is_crash and self._needs_row(job)]
         rows = storage.get(SummaryIds(needed)) if needed else []
-        return recovered, deaths, {row.id: row for row in rows}, _has_peers(storage)
+        return recovered, deaths, {row.id: row for row in rows}, _interval(storage)
 
     def _needs_row(self, job: Recovered) -> bool:
         """Whether the job ends, or a hook is called for it."""
@@ -101,10 +100,10 @@ class Recovery(Periodic):
             self._job_log.lost(row, job.attempt, now=self._clock.now())
 
 
-def _has_peers(storage: Storage) -> bool:
-    """Whether other processes use the storage."""
-    notifier = storage.notifier
-    return len(storage.owners()) > 1 if notifier is None else notifier.has_listeners
+def _interval(storage: Storage) -> float:
+    """Seconds between two checks. Where each is a query, no other one is made to find out whether there are others."""
+    least = poll_interval(storage)
+    return max(_ALONE, least) if least or len(storage.owners()) <= 1 else _INTERVAL
 
 
 def _listed(jobs: Sequence[Recovered]) -> str:

@@ -8,13 +8,16 @@ mistake, which costs a look at the jobs.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.session import Session
 
 __all__ = ("Changes",)
+
+_FRESH: Final = 1.5
+"""Seconds for which a look that was made for another purpose is good enough."""
 
 
 class _Look(NamedTuple):
@@ -35,7 +38,8 @@ class Changes:
         self._clock = clock
         self._last = _Look(0, 0)
         self._newest: _Look | None = None
-        """A look that was made for another purpose, and not compared yet."""
+        """The last look that was made for another purpose."""
+        self._noted_at = 0.0
 
     def look(self) -> None:
         """Begin: what is committed from now on is a change.
@@ -46,12 +50,14 @@ class Changes:
             self._last = self._look()
 
     def note(self, snapshot: str) -> None:
-        """A snapshot that was just taken anyway, so that there need not be another one."""
-        self._newest = self._of(snapshot)
+        """A snapshot that was just taken anyway, so that there need not be another one for a while."""
+        self._newest, self._noted_at = self._of(snapshot), self._clock.monotonic()
 
     def were_made(self) -> bool:
         """Whether others have committed since the last call."""
-        before, (self._last, self._newest) = self._last, (self._newest or self._look(), None)
+        if self._newest is not None and self._clock.monotonic() - self._noted_at > _FRESH:
+            self._newest = None
+        before, self._last = self._last, self._newest or self._look()
         return self._last.ended - before.ended > self._last.own - before.own
 
     def _look(self) -> _Look:

@@ -94,6 +94,8 @@ class Session:
         self._is_ending = False
         self._is_over = False
         self._descriptor = -1
+        self._socket: tuple[int, int] | None = None
+        """What the descriptor is of, because a connection that is lost closes it by itself."""
         self._pid = 0
         self._renewed_at = 0.0
         self._lost_at: float | None = None
@@ -194,8 +196,10 @@ class Session:
     def after_fork_in_child(self) -> None:
         """After a fork, in the child: close the copy of the connection, which would keep the locks of a parent that
         has died, and say nothing on it."""
-        if self._descriptor >= 0:
-            with suppress(OSError):
+        with suppress(OSError):
+            if (
+                self._socket is not None and _identity(self._descriptor) == self._socket
+            ):  # else it is another file by now
                 os.close(self._descriptor)
         self._wake.close()
         self._thread = None
@@ -217,12 +221,13 @@ class Session:
                 self._serve(connection)
             except (psycopg.Error, OSError, StorageUnavailableError) as error:
                 self._lose(error)
-                self._wake.wait(backoff.next())
             finally:
-                self._descriptor, self._subscribed, self._locked = -1, frozenset(), set()
+                self._descriptor, self._socket, self._subscribed, self._locked = -1, None, frozenset(), set()
                 if connection is not None:
                     with suppress(psycopg.Error):
                         connection.close()
+            if self._lost_at is not None:
+                self._wake.wait(backoff.next())
 
     def _is_needed(self) -> bool:
         return bool(self._keys or self._channels or self._commands or self._outbox)
@@ -241,6 +246,7 @@ class Session:
         with self._connecting:
             connection = self._database.new_connection()
             self._descriptor = connection.fileno()
+            self._socket = _identity(self._descriptor)
         self._pid = connection.pgconn.backend_pid
         connection.add_notify_handler(lambda said: self._take(said.channel, said.payload, said.pid))
         if not self._is_pooled:
@@ -336,3 +342,8 @@ class Session:
         self._outbox.clear()
         for command in commands:
             command.fail(error)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
