@@ -61,7 +61,12 @@ def sql(
     source: Source,
     since: Annotated[
         int | None,
-        typer.Option("--from", min=0, help="The version to migrate from (0: a new schema), without asking the server."),
+        typer.Option(
+            "--from",
+            metavar="VERSION",
+            min=0,
+            help="The version to migrate from (0: a new schema), without asking the server.",
+        ),
     ] = None,
     schema: Schema = None,
 ) -> None:
