@@ -10,6 +10,7 @@ from jobify.model.status import JobStatus
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.sql.dependencies import add_edges, forget_parents, parent_states
+from jobify.storage.sql.jobs import successor_row
 from jobify.storage.sql.needs import make_room, set_aside_needed
 from jobify.types import Microseconds
 
@@ -132,7 +133,7 @@ class Jobs:
             )
         with self._database.atomic():
             set_aside_needed(self._database, [job])
-            row = _successor_row(job, progress or Progress(0, 0))
+            row = successor_row(job, progress or Progress(0, 0))
             if self._database.run("replace", *row):
                 forget_parents(self._database, [job.id])
                 return True
@@ -171,24 +172,3 @@ class Jobs:
         self._database.run_for("mark_causes_of_kept", heirs)
         purged = self._database.run_for("purge", [seq for seq, _, child in found if child is None], now)
         return purged if found else None
-
-
-def _successor_row(job: NewJob, progress: Progress) -> tuple[object, ...]:
-    """The parameters of ``replace`` and ``successor``."""
-    return (
-        job.id,
-        job.task,
-        job.queue,
-        job.priority,
-        job.ready,
-        job.due_at,
-        job.offset_at,
-        job.created_at,
-        job.origin,
-        progress.run_count,
-        progress.failure_count,
-        job.expires_at,
-        job.rule,
-        job.options,
-        job.payload,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobify.model.records import CancelResult, Expired
+from jobify.model.records import CancelResult, Expired, NewJob, Progress
 from jobify.model.status import JobStatus
 from jobify.storage.end_reasons import EXPIRED
 from jobify.storage.sql.dependencies import propagate_deletion, propagate_end
@@ -13,7 +13,7 @@ from jobify.storage.sql.revival import revive
 from jobify.storage.sql.statements import Statements
 from jobify.types import Microseconds
 
-__all__ = ("JobChanges",)
+__all__ = ("JobChanges", "successor_row")
 
 
 class JobChanges:
@@ -108,3 +108,24 @@ class JobChanges:
 
 
 _CANCELS = {JobStatus.SCHEDULED.value: CancelResult.CANCELLED, JobStatus.RUNNING.value: CancelResult.REQUESTED}
+
+
+def successor_row(job: NewJob, progress: Progress) -> tuple[object, ...]:
+    """The parameters of ``replace`` and ``successor``."""
+    return (
+        job.id,
+        job.task,
+        job.queue,
+        job.priority,
+        job.ready,
+        job.due_at,
+        job.offset_at,
+        job.created_at,
+        job.origin,
+        progress.run_count,
+        progress.failure_count,
+        job.expires_at,
+        job.rule,
+        job.options,
+        job.payload,
+    )

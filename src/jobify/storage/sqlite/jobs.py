@@ -14,6 +14,7 @@ from jobify.storage.sql.dependencies import (
     forget_parents,
     parent_states,
 )
+from jobify.storage.sql.jobs import successor_row
 from jobify.storage.sql.needs import make_room, set_aside_needed
 from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import (
@@ -135,7 +136,7 @@ class Jobs:
         with self._database.atomic():
             reference = store_value(self._database, job.payload) if len(job.payload) > LARGE else None
             set_aside_needed(self._statements, [job])
-            row = (*_successor_row(_without_large_payload(job), progress or Progress(0, 0)), reference)
+            row = (*successor_row(_without_large_payload(job), progress or Progress(0, 0)), reference)
             with self._numbers_not_given():
                 is_replaced = self._database.write(sql("replace"), row)
             if is_replaced:
@@ -208,24 +209,3 @@ deletes all."""
 
 def _without_large_payload(job: NewJob) -> NewJob:
     return job._replace(payload=b"") if len(job.payload) > LARGE else job
-
-
-def _successor_row(job: NewJob, progress: Progress) -> tuple[object, ...]:
-    """The parameters of ``replace`` and ``successor``."""
-    return (
-        job.id,
-        job.task,
-        job.queue,
-        job.priority,
-        job.ready,
-        job.due_at,
-        job.offset_at,
-        job.created_at,
-        job.origin,
-        progress.run_count,
-        progress.failure_count,
-        job.expires_at,
-        job.rule,
-        job.options,
-        job.payload,
-    )
