@@ -310,7 +310,7 @@ async def test_outside_a_job_with_an_async_engine(shop: Shop) -> None:
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_a_transaction_that_cannot_begin_holds_no_report_back(shop: Shop, is_async: bool) -> None:
-    with closing(sqlite3.connect(shop.path, timeout=0)) as other:
+    with closing(sqlite3.connect(shop.path)) as other:
 
         @shop.app.task
         async def pay() -> str:
