@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.model.records import JobQuery, NewJob, Settlement
+from jobify.model.records import JobQuery, NewJob, Parking, Settlement
 from jobify.model.status import TERMINAL
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import statements
-from jobify.storage.sqlite.statements import CHUNK, attempt_values, id_values, job_values, settlement_values, sql
+from jobify.storage.sqlite.parameters import (
+    attempt_values,
+    job_values,
+    settlement_values,
+    started_values,
+    success_values,
+)
+from jobify.storage.sqlite.statements import CHUNK, id_values, sql
+from jobify.storage.sqlite.values import LARGE
 from jobify.testing.storage_contract.given import (
     NOW,
     PROFILE,
@@ -79,6 +87,68 @@ def test_batches_of_any_size(storage: SQLiteStorage, count: int) -> None:
     assert storage.settle([end(owner, one, history=(line(one.id),)) for one in found]) == [True] * count
     assert storage.count(JobQuery()) == {("task", "default", "success", False): count}
     assert storage.delete([one.id for one in jobs], now=NOW, delete_at=None) == count
+
+
+def started(number: int, owner: int) -> NewJob:
+    """A job with nothing but its arguments, as an app inserts it that runs it at once."""
+    return NewJob(
+        f"{number:04}", "task", "default", 2, "running", False, NOW - 5, NOW, b"[1]", None, None, None, owner, owner, 1,
+        1, NOW, None, None,
+    )  # fmt: skip
+
+
+def rows_of(storage: SQLiteStorage, ids: Sequence[str]) -> list[tuple[object, ...]]:
+    """All columns of these jobs but their numbers and ids."""
+    reader = reader_of(storage)
+    assert reader is not None
+    rows = [reader.execute("SELECT * FROM jobs WHERE id = ?", (id,)).fetchone() for id in ids]
+    return [row[2:] for row in rows]
+
+
+@pytest.mark.parametrize("count", [1, 2, CHUNK + 1])
+@pytest.mark.parametrize("delete_at", [None, NOW + 9])
+def test_the_short_statements_write_what_the_long_ones_write(
+    storage: SQLiteStorage, count: int, delete_at: int | None
+) -> None:
+    owner = storage.register(PROFILE, now=NOW)
+    jobs = [started(number, owner) for number in range(count)]
+    odd = started(9999, owner)._replace(options="{}")
+    assert started_values([odd]) is None
+    assert started_values(jobs) is not None
+    assert storage.insert(jobs) == [True] * count
+    assert storage.insert([odd]) == [True]
+    storage.find(JobQuery(limit=1))  # connects the reader
+    writer_of(storage).execute("UPDATE jobs SET options = NULL WHERE id = '9999'")
+    ids = [job.id for job in jobs]
+    assert rows_of(storage, ids) == rows_of(storage, ["9999"]) * count
+    ends = [end(owner, one, result=b"7", finished_at=NOW + 1, delete_at=delete_at) for one in jobs]
+    long_end = end(owner, odd, result=b"7", finished_at=NOW + 1, delete_at=delete_at, error="odd")
+    assert success_values(ends) is not None
+    assert success_values([long_end]) is None
+    assert storage.settle(ends) == [True] * count
+    assert storage.settle([long_end]) == [True]
+    writer_of(storage).execute("UPDATE jobs SET error = NULL WHERE id = '9999'")
+    assert rows_of(storage, ids) == rows_of(storage, ["9999"]) * count
+
+
+def test_what_is_not_quite_plain_is_no_matter_of_the_short_statements() -> None:
+    plain = started(1, 1)
+    assert started_values([plain, plain]) is not None
+    for name, value in {
+        "status": "scheduled", "ready": True, "payload": b"x" * (LARGE + 1), "rule": "r", "offset_at": 0, "options": "",
+        "origin": None, "owner": 2, "fence": 2, "attempt": 2, "started_at": NOW + 1, "unique_key": "", "expires_at": 0,
+        "parents": ("p",),
+    }.items():  # fmt: skip
+        assert started_values([plain, plain._replace(**{name: value})]) is None, name
+    ended = end(1, plain, result=b"", finished_at=NOW)
+    assert success_values([ended, ended]) is not None
+    for name, value in {
+        "status": "failed", "ready": True, "offset_at": 0, "attempt": 0, "run_count": 1, "failure_count": 1,
+        "result": None, "error": "", "is_dead": True, "is_lost": True, "history": (line("1"),),
+        "parking": Parking("", 0, ()),
+    }.items():  # fmt: skip
+        assert success_values([ended, ended._replace(**{name: value})]) is None, name
+    assert success_values([ended._replace(result=b"x" * (LARGE + 1))]) is None
 
 
 texts = st.sampled_from(["", "0", "NULL", "x", "ä\0"]) | st.text(max_size=3)

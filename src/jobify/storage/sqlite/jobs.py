@@ -16,16 +16,16 @@ from jobify.storage.sql.dependencies import (
 )
 from jobify.storage.sql.jobs import successor_row
 from jobify.storage.sql.needs import make_room, set_aside_needed
+from jobify.storage.sqlite.parameters import STARTED_WIDTH, attempt_values, job_values, started_values
 from jobify.storage.sqlite.session import Session
 from jobify.storage.sqlite.statements import (
     SQLiteStatements,
-    attempt_values,
     decode_rows,
-    job_values,
     rows_for,
     sql,
     write_batch,
     write_for,
+    write_values,
 )
 from jobify.storage.sqlite.values import LARGE, store_value
 from jobify.types import Microseconds
@@ -49,12 +49,17 @@ class Jobs:
     def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
         if len(jobs) == 1 and _is_plain(jobs[0]):
             return self._insert_plain(jobs)
-        for job in jobs:  # not any(): a generator costs this hot path more than the comparison
-            if job.parents or len(job.payload) > LARGE:
-                with self._database.atomic():
-                    return self._insert_special(jobs)
+        started = started_values(jobs) if jobs else None
+        if started is None and any(job.parents or len(job.payload) > LARGE for job in jobs):
+            with self._database.atomic():
+                return self._insert_special(jobs)
         try:
-            if write_batch(self._database, "insert", job_values, jobs) == len(jobs):
+            if started is None:
+                count = write_batch(self._database, "insert", job_values, jobs)
+            else:
+                owner = jobs[0].owner
+                count = write_values(self._database, "insert_started", started, STARTED_WIDTH, before=(owner, owner))
+            if count == len(jobs):
                 return [True] * len(jobs)
         except sqlite3.IntegrityError:
             pass

@@ -28,6 +28,16 @@ SELECT
 FROM (VALUES {rows})
 WHERE column1 <> 0 AND NOT EXISTS (SELECT 1 FROM last_deleted)
 
+-- name: insert_started
+-- insert, of jobs with nothing but their arguments that their owner has claimed: half as much to bind. Parameters: the owner
+-- (twice), and {rows}.
+INSERT INTO jobs (
+    id, task, queue, priority, due_at, created_at, started_at, payload, origin, owner, status, ready, fence, attempt
+)
+SELECT column1, column2, column3, column4, column5, column6, column6, column7, ?, ?, 'running', 0, 1, 1
+FROM (VALUES {rows})
+WHERE column1 <> 0 AND NOT EXISTS (SELECT 1 FROM last_deleted)
+
 -- name: insert_if_free
 -- insert, of one row, whose id or unique key may be taken: then nothing is inserted.
 INSERT OR IGNORE INTO jobs (
@@ -566,6 +576,20 @@ FROM (VALUES {rows}) AS v
 WHERE jobs.seq = CASE WHEN v.column14 <> 0 THEN ifnull(
     (SELECT held.seq FROM jobs AS held
      WHERE held.id = v.column14 AND held.owner = v.column15 AND held.fence = v.column16 AND held.status = 'running'
+        {if_plain}),
+    claim_lost()
+) END
+
+-- name: settle_success
+-- settle, of successes that are the end of their jobs: half as much to bind.
+UPDATE jobs SET
+    status = 'success', ready = 0, due_at = v.column1, offset_at = NULL, attempt = v.column2, run_count = 0,
+    failure_count = 0, result = v.column3, error = NULL, finished_at = v.column4, delete_at = nullif(v.column5, ''),
+    is_dead = 0, owner = NULL
+FROM (VALUES {rows}) AS v
+WHERE jobs.seq = CASE WHEN v.column6 <> 0 THEN ifnull(
+    (SELECT held.seq FROM jobs AS held
+     WHERE held.id = v.column6 AND held.owner = v.column7 AND held.fence = v.column8 AND held.status = 'running'
         {if_plain}),
     claim_lost()
 ) END

@@ -12,14 +12,9 @@ from collections.abc import Sequence
 from jobify.model.records import AttemptRecord, Settled, Settlement
 from jobify.storage.sql.settlements import history_of, settle_held
 from jobify.storage.sqlite.errors import ClaimLost
+from jobify.storage.sqlite.parameters import SUCCESS_WIDTH, attempt_values, settlement_values, success_values
 from jobify.storage.sqlite.session import Session
-from jobify.storage.sqlite.statements import (
-    SQLiteStatements,
-    attempt_values,
-    settlement_values,
-    sql,
-    write_batch,
-)
+from jobify.storage.sqlite.statements import SQLiteStatements, Values, sql, write_batch, write_values
 from jobify.storage.sqlite.values import LARGE, store_value
 
 __all__ = ("IF_PLAIN", "Settlements")
@@ -37,12 +32,12 @@ class Settlements:
         self._statements = SQLiteStatements(database)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        for settlement in settlements:  # not any(): a generator costs this hot path more than the comparison
-            if settlement.parking is not None or (settlement.result is not None and len(settlement.result) > LARGE):
-                with self._database.atomic():
-                    return settle_held(self._statements, self, settlements)
+        successes = success_values(settlements)
+        if successes is None and any(s.parking is not None or _has_large_result(s) for s in settlements):
+            with self._database.atomic():
+                return settle_held(self._statements, self, settlements)
         try:
-            self._settle_all(settlements)
+            self._settle_all(settlements, successes)
         except ClaimLost:
             with self._database.atomic():
                 return settle_held(self._statements, self, settlements)
@@ -53,10 +48,15 @@ class Settlements:
         with self._database.atomic():
             return settle_held(self._statements, self, settlements)
 
-    def _settle_all(self, settlements: Sequence[Settlement]) -> None:
+    def _settle_all(self, settlements: Sequence[Settlement], successes: Values | None) -> None:
         """Settle all of them, or raise ClaimLost and settle none."""
         if len({settlement.id for settlement in settlements}) < len(settlements):
             raise ClaimLost  # two for one job: at most one of them holds
+        if successes is not None:
+            write_values(
+                self._database, "settle_success", successes, SUCCESS_WIDTH, is_acknowledged=False, if_plain=IF_PLAIN
+            )
+            return
         history = history_of(settlements)
         if not history:
             write_batch(

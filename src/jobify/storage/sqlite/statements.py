@@ -17,7 +17,6 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from jobify.exceptions import StorageCorruptError
-from jobify.model.records import AttemptRecord, NewJob, Settlement
 from jobify.storage.sql.statements import Row
 from jobify.storage.sqlite.session import Session
 
@@ -26,17 +25,16 @@ __all__ = (
     "Rows",
     "SQLiteStatements",
     "Values",
-    "attempt_values",
     "chunks",
     "decode_rows",
     "id_values",
-    "job_values",
+    "padded",
     "row_values",
     "rows_for",
-    "settlement_values",
     "sql",
     "write_batch",
     "write_for",
+    "write_values",
 )
 
 T = TypeVar("T")
@@ -101,7 +99,8 @@ def _round_up(count: int) -> int:
     return 1 << (count - 1).bit_length() if count > 1 else 1
 
 
-def _padded(values: Values, count: int, width: int) -> tuple[Rows, Values]:
+def padded(values: Values, count: int, width: int) -> tuple[Rows, Values]:
+    """Rows of placeholders, and ``values`` for them, up to a round number."""
     size = _round_up(count)
     values.extend([0] * ((size - count) * width))
     return (size, width), values
@@ -113,122 +112,9 @@ def id_values(ids: Sequence[Any]) -> tuple[int, Values]:
     return size, [*ids, *[ids[0] for _ in range(size - len(ids))]]
 
 
-def job_values(jobs: Sequence[NewJob]) -> tuple[Rows, Values]:
-    """Rows and parameters of ``insert``."""
-    values: Values = []
-    for (
-        id,
-        task,
-        queue,
-        priority,
-        status,
-        ready,
-        due_at,
-        created_at,
-        payload,
-        rule,
-        offset_at,
-        options,
-        origin,
-        owner,
-        fence,
-        attempt,
-        started_at,
-        unique_key,
-        expires_at,
-        _,
-    ) in jobs:
-        values += (
-            id,
-            task,
-            queue,
-            priority,
-            status,
-            1 if ready else 0,
-            due_at,
-            created_at,
-            bytearray(payload),
-            0 if rule is None else rule,
-            "" if offset_at is None else offset_at,
-            0 if options is None else options,
-            "" if origin is None else origin,
-            "" if owner is None else owner,
-            fence,
-            attempt,
-            "" if started_at is None else started_at,
-            0 if unique_key is None else unique_key,
-            "" if expires_at is None else expires_at,
-        )
-    return _padded(values, len(jobs), 19)
-
-
-def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
-    """Rows and parameters of ``settle``."""
-    values: Values = []
-    for (
-        status,
-        ready,
-        due_at,
-        offset_at,
-        attempt,
-        run_count,
-        failure_count,
-        result,
-        error,
-        finished_at,
-        delete_at,
-        is_dead,
-        is_lost,
-        id,
-        owner,
-        fence,
-        _,
-        _,
-    ) in settlements:
-        values += (
-            status,
-            1 if ready else 0,
-            due_at,
-            "" if offset_at is None else offset_at,
-            attempt,
-            run_count,
-            failure_count,
-            "" if result is None else bytearray(result),
-            0 if error is None else error,
-            "" if finished_at is None else finished_at,
-            "" if delete_at is None else delete_at,
-            1 if is_dead else 0,
-            1 if is_lost else 0,
-            id,
-            owner,
-            fence,
-        )
-    return _padded(values, len(settlements), 16)
-
-
-def attempt_values(attempts: Sequence[AttemptRecord]) -> tuple[Rows, Values]:
-    """Rows and parameters of ``add_history``."""
-    rows = [
-        (
-            line.job_id,
-            line.attempt,
-            line.due_at,
-            line.outcome,
-            0 if line.error is None else line.error,
-            0 if line.traceback is None else line.traceback,
-            "" if line.started_at is None else line.started_at,
-            line.finished_at,
-            "" if line.owner is None else line.owner,
-            0 if line.code is None else line.code,
-        )
-        for line in attempts
-    ]
-    return _padded(list(chain.from_iterable(rows)), len(rows), 10)
-
-
 def row_values(rows: Sequence[Row]) -> tuple[Rows, Values]:
     """Rows and parameters of a statement that takes ``rows`` as they are: at least one, at most a chunk."""
-    return _padded(list(chain.from_iterable(rows)), len(rows), len(rows[0]))
+    return padded(list(chain.from_iterable(rows)), len(rows), len(rows[0]))
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------
@@ -289,6 +175,32 @@ def write_batch(
         return 0
     rows, values = values_of(batch)
     return database.write(sql(name, rows=rows, **fields), values, is_acknowledged=is_acknowledged)
+
+
+def write_values(
+    database: Session,
+    name: str,
+    values: Values,
+    width: int,
+    *,
+    before: Sequence[Any] = (),
+    is_acknowledged: bool = True,
+    **fields: str,
+) -> int:
+    """Run statement ``name``, whose parameters are ``before`` and then these, ``width`` of them for each row, all of it
+    or none; how many rows it changed. If it is not too long, that is one statement."""
+    piece = CHUNK * width
+    if len(values) > piece:
+        with database.atomic():
+            return sum(
+                write_values(
+                    database, name, values[start : start + piece], width, before=before,
+                    is_acknowledged=is_acknowledged, **fields,
+                )
+                for start in range(0, len(values), piece)
+            )  # fmt: skip
+    rows, filled = padded(values, len(values) // width, width)
+    return database.write(sql(name, rows=rows, **fields), [*before, *filled], is_acknowledged=is_acknowledged)
 
 
 class SQLiteStatements:
