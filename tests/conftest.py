@@ -106,7 +106,13 @@ def postgres_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tes
 @pytest.fixture(scope="session")
 def postgres_template(postgres_databases: TestDatabases) -> str:
     """A database that Jobify has prepared, to be copied."""
-    return postgres_databases.create()
+    from jobify.storage import PostgresStorage
+
+    url = postgres_databases.create()
+    storage = PostgresStorage(url)
+    storage.open()
+    storage.close()
+    return url
 
 
 @pytest.fixture
