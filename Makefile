@@ -35,9 +35,12 @@ TYPED := src examples bench tools
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+BESIDE := --keep-going --jobs=2 $(SYNC)
+# The longest first: while it runs, the others run beside it.
+LINTS := lint-basedpyright lint-mypy lint-imports lint-ruff
 
 .PHONY: help check test lint fmt demo docs docs-serve bench perf perf-baseline chaos clean \
-	lint-ruff lint-mypy lint-basedpyright lint-imports
+	lint-ruff lint-mypy lint-basedpyright lint-imports test-modules
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -49,14 +52,18 @@ check: $(DEV)  ## run the quick linters and the fast tests: for the inner loop (
 
 test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, counts, tests with branch coverage
 	@echo "All linters and all tests: usually $(TEST_MINUTES) minutes on two cores. The inner loop: make check"
-	@$(BIN)/python -m compileall -q src  # once, and not in each of the thousand programs that the tests start
-	@failed=0; $(MAKE) lint || failed=$$?; \
-	$(MAKE) perf || failed=$$?; \
+	@$(BIN)/python -m compileall -q src tests  # once, and not in each of the thousand programs that the tests start
+	@failed=0; $(MAKE) $(BESIDE) $(LINTS) perf test-modules || failed=$$?; \
 	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal || exit $$?; \
 	exit $$failed
 
 lint: $(DEV)  ## run the linters, type checkers and the layer check only
-	@$(MAKE) --keep-going --jobs=2 $(SYNC) lint-mypy lint-basedpyright lint-imports lint-ruff
+	@$(MAKE) $(BESIDE) $(LINTS)
+
+# Rewrites the asserts of all tests once, and not in each process that runs some: it reads what is kept here, also where
+# the environment keeps it from writing. What is wrong with a module is said when the tests run.
+test-modules: $(DEV)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 || true
 
 lint-ruff: $(DEV)
 	@echo "== ruff"

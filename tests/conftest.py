@@ -1,7 +1,8 @@
 """Puts this directory on the path: what several tests share is in ``support``. And no test is about how long it took:
 hypothesis allows an example 200 ms, which a busy machine may need for anything.
 
-A shell starts what runs in the background with SIGINT ignored, and so would be every process that a test starts."""
+A shell starts what runs in the background with SIGINT ignored, nohup with SIGHUP, and every process that a test starts
+would ignore them, too."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ settings.load_profile("unhurried")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 TESTS = Path(__file__).parent
@@ -106,7 +109,13 @@ def postgres_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tes
 @pytest.fixture(scope="session")
 def postgres_template(postgres_databases: TestDatabases) -> str:
     """A database that Jobify has prepared, to be copied."""
-    return postgres_databases.create()
+    from jobify.storage import PostgresStorage
+
+    url = postgres_databases.create()
+    storage = PostgresStorage(url)
+    storage.open()
+    storage.close()
+    return url
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from probes import dispatchers_of
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 """Seconds after which a test that waits has failed. Nothing takes as long; it is no measurement."""
 
 
@@ -30,7 +30,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a test's coroutine in an event loop of its own; a hang is a failure that says where."""
 
     async def limited() -> T:
-        async with asyncio.timeout(3 * PATIENCE):
+        async with asyncio.timeout(2.5 * PATIENCE):
             return await main
 
     return asyncio.run(limited())

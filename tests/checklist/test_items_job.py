@@ -23,6 +23,7 @@ from jobify.exceptions import (
     JobTimeoutError,
 )
 from jobify.storage import SQLiteStorage
+from support import soon
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -75,7 +76,7 @@ async def test_meaning_of_statuses() -> None:
     async with running_app() as app:
         assert (await task(app, "add").schedule(1, 2).delay(300)).status is JobStatus.SCHEDULED
         running = await task(app, "long").push()
-        await asyncio.wait_for(long_began.wait(), 5)
+        await soon(long_began.wait())
         seen = [running.status]
         await running.cancel()
         assert [*seen, running.status] == [JobStatus.RUNNING, JobStatus.CANCELLED]
@@ -164,7 +165,7 @@ async def test_wait() -> None:
     async with running_app() as app:
         failed = await task(app, "fail").push()
         assert await asyncio.gather(*(failed.wait() for _ in range(5))) == [None] * 5
-        await asyncio.wait_for(failed.wait(), 0.5)
+        await soon(failed.wait())
 
         job = await task(app, "long").push()
         first, second = asyncio.create_task(job.wait()), asyncio.create_task(job.wait())

@@ -21,7 +21,7 @@ T = TypeVar("T")
 def run(main: Coroutine[Any, Any, T]) -> T:
     async def limited() -> T:
         assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
-        async with asyncio.timeout(3 * PATIENCE):
+        async with asyncio.timeout(2.5 * PATIENCE):
             return await main
 
     return uvloop.run(limited())

@@ -81,7 +81,7 @@ async def test_jobs_run_whatever_the_task_factory_does(
             for job in jobs:
                 assert (await job)[0] == 1
             assert await jobs[0] == (1, "of the caller")
-        assert slots_are_free(app)
+        await eventually(lambda: slots_are_free(app))
         await app.shutdown()
     finally:
         loop.set_task_factory(None)

@@ -15,7 +15,7 @@ import pytest
 from jobify import JobFailure, Jobify, RunMode
 from jobify.exceptions import ConfigurationError, JobLostError, ProcessDiedError
 from jobify.storage import SQLiteStorage
-from support import durable, eventually, run
+from support import durable, eventually, run, soon
 
 pytestmark = pytest.mark.promise("f6")
 
@@ -33,7 +33,7 @@ async def breaks() -> None:
 async def wait_for_failure(app: Jobify, task: Any) -> str:
     async with app:
         job = await task.push()
-        await asyncio.wait_for(job.wait(), 10)
+        await soon(job.wait())
         return str(job.id)
 
 

@@ -62,7 +62,13 @@ class Shop:
         while not self.view(app, id).is_stopped:
             before = self.view(app, id).run_count
             await self.pass_time(app)
-            await eventually(lambda before=before: self.view(app, id).run_count > before)  # type: ignore[misc]
+            await eventually(lambda before=before: self.has_run(app, id, since=before))  # type: ignore[misc]
+
+    def has_run(self, app: Jobify, id: str, since: int) -> bool:
+        """Whether a run has been counted and has ended, so that the next one, if any, has its time."""
+        view = self.view(app, id)
+        is_planned = view.next_at is not None and view.next_at > self.clock.moment
+        return view.run_count > since and (view.is_stopped or is_planned)
 
     async def pass_time(self, app: Jobify, seconds: float = 60) -> None:
         self.clock.advance(seconds)

@@ -242,8 +242,8 @@ async def test_metadata_none_and_other_priorities() -> None:
 @pytest.mark.promise("b29")
 async def test_the_timeout_does_not_count_the_queue() -> None:
     app = Jobify(storage=False, middleware=[QueueMiddleware(workers=1)])
-    long = app.task(functools.partial(asyncio.sleep, 0.1), name="long")
-    quick = app.task(lambda: "in time", timeout=0.05)
+    long = app.task(functools.partial(asyncio.sleep, 0.6), name="long")
+    quick = app.task(lambda: "in time", timeout=0.5)
     async with app:
         await long.push()
         assert await (await quick.push()) == "in time"

@@ -35,6 +35,10 @@ LATER = NOW + 5 * SECOND
 OWNER = 1
 IDS = ("run", "parent", "child", "wait", "old", "failed", "fallen", "done", "tick", "new")
 TABLES = ("jobs", "successors", "cancels", "dependencies", "barriers", "attempts", "messages", "suspects", "deaths")
+_EMPTY = ";".join(
+    (*(f"DELETE FROM jobify.{name}" for name in (*TABLES, "owners")), "ALTER TABLE jobify.owners ALTER id RESTART")
+).encode()
+"""Of a few rows: with TRUNCATE, the server would make new files for all tables and indexes, each time."""
 
 Call = Callable[[Any], Any]
 
@@ -79,10 +83,10 @@ CALLS: dict[str, Call] = {
 
 
 class Field:
-    """Three storages at one database, and a connection that is no storage's."""
+    """Three storages at one database, and two connections that are no storage's: one takes part, one watches."""
 
     def __init__(self, url: str, stack: ExitStack) -> None:
-        self.other = stack.enter_context(psycopg.connect(url, autocommit=True))
+        self.other, self._watcher = (stack.enter_context(psycopg.connect(url, autocommit=True)) for _ in range(2))
         self.first, self.second, self.third = (PostgresStorage(url) for _ in range(3))
         for storage in (self.first, self.second, self.third):
             storage.open()
@@ -90,8 +94,7 @@ class Field:
         self._serial: dict[tuple[str, str], Any] = {}
 
     def fill(self) -> None:
-        names = ", ".join(f"jobify.{name}" for name in (*TABLES, "owners"))
-        self.other.execute(f"TRUNCATE {names} RESTART IDENTITY".encode())
+        self.other.execute(_EMPTY)
         storage = self.first
         assert [storage.register(PROFILE, now=NOW) for _ in range(2)] == [1, 2]
         storage.insert(
@@ -162,8 +165,7 @@ class Field:
     def waiting(self) -> int:
         """How many transactions of this database wait for another one."""
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        with psycopg.connect(self.first.url, autocommit=True) as connection:
-            (count,) = connection.execute(query.encode()).fetchone() or (0,)
+        (count,) = self._watcher.execute(query.encode()).fetchone() or (0,)
         return int(count)
 
 

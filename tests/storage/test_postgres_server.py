@@ -82,6 +82,6 @@ def test_a_server_of_its_own_keeps_port_and_data(own_postgres: PostgresServer) -
 
 
 def test_it_does_not_run_as_root(own_postgres: PostgresServer) -> None:
-    owner = (own_postgres.directory / "data" / "postmaster.pid").stat().st_uid
+    owner = (own_postgres.data / "postmaster.pid").stat().st_uid
     assert owner != 0
     assert os.geteuid() in (0, owner)

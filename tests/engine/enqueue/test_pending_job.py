@@ -11,6 +11,7 @@ import pytest
 from jobify import Job, Jobify
 from jobify.exceptions import ApplicationStateError
 from jobify.storage import SQLiteStorage
+from support import PATIENCE
 
 Push = Callable[[int], Awaitable[Job[int]]]
 
@@ -36,7 +37,7 @@ def test_it_is_awaited_gathered_wrapped_in_a_task_and_put_into_a_task_group(tmp_
         jobs = [await double.push(1)]
         jobs += await asyncio.gather(double.push(2), double.push(3))
         jobs.append(await asyncio.create_task(double.push(4)))
-        jobs.append(await asyncio.wait_for(double.push(5), 10))
+        jobs.append(await asyncio.wait_for(double.push(5), PATIENCE))
         async with asyncio.TaskGroup() as group:
             task = group.create_task(double.push(6))
         jobs.append(task.result())
@@ -75,7 +76,7 @@ def test_another_thread_submits_through_run_coroutine_threadsafe(tmp_path: Any) 
         loop = asyncio.get_running_loop()
 
         def from_a_thread() -> Job[int]:
-            return asyncio.run_coroutine_threadsafe(double.push(21), loop).result(10)
+            return asyncio.run_coroutine_threadsafe(double.push(21), loop).result(PATIENCE)
 
         job = await asyncio.to_thread(from_a_thread)
         assert await job == 42
