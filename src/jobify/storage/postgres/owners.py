@@ -152,7 +152,7 @@ class Owners:
             self._session.release((left.lock_key,))
 
     def _remove(self, owner: int, *, is_uncounted: bool) -> None:
-        """The row goes first: that waits for a claim whose answer was lost, and the jobs of that claim are seen then."""
+        """The row goes first: this waits for a claim whose answer was lost, so that the jobs of that claim are seen."""
         with self._database.atomic():
             self._database.run_for("deregister", (owner,))
             release_owners(self._database, (owner,), is_uncounted=is_uncounted)
