@@ -20,15 +20,17 @@ seed repeats the choices, not the moments. The exit code is 1 if anything is not
 ``clock``      the wall clock of all processes jumps by seconds, an hour, five years, and back
 ``killers``    jobs that kill their process among a thousand that do not
 ``restarts``   the server of the database is restarted, and crashes
+``network``    the network between a worker and its server is cut: once, because that takes a worker of its own
 =============  ====================================================================================================
 
-A file has all but the last one; a server has kills, faults, killers, and restarts if it is the program's own.
+A file has all but the last two; a server has kills, faults, killers, and those two if it is the program's own.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -44,6 +46,7 @@ from .databases import CrashDatabase, FileDatabase, ServerDatabase, database_of
 from .evidence import Report, examine
 from .killers import find_the_killers
 from .killing import Arena, kill_at_random, until
+from .network import cut_the_network
 
 __all__ = ("main",)
 
@@ -167,6 +170,10 @@ def _restarts(place: Place, times: int, jobs: int) -> Report:
     return report
 
 
+def _network(place: Place, times: int, jobs: int) -> Report:
+    return cut_the_network(place.directory)
+
+
 def _seconds_until_begun(arena: Arena) -> float:
     """How long it takes from now on until a worker begins a job."""
     begun, journal = time.monotonic(), arena.directory / "journal"
@@ -186,7 +193,7 @@ _OF_A_FILE = {
     "restored": Scenario(_restored, 6, 300),
     "clock": Scenario(_clock, 12, 500),
 }
-_OF_A_SERVER = {"restarts": Scenario(_restarts, 3, 500)}
+_OF_A_SERVER = {"restarts": Scenario(_restarts, 3, 500), "network": Scenario(_network, 1, 1)}
 SCENARIOS = {**_ANYWHERE, **_OF_A_FILE, **_OF_A_SERVER}
 
 
@@ -208,6 +215,7 @@ def main() -> int:
     where.add_argument("--postgres", action="store_true", help="on a server of PostgreSQL that this program starts")
     where.add_argument("--database", metavar="URL", help="an empty one, for one scenario (default: a file for each)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of what ends the processes
     print(f"seed {options.seed}", flush=True)
     if options.database and len(options.only or ()) != 1:
         parser.error("--database is for one scenario: say --only")

@@ -231,13 +231,15 @@ def until(condition: Callable[[], object], *, within: float = 120.0) -> None:
 def kill_at_random(
     directory: Path, database: CrashDatabase, *, kills: int, jobs: int, workers: int, producers: int, pace: float
 ) -> None:
-    """Kill ``kills`` times, ``pace`` seconds apart on average, while at least ``jobs`` jobs are pushed."""
+    """Kill ``kills`` times, ``pace`` seconds apart on average, while at least ``jobs`` jobs are pushed.
+
+    On a busy machine a process takes long to start. It is waited for, so that kills meet processes at work."""
     arena = Arena(directory, database=database, workers=workers, rate=jobs / (kills * pace), producers=producers)
     try:
-        time.sleep(pace)
         while arena.kills < kills:
-            arena.kill_some()
+            until(arena.is_up)
             time.sleep(random.uniform(0.1, 1.9) * pace)
+            arena.kill_some()
         until(lambda: arena.acknowledged() >= jobs)
         arena.finish()
     except TimeoutError:
@@ -265,6 +267,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--directory", type=Path, help="keep the files here; it must be empty")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of what ends the processes
     print(f"seed {options.seed}", flush=True)
     random.seed(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
