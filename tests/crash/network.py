@@ -11,6 +11,7 @@ the probes of the kernels and their patience with what is not acknowledged.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import os
@@ -216,8 +217,18 @@ def main() -> int:
         logging.basicConfig(format="%(process)d %(levelname)s %(message)s")
         asyncio.run(serve(*sys.argv[2:]))
         return 0
-    with tempfile.TemporaryDirectory() as directory:
-        report = cut_the_network(Path(directory))
+    parser = argparse.ArgumentParser(description="Cut the network of a worker and prove that its jobs run elsewhere.")
+    parser.add_argument("--longest-cut", type=float, default=LONGEST_CUT, metavar="SECONDS")
+    parser.add_argument("--longest-return", type=float, default=LONGEST_RETURN, metavar="SECONDS")
+    parser.add_argument("--directory", type=Path, help="keep the files here; it must be empty")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of what ends the processes
+    with tempfile.TemporaryDirectory() as temporary:
+        report = cut_the_network(
+            options.directory or Path(temporary),
+            longest_cut=options.longest_cut,
+            longest_return=options.longest_return,
+        )
     print(report)
     return 1 if report.violations else 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,7 +15,6 @@ from jobify.storage import PostgresStorage
 from postgres_server import PostgresServer
 from support import eventually, soon
 from tcp_proxy import TcpProxy
-from tests.crash.network import cut_the_network
 
 
 async def lives_through(
@@ -87,10 +85,3 @@ async def test_the_network_is_cut_for_a_while(own_postgres: PostgresServer, capl
         await lives_through(url, cut, caplog, producer=own_postgres.url())
     finally:
         proxy.close()
-
-
-def test_packets_are_lost_and_nobody_is_told(tmp_path: Path) -> None:
-    """Others take the jobs of the worker that is cut off, and its late outcome is refused; see ``tests.crash.network``,
-    which also says how long it took."""
-    report = cut_the_network(tmp_path, longest_cut=100, longest_return=100)
-    assert not report.violations
