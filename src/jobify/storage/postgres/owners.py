@@ -19,7 +19,7 @@ from jobify.storage.postgres.channels import channels_of
 from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.connection import Connection
 from jobify.storage.postgres.database import Database
-from jobify.storage.postgres.liveness import Liveness
+from jobify.storage.postgres.liveness import Liveness, has_ended
 from jobify.storage.postgres.notifier import PostgresNotifier
 from jobify.storage.postgres.session import LEASE, Session
 from jobify.storage.sql.recovery import (
@@ -65,7 +65,10 @@ class _Owner(NamedTuple):
     def record(self) -> OwnerRecord:
         queues = None if self.queues is None else tuple(json.loads(self.queues))
         profile = OwnerProfile(OwnerRole(self.role), queues, tuple(json.loads(self.tasks)), self.concurrency)
-        return OwnerRecord(self.id, self.host, self.pid, self.started_at, self.seen_at, profile, self.is_alive)
+        is_disconnected = not (self.is_alive or has_ended(self))
+        return OwnerRecord(
+            self.id, self.host, self.pid, self.started_at, self.seen_at, profile, self.is_alive, is_disconnected
+        )
 
 
 def owner_records(rows: Sequence[Sequence[Any]]) -> list[OwnerRecord]:
