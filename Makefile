@@ -109,7 +109,9 @@ perf-baseline: $(DEV)  ## write what `make perf` counts now into that file, for 
 	@$(BIN)/python bench/perf/gate.py --write
 
 chaos: $(DEV)  ## kill, stop, lock, fill the disk, move the file, turn the clock; prove that no job is lost (minutes)
-	@$(BIN)/python -m tests.crash.chaos $(if $(SEED),--seed $(SEED))
+	@failed=0; $(BIN)/python -m tests.crash.chaos $(if $(SEED),--seed $(SEED)) || failed=$$?; \
+	$(BIN)/python -m tests.crash.chaos --postgres $(if $(SEED),--seed $(SEED)) || exit $$?; \
+	exit $$failed
 
 clean:  ## remove environments, caches and everything that was built
 	rm -rf .venv .venvs build dist htmlcov .coverage .coverage.* \

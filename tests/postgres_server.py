@@ -139,6 +139,11 @@ class PostgresServer:
         """What the server has logged."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def admit(self, network: str) -> None:
+        """Take connections from this network, too, with the password. Before it starts."""
+        with open(self._data / "pg_hba.conf", "a") as access:
+            access.write(f"host all all {network} password\n")
+
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -168,6 +169,28 @@ def test_a_server_that_is_away_is_one_line_without_the_password(shop: Shop) -> N
     assert "is not available: the server cannot be reached" in answer.err
     assert answer.err.count("\n") == 1
     assert "secret" not in answer.err
+
+
+def test_workers_are_said_to_wait_for_a_server_that_is_away(shop: Shop) -> None:
+    answer = shop("workers", "--database", "postgresql://127.0.0.1:1/nowhere")
+    assert (answer.code, answer.out) == (1, "")
+    assert "the server cannot be reached" in answer.err
+    assert "Its workers wait, and go on by themselves when it is there again.\n" in answer.err
+
+
+def test_a_worker_that_has_lost_its_connection_is_disconnected(server: Shop, postgres_url: str) -> None:
+    owner = server.worker()
+    assert [row["process"] for row in server("workers").table] == [str(os.getpid())]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("UPDATE jobify.owners SET lock_key = 17 WHERE id = %s", (owner,))
+    (row,) = server("workers").table
+    assert row["role"] == "disconnected"
+    (document,) = server("workers", "--json").json["workers"]
+    assert (document["is_alive"], document["is_disconnected"]) == (False, True)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("UPDATE jobify.owners SET process = 'closed' WHERE id = %s", (owner,))
+    assert server("workers").table == []
+    assert [row["role"] for row in server("workers", "--all").table] == ["dead"]
 
 
 def test_a_command_on_a_server_imports_what_a_client_needs(server: Shop) -> None:

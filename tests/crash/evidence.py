@@ -7,13 +7,13 @@ microseconds of one machine's clock.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+
+from .databases import CrashDatabase
 
 __all__ = ("Report", "examine")
 
@@ -83,7 +83,7 @@ class Report(NamedTuple):
 class Evidence:
     """Everything in one directory, read."""
 
-    def __init__(self, directory: Path, database: Path) -> None:
+    def __init__(self, directory: Path, database: CrashDatabase) -> None:
         self.refused = {key for key, _ in _lines(directory / "refused", 2)}
         acks = list(_lines(directory / "acks", 3))
         self.acks = {key: int(number) for key, number, _ in acks}
@@ -96,8 +96,7 @@ class Evidence:
         self.up_at: dict[int, int] = {}
         self.executions: dict[str, list[Execution]] = defaultdict(list)
         self._read_journal(directory / "journal")
-        with closing(sqlite3.connect(database)) as connection:
-            self._read_database(connection)
+        self._read_database(database)
 
     def _read_journal(self, path: Path) -> None:
         open_: dict[tuple[str, str], Execution] = {}
@@ -116,24 +115,23 @@ class Evidence:
         for some in self.executions.values():
             some.sort(key=lambda execution: execution.started_at)
 
-    def _read_database(self, connection: sqlite3.Connection) -> None:
-        jobs = connection.execute("SELECT id, status, attempt, started_at, result FROM jobs WHERE rule IS NULL")
+    def _read_database(self, database: CrashDatabase) -> None:
+        jobs = database.rows("SELECT id, status, attempt, started_at, result FROM jobs WHERE rule IS NULL")
         self.rows = {id: Row(*rest) for id, *rest in jobs}
-        lost = connection.execute(
+        lost = database.rows(
             "SELECT job_id, attempt, due_at, coalesce(started_at, 0), owner FROM attempts "
             "WHERE outcome = 'lost' AND error NOT LIKE 'ProcessDiedError%'"
         )
         self.lost = [Lost(*line) for line in lost]
         orphaned = "SELECT job_id FROM attempts WHERE outcome = 'lost' AND error LIKE 'ProcessDiedError%'"
-        self.child_deaths = Counter(id for (id,) in connection.execute(orphaned))
-        self.ends = Counter(id for (id,) in connection.execute("SELECT job_id FROM audit_ends"))
-        self.pids: dict[int, int] = dict(connection.execute("SELECT id, pid FROM audit_owners"))
-        runs = connection.execute(
+        self.child_deaths = Counter(id for (id,) in database.rows(orphaned))
+        self.ends = Counter(id for (id,) in database.rows("SELECT job_id FROM audit_ends"))
+        self.pids: dict[int, int] = dict(database.rows("SELECT id, pid FROM audit_owners"))
+        self.runs: list[tuple[int, str]] = database.rows(
             "SELECT due_at, trim(outcome || ' ' || coalesce(error, '')) FROM attempts "
             "WHERE outcome <> 'lost' AND job_id LIKE 'tick%' ORDER BY due_at"
         )
-        self.runs: list[tuple[int, str]] = runs.fetchall()
-        (self.integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
+        self.damage = database.damage()
 
     @property
     def lives(self) -> list[Life]:
@@ -147,22 +145,25 @@ def _lines(path: Path, words: int) -> Iterator[list[str]]:
 
 def examine(
     directory: Path,
-    database: Path,
+    database: CrashDatabase,
     *,
     is_undisturbed: bool = True,
     is_file_the_same: bool = True,
+    is_always_connected: bool = True,
     longest_recovery: float = LONGEST_RECOVERY,
 ) -> Report:
     """The figures and violations of one run. Disturbed by more than kills, a restart and a due time of the cron may
     take longer. What a restored backup does not know is not missed, and runs again. Where the file is moved away
-    and back, a call that was refused meanwhile may be in it, and what a process left when it noticed is not counted."""
+    and back, a call that was refused meanwhile may be in it, and what a process left when it noticed is not counted.
+    Where a process can lose its server, others may take its jobs while it lives: then a job may run twice at once, but
+    the outcome of one claim alone is accepted."""
     evidence = Evidence(directory, database)
     recoveries = sorted(_recoveries(evidence)) if is_undisturbed else []
     late = sum(recovery.seconds > longest_recovery and not recovery.is_suspect for recovery in recoveries)
     history = (
         *_accepted_twice(evidence),
-        *(_uncounted(evidence) if is_file_the_same else ()),
-        *_overlapping(evidence),
+        *(_uncounted(evidence) if is_file_the_same and is_always_connected else ()),
+        *(_overlapping(evidence) if is_always_connected else ()),
         *_out_of_order(evidence),
         *_torn_batches(evidence),
         *_wrong_ticks(evidence, is_undisturbed=is_undisturbed),
@@ -173,7 +174,7 @@ def examine(
         *(() if evidence.restores else history),
         *(_refused_and_stored(evidence) if is_file_the_same else ()),
         *([f"{late} jobs were restarted later than {longest_recovery:g} s after a kill"] if late else []),
-        *([evidence.integrity] if evidence.integrity != "ok" else []),
+        *([evidence.damage] if evidence.damage else []),
     ]
     return Report(_figures(evidence, recoveries), violations)
 

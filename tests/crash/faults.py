@@ -16,9 +16,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from .databases import CrashDatabase, FileDatabase, ServerDatabase
 from .killing import Arena
 
-__all__ = ("FAULTS", "clock_is_wrong", "disk_is_full", "file_is_moved_away", "file_is_replaced", "small_disk")
+__all__ = ("clock_is_wrong", "disk_is_full", "faults_of", "file_is_moved_away", "file_is_replaced", "small_disk")
 
 Fault: TypeAlias = Callable[[Arena], None]
 
@@ -40,14 +41,6 @@ def process_is_stopped(arena: Arena) -> None:
     victim.process.send_signal(signal.SIGCONT)
 
 
-def database_is_locked(arena: Arena) -> None:
-    """Another program holds the write lock, as a backup or a shell does."""
-    with closing(sqlite3.connect(arena.database, isolation_level=None, timeout=10)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        time.sleep(random.uniform(0.1, 3.0))
-        connection.execute("ROLLBACK")
-
-
 def descriptors_are_refused(arena: Arena) -> None:
     """EMFILE in one process: no file, socket or child process can be opened there."""
     victim = random.choice(arena.victims)
@@ -59,23 +52,64 @@ def descriptors_are_refused(arena: Arena) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
+def faults_of(database: CrashDatabase) -> dict[str, Fault]:
+    """Those that an arena with such a database can have."""
+    anywhere = {
+        "kill": process_is_killed,
+        "stop": process_is_stopped,
+        "descriptors": descriptors_are_refused,
+    }
+    if isinstance(database, FileDatabase):
+        return {**anywhere, "lock": file_is_locked, "locks deleted": locks_are_deleted}
+    return {**anywhere, "lock": tables_are_locked, "connections ended": connections_are_ended}
+
+
+# -- the database ------------------------------------------------------------------------------------------------------
+
+
+def file_is_locked(arena: Arena) -> None:
+    """Another program holds the write lock, as a backup or a shell does."""
+    with closing(sqlite3.connect(_file_of(arena), isolation_level=None, timeout=10)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(random.uniform(0.1, 3.0))
+        connection.execute("ROLLBACK")
+
+
 def locks_are_deleted(arena: Arena) -> None:
     """A cleaner of temporary files takes the folder of locks away, as a whole or a file of it."""
-    folder = Path(f"{arena.database}-owners")
+    folder = Path(f"{_file_of(arena)}-owners")
     found = [path for path in folder.glob("*") if path.is_file()]
     for path in found if random.random() < 0.5 else random.sample(found, min(1, len(found))):
         path.unlink(missing_ok=True)
     time.sleep(random.uniform(0.1, 1.5))
 
 
-FAULTS: Final[dict[str, Fault]] = {
-    "kill": process_is_killed,
-    "stop": process_is_stopped,
-    "lock": database_is_locked,
-    "descriptors": descriptors_are_refused,
-    "locks deleted": locks_are_deleted,
-}
-"""Those that any arena can have."""
+def tables_are_locked(arena: Arena) -> None:
+    """Another session keeps everybody from the jobs, as a migration of a careless tool does."""
+    with _server_of(arena).connected() as connection, connection.transaction():
+        connection.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        time.sleep(random.uniform(0.1, 3.0))
+
+
+def connections_are_ended(arena: Arena) -> None:
+    """An operator has the server end all connections of Jobify, or some of them."""
+    with _server_of(arena).connected() as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'jobify' AND datname = current_database() AND random() < %s",
+            (random.choice((0.3, 1)),),
+        )
+    time.sleep(random.uniform(0.1, 1.5))
+
+
+def _file_of(arena: Arena) -> Path:
+    assert isinstance(arena.database, FileDatabase)
+    return arena.database.path
+
+
+def _server_of(arena: Arena) -> ServerDatabase:
+    assert isinstance(arena.database, ServerDatabase)
+    return arena.database
 
 
 # -- the disk ----------------------------------------------------------------------------------------------------------
@@ -95,7 +129,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[bool]:
 
 def disk_is_full(arena: Arena) -> None:
     """The file system of the database has not one free block."""
-    ballast = arena.database.parent / BALLAST
+    ballast = _file_of(arena).parent / BALLAST
     with open(ballast, "wb", buffering=0) as file:
         try:
             while True:
@@ -118,31 +152,32 @@ def file_is_moved_away(arena: Arena) -> None:
     aside = arena.directory / "aside"
     aside.mkdir(exist_ok=True)
     begun_at = time.time_ns() // 1000
-    for path in _companions(arena.database):
+    database = _file_of(arena)
+    for path in _companions(database):
         path.rename(aside / path.name)
     time.sleep(random.uniform(0.5, 2.5))
     arena.stop_all(since=begun_at)
-    for path in _companions(arena.database):
+    for path in _companions(database):
         path.unlink()
-    for path in _companions(aside / arena.database.name):
-        path.rename(arena.database.parent / path.name)
+    for path in _companions(aside / database.name):
+        path.rename(database.parent / path.name)
     arena.start_all()
 
 
 def file_is_replaced(arena: Arena) -> None:
     """A backup is restored over the file while processes use it: what was enqueued after the backup is gone."""
     backup = arena.directory / "backup.db"
-    begun_at = time.time_ns() // 1000
-    with closing(sqlite3.connect(arena.database)) as source, closing(sqlite3.connect(backup)) as copy:
+    database, begun_at = _file_of(arena), time.time_ns() // 1000
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(backup)) as copy:
         source.backup(copy)
     time.sleep(random.uniform(0.0, 0.5))
-    backup.rename(arena.database)
+    backup.rename(database)
     with open(arena.directory / "restores", "a") as restores:
         restores.write(f"{begun_at} {time.time_ns() // 1000}\n")
     time.sleep(random.uniform(0.5, 2.5))
     arena.stop_all(since=begun_at)
     for end in ("-wal", "-shm"):
-        Path(f"{arena.database}{end}").unlink(missing_ok=True)
+        Path(f"{database}{end}").unlink(missing_ok=True)
     arena.start_all()
 
 

@@ -7,14 +7,13 @@ processes the killers took down.
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
+from .databases import CrashDatabase
 from .evidence import Report
 from .killing import ROOT, until
 
@@ -25,9 +24,14 @@ LIMIT = 240.0
 """Seconds after which it is given up."""
 
 
-def find_the_killers(directory: Path, killers: int, innocents: int) -> Report:
+def find_the_killers(directory: Path, database: CrashDatabase, killers: int, innocents: int) -> Report:
     """Enqueue them all, then start the workers; the report when every job has ended."""
-    environment = {**os.environ, "KILLING_DIRECTORY": str(directory), "KILLING_MAX_CRASHES": "3"}
+    environment = {
+        **os.environ,
+        "KILLING_DIRECTORY": str(directory),
+        "KILLING_DATABASE": database.url,
+        "KILLING_MAX_CRASHES": "3",
+    }
     for name in ("journal", "acks", "log"):
         (directory / name).touch()
     enqueue = [sys.executable, "-m", "tests.crash.victim", "killers", str(killers), str(innocents)]
@@ -37,25 +41,24 @@ def find_the_killers(directory: Path, killers: int, innocents: int) -> Report:
     with open(directory / "log", "a") as log:
         supervisor = subprocess.Popen(work, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
-        until(lambda: not _counts(directory, "status IN ('scheduled', 'running')"), within=LIMIT)
+        until(lambda: not _counts(database, "status IN ('scheduled', 'running')"), within=LIMIT)
     except TimeoutError:
         print("It never came to rest.")
     finally:
         took = time.monotonic() - begun
         supervisor.terminate()
         supervisor.wait(timeout=60)
-    return _report(directory, killers, innocents, took)
+    return _report(directory, database, killers, innocents, took)
 
 
-def _counts(directory: Path, condition: str = "TRUE") -> Counter[tuple[str, str]]:
+def _counts(database: CrashDatabase, condition: str = "TRUE") -> Counter[tuple[str, str]]:
     """Jobs by kind and status."""
-    with closing(sqlite3.connect(directory / "jobs.db")) as connection:
-        rows = connection.execute(f"SELECT id, status FROM jobs WHERE rule IS NULL AND {condition}")
-        return Counter((id.partition("-")[0], status) for id, status in rows)
+    rows = database.rows(f"SELECT id, status FROM jobs WHERE rule IS NULL AND {condition}")
+    return Counter((id.partition("-")[0], status) for id, status in rows)
 
 
-def _report(directory: Path, killers: int, innocents: int, took: float) -> Report:
-    counts = _counts(directory)
+def _report(directory: Path, database: CrashDatabase, killers: int, innocents: int, took: float) -> Report:
+    counts = _counts(database)
     lines = [line.split() for line in (directory / "journal").read_text().splitlines()]
     deaths = sum(line[0] == "started" and line[1].startswith("killer") for line in lines)
     expected = Counter({("killer", "failed"): killers, ("innocent", "success"): innocents})

@@ -3,12 +3,12 @@
 By hand::
 
     python -m tests.crash.killing --kills 200 --jobs 5000 --seed 1
+    python -m tests.crash.killing --database postgresql://user@host/empty --producers 2
 
-Apps that push and run jobs (:mod:`tests.crash.victim`) share one SQLite file with a worker and its pool children and
-with a process that only enqueues. This one kills them with SIGKILL: one, all, one that has only just been started, the
-producer, a child; and starts them again. Afterwards
-:mod:`tests.crash.evidence` reads the files and says what went wrong; the exit code is 1 if anything did. The seed
-repeats the choices, not the moments.
+Apps that push and run jobs (:mod:`tests.crash.victim`) share one database with a worker and its pool children and
+with processes that only enqueue. This one kills them with SIGKILL: one, all, one that has only just been started, a
+producer, a child; and starts them again. Afterwards :mod:`tests.crash.evidence` reads the files and the database, and
+says what went wrong; the exit code is 1 if anything did. The seed repeats the choices, not the moments.
 """
 
 from __future__ import annotations
@@ -17,30 +17,18 @@ import argparse
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from jobify.storage import SQLiteStorage
-
+from .databases import CrashDatabase, FileDatabase, database_of
 from .evidence import LONGEST_RECOVERY, examine
 
 ROOT = Path(__file__).parents[2]
-
-AUDIT = """
-CREATE TABLE audit_ends (job_id TEXT, status TEXT, owner INTEGER, fence INTEGER);
-CREATE TABLE audit_owners (id INTEGER, pid INTEGER);
-CREATE TRIGGER audit_end AFTER UPDATE OF status ON jobs WHEN NEW.status NOT IN ('running', 'scheduled')
-BEGIN INSERT INTO audit_ends VALUES (OLD.id, NEW.status, OLD.owner, OLD.fence); END;
-CREATE TRIGGER audit_owner AFTER INSERT ON owners
-BEGIN INSERT INTO audit_owners VALUES (NEW.id, NEW.pid); END;
-"""
-"""The database itself writes down whose outcome was applied, and which process an owner was."""
 
 
 class Victim:
@@ -68,37 +56,36 @@ class Victim:
 
 
 class Arena:
-    """The processes, and the file that they share."""
+    """The processes, and the database that they share: ``workers`` apps that push and run jobs, a worker besides, and
+    ``producers``."""
 
     def __init__(
         self,
         directory: Path,
         *,
+        database: CrashDatabase,
         workers: int,
         rate: float,
-        database: Path | None = None,
+        producers: int = 1,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
-        self.database = database or directory / "jobs.db"
+        self.database = database
         self.environment = {
             **os.environ,
             "KILLING_DIRECTORY": str(directory),
-            "KILLING_DATABASE": str(self.database),
+            "KILLING_DATABASE": database.url,
             **(environment or {}),
         }
-        storage = SQLiteStorage(self.database)
-        storage.open()
-        storage.close()
-        with closing(sqlite3.connect(self.database)) as connection:
-            connection.executescript(AUDIT)
+        database.prepare()
         for name in ("journal", "acks", "refused", "parents", "kills", "restores", "set_back", "complaints", "log"):
             (directory / name).touch()
         # Half of the jobs come from the apps that also run them.
         pushing = ("tests.crash.victim", "app", str(rate / 2 / workers))
         working = ("jobify", "worker", "tests.crash.victim:app", "--grace", "10", "--log-level", "warning")
         self.workers = [self._victim(*pushing) for _ in range(workers)] + [self._victim(*working)]
-        self.producer = self._victim("tests.crash.victim", "producer", str(rate / 2)) if rate else None
+        enqueuing = ("tests.crash.victim", "producer", str(rate / 2 / producers))
+        self.producers = [self._victim(*enqueuing) for _ in range(producers if rate else 0)]
         self.kills = 0
 
     def _victim(self, *arguments: str) -> Victim:
@@ -106,16 +93,16 @@ class Arena:
 
     @property
     def victims(self) -> list[Victim]:
-        return [*self.workers, *filter(None, [self.producer])]
+        return [*self.workers, *self.producers]
 
     def kill_some(self) -> None:
-        """Kill one worker, or all, or the producer; start it again after a while, and perhaps kill it while it starts.
+        """Kill one worker, or all, or a producer; start it again after a while, and perhaps kill it while it starts.
         Or kill a child."""
         fate = random.random()
         if fate < 0.2 and self._kill_child():
             return
-        if fate < 0.3 and self.producer is not None:
-            some = [self.producer]
+        if fate < 0.3 and self.producers:
+            some = [random.choice(self.producers)]
         elif fate < 0.4:
             some = self.workers
         else:
@@ -183,10 +170,9 @@ class Arena:
         return (self.directory / "acks").read_bytes().count(b"\n")
 
     def unfinished(self) -> int:
-        with closing(sqlite3.connect(self.database)) as connection:
-            query = "SELECT count(*) FROM jobs WHERE status IN ('scheduled', 'running') AND rule IS NULL"
-            count: int = connection.execute(query).fetchone()[0]
-            return count
+        query = "SELECT count(*) FROM jobs WHERE status IN ('scheduled', 'running') AND rule IS NULL"
+        ((count,),) = self.database.rows(query)
+        return int(count)
 
     def finish(self) -> None:
         """Let everything settle, then let the processes leave."""
@@ -242,14 +228,18 @@ def until(condition: Callable[[], object], *, within: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def kill_at_random(directory: Path, *, kills: int, jobs: int, workers: int, pace: float) -> None:
-    """Kill ``kills`` times, ``pace`` seconds apart on average, while at least ``jobs`` jobs are pushed."""
-    arena = Arena(directory, workers=workers, rate=jobs / (kills * pace))
+def kill_at_random(
+    directory: Path, database: CrashDatabase, *, kills: int, jobs: int, workers: int, producers: int, pace: float
+) -> None:
+    """Kill ``kills`` times, ``pace`` seconds apart on average, while at least ``jobs`` jobs are pushed.
+
+    On a busy machine a process takes long to start. It is waited for, so that kills meet processes at work."""
+    arena = Arena(directory, database=database, workers=workers, rate=jobs / (kills * pace), producers=producers)
     try:
-        time.sleep(pace)
         while arena.kills < kills:
-            arena.kill_some()
+            until(arena.is_up)
             time.sleep(random.uniform(0.1, 1.9) * pace)
+            arena.kill_some()
         until(lambda: arena.acknowledged() >= jobs)
         arena.finish()
     except TimeoutError:
@@ -262,7 +252,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill processes at random and prove that no job was lost.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=5000, help="at least; 0: only the cron")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="apps that push and run jobs, beside one worker")
+    parser.add_argument("--producers", type=int, default=1)
+    parser.add_argument("--database", metavar="URL", help="an empty one (default: a file in the directory)")
     parser.add_argument("--pace", type=float, default=0.8, help="seconds between two kills, on average")
     parser.add_argument("--noise", type=int, default=0, help="processes that do nothing but keep a processor busy")
     parser.add_argument(
@@ -275,16 +267,24 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--directory", type=Path, help="keep the files here; it must be empty")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of what ends the processes
     print(f"seed {options.seed}", flush=True)
     random.seed(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         directory: Path = options.directory or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
+        database = database_of(options.database) if options.database else FileDatabase(directory / "jobs.db")
         with noise(options.noise):
             kill_at_random(
-                directory, kills=options.kills, jobs=options.jobs, workers=options.workers, pace=options.pace
+                directory,
+                database,
+                kills=options.kills,
+                jobs=options.jobs,
+                workers=options.workers,
+                producers=options.producers,
+                pace=options.pace,
             )
-        report = examine(directory, directory / "jobs.db", longest_recovery=options.longest_recovery)
+        report = examine(directory, database, longest_recovery=options.longest_recovery)
     print(report)
     return 1 if report.violations else 0
 

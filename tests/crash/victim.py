@@ -11,7 +11,7 @@ jobify worker``. What happens is written down in files that all processes append
 ``refused``  ``key time``: a push raised an error of the storage, and nothing may be stored
 ``parents``  ``key parent``: a push with a dependency returned
 
-The environment says the rest: ``KILLING_DATABASE`` the file, ``KILLING_SYNCHRONOUS``, ``KILLING_MAX_CRASHES``, and
+The environment says the rest: ``KILLING_DATABASE`` the URL, ``KILLING_SYNCHRONOUS``, ``KILLING_MAX_CRASHES``, and
 ``KILLING_CLOCK`` a file that holds by how many microseconds the clock of all these processes is wrong.
 """
 
@@ -30,13 +30,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.crash.databases import storage_of
+
 from jobify import INJECT, Cron, JobContext, Jobify, MisfirePolicy, RunMode
 from jobify.exceptions import StorageError
 from jobify.model.clock import SystemClock
-from jobify.storage import SQLiteStorage
 
 DIRECTORY = Path(os.environ["KILLING_DIRECTORY"])
-DATABASE = Path(os.environ.get("KILLING_DATABASE", DIRECTORY / "jobs.db"))
+DATABASE = os.environ["KILLING_DATABASE"]
 SYNCHRONOUS: Any = os.environ.get("KILLING_SYNCHRONOUS", "full")
 MAX_CRASHES = int(os.environ.get("KILLING_MAX_CRASHES", "3"))
 BEAT = 0.02
@@ -61,7 +62,7 @@ async def lifespan(_: Jobify) -> AsyncIterator[None]:
 
 
 app = Jobify(
-    storage=SQLiteStorage(DATABASE, synchronous=SYNCHRONOUS),
+    storage=storage_of(DATABASE, SYNCHRONOUS),
     max_crashes=MAX_CRASHES,
     **({"clock": SharedClock(os.environ["KILLING_CLOCK"])} if "KILLING_CLOCK" in os.environ else {}),
     grace=10,  # in the end a run of the cron may be under way: it is to finish, and not to be given back

@@ -124,10 +124,10 @@ def test_both_sides_notice_a_network_that_is_cut(postgres_url: str) -> None:
     with opened(postgres_url) as storage:
         connection = storage._database.new_connection()
         shown = connection.execute("SELECT setting FROM pg_settings WHERE name LIKE 'tcp\\_%' ORDER BY name").fetchall()
-        assert shown == [("3",), ("5",), ("2",), ("10000",)]
+        assert shown == [("3",), ("3",), ("1",), ("5000",)]
         with socket.socket(fileno=os.dup(connection.fileno())) as ours:
             options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
-            assert [ours.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [5, 2, 3, 10_000]
+            assert [ours.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [3, 1, 3, 5_000]
         connection.close()
 
 

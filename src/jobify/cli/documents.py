@@ -88,6 +88,7 @@ def worker_document(worker: WorkerView) -> dict[str, Any]:
         "host": worker.host,
         "pid": worker.pid,
         "is_alive": worker.is_alive,
+        "is_disconnected": worker.is_disconnected,
         "queues": None if worker.queues is None else list(worker.queues),
         "tasks": list(worker.tasks),
         "concurrency": worker.concurrency,

@@ -31,6 +31,8 @@ class WorkerView:
     is_alive: bool
     jobs: tuple[str, ...]
     """The ids of the jobs that it runs."""
+    is_disconnected: bool = False
+    """It has lost its connection to the server of the database, and may come back."""
 
     @property
     def is_at_work(self) -> bool:
@@ -56,6 +58,7 @@ def worker_view(owner: OwnerRecord, jobs: Sequence[str], zone: tzinfo) -> Worker
         seen_at=to_datetime(owner.seen_at, zone=zone),
         is_alive=owner.is_alive,
         jobs=tuple(jobs),
+        is_disconnected=owner.is_disconnected,
     )
 
 

@@ -40,3 +40,5 @@ class OwnerRecord(NamedTuple):
     """Its last heartbeat, for display. ``is_alive`` says whether the process lives."""
     profile: OwnerProfile
     is_alive: bool
+    is_disconnected: bool = False
+    """It has lost its connection to the server, and may come back: it is not alive, and nothing proves that it died."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -29,19 +29,48 @@ def workers(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the workers with their queues, tasks and running jobs."""
+    """List the workers with their queues, tasks and running jobs.
+
+    A worker that has lost its connection to the server of the database is "disconnected" until it is back, or until
+    others have taken its jobs.
+    """
     from jobify.cli.documents import worker_document
     from jobify.cli.output import print_document, print_note
     from jobify.cli.session import open_session
 
-    with open_session(source, may_be_missing=True) as session:
-        found = [worker for worker in session.app.workers() if all_processes or worker.is_at_work]
+    with _saying_that_workers_wait(), open_session(source, may_be_missing=True) as session:
+        found = [worker for worker in session.app.workers() if all_processes or _is_worker(worker)]
         now, database = session.app.now(), session.database
     if as_json:
         print_document({"database": database, "workers": [worker_document(worker) for worker in found]})
         return
     print_note(f"Database: {database}")
-    _print_workers(found, now, has_others=all_processes)
+    has_others = all_processes or any(worker.is_disconnected for worker in found)
+    _print_workers(found, now, has_others=has_others)
+
+
+@contextmanager
+def _saying_that_workers_wait() -> Iterator[None]:
+    """Where the database cannot be asked, say what its workers do meanwhile."""
+    from jobify.exceptions import StorageUnavailableError
+
+    try:
+        yield
+    except StorageUnavailableError as error:
+        from jobify.cli.errors import CommandError
+
+        raise CommandError(f"{error} Its workers wait, and go on by themselves when it is there again.") from error
+
+
+def _is_worker(process: WorkerView) -> bool:
+    """Whether it is at work, or will be when it is connected again."""
+    return process.is_at_work or (process.is_disconnected and process.role == "worker")
+
+
+def _state(process: WorkerView) -> str:
+    if process.is_alive:
+        return process.role
+    return "disconnected" if process.is_disconnected else "dead"
 
 
 def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others: bool) -> None:
@@ -63,7 +92,7 @@ def _print_workers(found: Sequence[WorkerView], now: Microseconds, *, has_others
         (
             one.pid,
             one.host,
-            one.role if one.is_alive else "dead",
+            _state(one),
             "all" if one.queues is None else ", ".join(one.queues),
             len(one.tasks),
             f"{one.concurrency} async",  # threads and processes have slots of their own

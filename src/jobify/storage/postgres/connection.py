@@ -6,8 +6,10 @@ most; one that the server has closed while it was idle is noticed before anythin
 Settings of a session, and why: plans are made once for a statement and not for its parameters, so that they never
 depend on the parameters that happened to come first (``plan_cache_mode``); sequential scans are for tables without a
 useful index, and the planner must not choose one because a table was empty when it looked (``enable_seqscan``). Both
-sides send probes on an idle connection and give up what is not acknowledged, so that a network that was cut is noticed
-within 15 seconds.
+sides send probes on an idle connection and give up what is not acknowledged, so that a network that was cut is noticed.
+What the server sends into a cut network, a notification, ends its probes and begins its wait for an acknowledgement: so
+it is the sum of both times, 5 and 5 seconds, after which a process that was cut off has surely lost its lock. With the
+time that others wait for it to come back, that is less than 15 seconds. Two probes may be lost on the way.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 KEEPALIVES: Final = {
     "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
     "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "tcp_user_timeout": 5_000,
     "connect_timeout": 10,
 }
 """Of the client's side, as libpq names them. The URL may say otherwise."""
@@ -47,10 +49,10 @@ _SETTINGS: Final = {
     "jit": "off",
     "client_encoding": "UTF8",
     "bytea_output": "hex",
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_idle": "3",
+    "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "10000",
+    "tcp_user_timeout": "5000",
 }
 
 _PREPARED: Final = 500

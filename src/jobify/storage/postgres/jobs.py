@@ -18,6 +18,7 @@ __all__ = ("Jobs",)
 
 _COLUMNS = 19
 """Of a NewJob; its parents are no column."""
+_OWNER = NewJob._fields.index("owner")
 _OPTIONAL = slice(len(NewJob._fields) - len(NewJob._field_defaults), None)
 _NOTHING = tuple(NewJob._field_defaults.values())
 _PURGED = 1000
@@ -94,7 +95,8 @@ class Jobs:
         columns = list(zip(*jobs, strict=True))
         for job in jobs:
             if not (job[_OPTIONAL] == _NOTHING and job.ready and job.status == _SCHEDULED):
-                return self._database.rows_in("insert", columns[:_COLUMNS])
+                name = "insert_claimed" if any(columns[_OWNER]) else "insert"
+                return self._database.rows_in(name, columns[:_COLUMNS])
         return self._database.rows_in("insert_plain", [*columns[:4], *columns[6:9]])
 
     def _insert_with_parents(self, jobs: Sequence[NewJob]) -> list[bool]:

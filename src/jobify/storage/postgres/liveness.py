@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from jobify.storage import process
 
-__all__ = ("CLOSED", "PATIENCE", "Liveness")
+__all__ = ("CLOSED", "PATIENCE", "Liveness", "has_ended")
 
 PATIENCE: Final = 1.0
 """Seconds."""
@@ -40,6 +40,13 @@ class Owner(Protocol):
     def is_alive(self) -> bool: ...
 
 
+def has_ended(owner: Owner) -> bool:
+    """Whether it is proved that an owner will not come back whose lock is free now."""
+    if owner.has_lease or owner.process == CLOSED:
+        return True
+    return owner.process is not None and process.is_running(owner.pid, owner.process) is False
+
+
 class Liveness:
     """Remembers since when locks have been free."""
 
@@ -52,9 +59,7 @@ class Liveness:
         if owner.is_alive:
             self._free_since.pop(owner.id, None)
             return False
-        if owner.has_lease or owner.process == CLOSED:
-            return True
-        if owner.process is not None and process.is_running(owner.pid, owner.process) is False:
+        if has_ended(owner):
             return True
         now = self._elapsed()
         return now - self._free_since.setdefault(owner.id, now) >= PATIENCE

@@ -19,7 +19,7 @@ from jobify.storage.postgres.channels import channels_of
 from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.connection import Connection
 from jobify.storage.postgres.database import Database
-from jobify.storage.postgres.liveness import Liveness
+from jobify.storage.postgres.liveness import Liveness, has_ended
 from jobify.storage.postgres.notifier import PostgresNotifier
 from jobify.storage.postgres.session import LEASE, Session
 from jobify.storage.sql.recovery import (
@@ -65,7 +65,10 @@ class _Owner(NamedTuple):
     def record(self) -> OwnerRecord:
         queues = None if self.queues is None else tuple(json.loads(self.queues))
         profile = OwnerProfile(OwnerRole(self.role), queues, tuple(json.loads(self.tasks)), self.concurrency)
-        return OwnerRecord(self.id, self.host, self.pid, self.started_at, self.seen_at, profile, self.is_alive)
+        is_disconnected = not (self.is_alive or has_ended(self))
+        return OwnerRecord(
+            self.id, self.host, self.pid, self.started_at, self.seen_at, profile, self.is_alive, is_disconnected
+        )
 
 
 def owner_records(rows: Sequence[Sequence[Any]]) -> list[OwnerRecord]:
@@ -139,7 +142,7 @@ class Owners:
         self._database.run("heartbeat", now, owner)
 
     def deregister(self, owner: int) -> None:
-        """Leave: jobs go back, then the row goes, then the lock."""
+        """Leave: the row goes, and with it the jobs go back; then the lock goes."""
         own = self._own.get(owner)
         left = None if own is not None else next((row for row in self._rows() if row.id == owner), None)
         has_left = left is not None and left.is_leaving
@@ -152,9 +155,10 @@ class Owners:
             self._session.release((left.lock_key,))
 
     def _remove(self, owner: int, *, is_uncounted: bool) -> None:
+        """The row goes first: this waits for a claim whose answer was lost, so that the jobs of that claim are seen."""
         with self._database.atomic():
-            release_owners(self._database, (owner,), is_uncounted=is_uncounted)
             self._database.run_for("deregister", (owner,))
+            release_owners(self._database, (owner,), is_uncounted=is_uncounted)
 
     def leave(self, owner: int) -> Callable[[], None]:
         """See :meth:`jobify.storage.base.Storage.leave`."""
@@ -253,7 +257,8 @@ class Owners:
     def _recover_owners(self, dead: Sequence[_Owner], limits: CrashLimits) -> tuple[list[Recovered], list[Death]]:
         """Take the jobs of these owners, and remove them: what those held that had left, and the deaths of the others.
 
-        What another process has been faster with is not taken again.
+        What another process has been faster with is not taken again. Their rows are locked before what they hold is
+        read, so that no claim of theirs is overlooked; see ``queries/claims.sql``.
         """
         with self._database.atomic():
             still = set(self._database.rows_for("still_dead", [row.id for row in dead]))

@@ -1,4 +1,10 @@
 -- Claims.
+--
+-- Claimants. A statement that gives jobs to an owner locks the owner's row (FOR KEY SHARE), and what removes an owner locks
+-- it, too (FOR UPDATE), before it looks at what the owner holds. So a claim that is under way when its process dies either
+-- finds the row removed, and takes nothing, or the removal sees its jobs: none runs for an owner that is not there, where
+-- nothing would recover it. Neither of the two waits for the other; each skips a row that is locked. Heartbeats do not
+-- conflict with a claim.
 
 -- name: claim_columns
 jobs.id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, jobs.created_at, jobs.payload, jobs.rule, jobs.offset_at,
@@ -18,7 +24,8 @@ UPDATE @jobs SET ready = true FROM (
 -- task. locked: so many of each that no other transaction has locked; of one pair they are the first ones, of several the
 -- order is that of first unless another process takes some of them at the same time.
 --
--- Nothing is taken for an owner that others have taken for dead, because its jobs would not be recovered again.
+-- Nothing is taken for an owner that others have removed or are removing; see above. The owner's row is locked only if there is
+-- something to take, so that a claim in vain writes nothing.
 -- Nothing is taken if there is something to promote, so that what is due comes in its order; $6: take all the same.
 -- Parameters: tasks, limit, owner, now, the latest due time, $6, the number of this call, and those of {lane}. The last
 -- columns are the same in each row, and there is one row at least.
@@ -44,6 +51,9 @@ shares AS (
     FROM (SELECT * FROM first ORDER BY priority DESC, due_at, seq LIMIT $2) AS wanted
     GROUP BY queue, task, passed, after_due_at, after_seq
 ),
+claimant AS MATERIALIZED (
+    SELECT id FROM @owners WHERE id = $3 AND EXISTS (SELECT 1 FROM first) FOR KEY SHARE SKIP LOCKED
+),
 locked AS MATERIALIZED (
     SELECT its.seq FROM shares CROSS JOIN LATERAL (
         SELECT seq FROM @jobs
@@ -51,6 +61,7 @@ locked AS MATERIALIZED (
             {further_than_shares}
         ORDER BY -priority, due_at, seq LIMIT shares.number FOR NO KEY UPDATE SKIP LOCKED
     ) AS its
+    WHERE EXISTS (SELECT 1 FROM claimant)
 ),
 taken AS (
     UPDATE @jobs SET

@@ -14,6 +14,38 @@ SELECT * FROM unnest(
 ON CONFLICT DO NOTHING
 RETURNING id
 
+-- name: insert_claimed
+-- As insert. Jobs for an owner that others have removed or are removing wait, as if they had never been claimed; see
+-- claims.sql.
+WITH
+v AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::boolean[], $7::bigint[], $8::bigint[],
+        $9::bytea[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[],
+        $17::bigint[], $18::text[], $19::bigint[]
+    ) WITH ORDINALITY AS v (
+        id, task, queue, priority, status, ready, due_at, created_at, payload, rule, offset_at, options, origin, owner,
+        fence, attempt, started_at, unique_key, expires_at, place
+    )
+),
+claimants AS MATERIALIZED (SELECT id FROM @owners WHERE id = ANY ($14::bigint[]) FOR KEY SHARE SKIP LOCKED)
+INSERT INTO @jobs (
+    id, task, queue, priority, ready, due_at, created_at, payload, rule, offset_at, options, origin, unique_key,
+    expires_at, status, owner, fence, attempt, started_at
+)
+SELECT
+    v.id, v.task, v.queue, v.priority, v.ready, v.due_at, v.created_at, v.payload, v.rule, v.offset_at, v.options,
+    v.origin, v.unique_key, v.expires_at, given.*
+FROM v CROSS JOIN LATERAL (
+    SELECT v.status, v.owner, v.fence, v.attempt, v.started_at
+    WHERE v.owner IS NULL OR v.owner IN (SELECT id FROM claimants)
+    UNION ALL
+    SELECT 'scheduled', NULL, 0, 0, NULL WHERE v.owner NOT IN (SELECT id FROM claimants)
+) AS given
+ORDER BY v.place
+ON CONFLICT DO NOTHING
+RETURNING id
+
 -- name: insert_plain
 -- Jobs that are due, with nothing but their arguments.
 INSERT INTO @jobs (id, task, queue, priority, due_at, created_at, payload, status, ready, fence, attempt)

@@ -43,14 +43,15 @@ FROM @owners ORDER BY id
 SELECT pg_current_snapshot()::text, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 
 -- name: still_dead
--- Of these owners, those that are there and whose lock is free. It stays free until the end of the transaction.
+-- Of these owners, those that are there and whose lock is free. It stays free until the end of the transaction. One for
+-- which a claim is under way is left for later.
 SELECT id FROM @owners
 WHERE id = ANY ($1::bigint[]) AND CASE
     WHEN lease_until IS NULL THEN pg_try_advisory_xact_lock_shared(lock_key)
     ELSE lease_until <= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
 END
 ORDER BY id
-FOR UPDATE
+FOR UPDATE SKIP LOCKED
 
 -- name: renew_leases
 UPDATE @owners SET lease_until = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $1

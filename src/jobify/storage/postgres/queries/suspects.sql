@@ -1,5 +1,5 @@
 -- Suspects, deaths, and the jobs of owners that are gone. A job that is to run apart has one blocker that is neither a
--- parent nor a pause. It keeps it while it runs, so that it still has it if it is released.
+-- parent nor a pause. It keeps it while it runs, so that it still has it if it is released. For claimant see claims.sql.
 
 -- name: next_apart
 -- The death whose suspects are next, and how many it had.
@@ -12,13 +12,16 @@ ORDER BY suspects.death LIMIT 1
 
 -- name: take_apart
 -- Those of its suspects that may run, of one lane. Parameters: the death, now, tasks, queues, owner, limit.
-WITH picked AS MATERIALIZED (
+WITH
+claimant AS MATERIALIZED (SELECT id FROM @owners WHERE id = $5 FOR KEY SHARE SKIP LOCKED),
+picked AS MATERIALIZED (
     SELECT jobs.seq FROM @suspects
     JOIN @jobs ON jobs.seq = suspects.job
     WHERE suspects.is_apart AND NOT suspects.is_held AND suspects.death = $1 AND jobs.status = 'scheduled'
         AND jobs.blockers = 1 AND NOT jobs.is_paused AND NOT jobs.is_parked AND (jobs.ready OR jobs.due_at <= $2)
         AND jobs.task = ANY ($3::text[]) AND ($4::text[] IS NULL OR jobs.queue = ANY ($4::text[]))
         AND jobs.queue NOT IN (SELECT name FROM @paused_queues)
+        AND EXISTS (SELECT 1 FROM claimant)
     ORDER BY suspects.death, suspects.job LIMIT $6 FOR NO KEY UPDATE OF jobs
 ),
 taken AS (
@@ -32,11 +35,14 @@ SELECT * FROM taken ORDER BY seq
 -- name: take_parked
 -- Those of one lane that wait for nothing else, and that were not tried by the code of the first parameter.
 -- Parameters: the code, now, tasks, queues, owner, limit.
-WITH picked AS MATERIALIZED (
+WITH
+claimant AS MATERIALIZED (SELECT id FROM @owners WHERE id = $5 FOR KEY SHARE SKIP LOCKED),
+picked AS MATERIALIZED (
     SELECT seq FROM @jobs WHERE is_parked AND blockers = 1 AND status = 'scheduled'
         AND NOT coalesce(@json_of(parked) -> 'codes' ? $1::text, false)
         AND (ready OR due_at <= $2) AND jobs.task = ANY ($3::text[])
         AND ($4::text[] IS NULL OR jobs.queue = ANY ($4::text[])) AND queue NOT IN (SELECT name FROM @paused_queues)
+        AND EXISTS (SELECT 1 FROM claimant)
     ORDER BY priority DESC, due_at, seq LIMIT $6 FOR NO KEY UPDATE SKIP LOCKED
 ),
 taken AS (
