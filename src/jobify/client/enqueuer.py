@@ -118,10 +118,10 @@ class ClientEnqueuer:
         """Store a job for each call, in one transaction."""
         if not self._is_time_known:
             self._connection.reader()
-        resolved, plain = self._tasks.of(task), self._rows.plain
+        resolved = self._tasks.of(task)
         if resolved.has_outer:
             return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
-        rows = [plain(resolved, args, kwargs) for args, kwargs in calls]
+        rows = self._rows.plain_each(resolved, calls)
         if not rows:
             return []
         with self._connection as storage, storage.transaction():

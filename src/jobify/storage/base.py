@@ -115,6 +115,8 @@ class Storage(OwnerPort, Protocol):
     """Other processes may read and change the same jobs."""
     is_in_memory: bool
     """Values stay the objects they are, and no call waits; see *Values* in the module's text."""
+    claims_first: bool
+    """Claims are not flushed, unlike other writes: they are made before these, outside of a ``transaction``."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -217,8 +219,8 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Apply the ends of attempts; for each, what it met. One whose claim does not hold changes nothing; of two for
-        the same claim the first one holds.
+        """Apply the ends of attempts, each atomically; for each, what it met. One whose claim does not hold changes
+        nothing; of two for a claim the first one holds. What a call that raises has applied is not refused later.
 
         A job with a pending replacement becomes the replacement, whatever the settlement says. One whose cancel was
         requested never waits again: a settlement to waiting ends it cancelled, as its ``cancel`` said. The history line
