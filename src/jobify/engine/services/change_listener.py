@@ -13,7 +13,6 @@ from collections.abc import Callable
 from jobify.engine.service import Periodic
 from jobify.gateway.backend import Backend
 from jobify.runtime.backoff import Backoff
-from jobify.storage.location import poll_interval
 
 __all__ = ("ChangeListener",)
 
@@ -44,7 +43,7 @@ class ChangeListener(Periodic):
                 pass
             else:
                 self._fileno, self._interval = notifier.fileno(), _POLL_WITH_NOTIFIER
-        self._interval = max(self._interval, poll_interval(self._backend.storage))
+        self._interval = max(self._interval, self._backend.storage.poll_interval)
         await super().start()
 
     async def stop(self) -> None:

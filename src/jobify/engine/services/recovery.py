@@ -20,7 +20,6 @@ from jobify.model.records import JobRecord, Recovered, SummaryIds
 from jobify.model.status import JobStatus
 from jobify.runtime.logs import get_logger
 from jobify.storage.base import HEARTBEAT, Storage
-from jobify.storage.location import poll_interval
 from jobify.storage.suspicion import Death
 
 __all__ = ("Heartbeat", "Recovery")
@@ -102,7 +101,7 @@ class Recovery(Periodic):
 
 def _interval(storage: Storage) -> float:
     """Seconds between two checks. Where each is a query, no other one is made to find out whether there are others."""
-    least = poll_interval(storage)
+    least = storage.poll_interval
     return max(_ALONE, least) if least or len(storage.owners()) <= 1 else _INTERVAL
 
 
