@@ -25,6 +25,8 @@ from jobify.testing.storage_contract.given import NOW, PROFILE, end, job, line, 
 from jobify.types import Microseconds
 from support import eventually, run, soon
 
+pytestmark = pytest.mark.usefixtures("sqlite_file")
+
 HERE = "event loop"
 THERE = "jobify-storage"
 

@@ -7,7 +7,6 @@ from time import monotonic
 from typing import Final
 
 from jobify.storage.base import Storage
-from jobify.storage.location import poll_interval
 
 __all__ = ("Looks",)
 
@@ -29,11 +28,11 @@ class Looks:
     @property
     def cost_queries(self) -> bool:
         """Whether each look is a query."""
-        return poll_interval(self._storage) > 0
+        return self._storage.poll_interval > 0
 
     def is_too_soon(self) -> bool:
         """Whether this round does not look, because another one has just looked."""
-        least = poll_interval(self._storage)
+        least = self._storage.poll_interval
         if least <= _TICK:
             return False
         now = monotonic()
