@@ -239,7 +239,7 @@ async def test_a_cancelled_caller_leaves_nothing(shop: Shop, monkeypatch: pytest
     async with aiosqlite.connect(shop.path) as connection:
         await connection.execute(INSERT)
         begun = asyncio.Event()
-        execute = bridge._AwaitedStatements._await
+        execute = bridge._BlockingStatements._await
 
         async def hanging(self: Any, statement: str, parameters: Any) -> Answer:
             if statement.startswith("INSERT") and not begun.is_set():
@@ -248,7 +248,7 @@ async def test_a_cancelled_caller_leaves_nothing(shop: Shop, monkeypatch: pytest
                 await self._running
             return await execute(self, statement, parameters)
 
-        monkeypatch.setattr(bridge._AwaitedStatements, "_await", hanging)
+        monkeypatch.setattr(bridge._BlockingStatements, "_await", hanging)
         caller = asyncio.ensure_future(shop.ship.using(connection).adelay(1))
         await soon(begun.wait())
         caller.cancel()

@@ -67,9 +67,10 @@ class TransactionEnqueuer:
         jobs = self._enqueuer.check(requests)
         if any(job.task.has_outer for job in jobs):
             run_sync(partial(self._enqueuer.run_outer_chains, jobs, is_blocking=True, stores_single=False))
+        storage = self._storage.reader()  # the first use opens it; then the time of its server is known
         insert = self._insertion(jobs)
         if insert is not None:
-            self._connection.run(partial(insert, self._storage.reader()))
+            self._connection.run(partial(insert, storage))
             self._notify_after_commit(jobs)
         return self._enqueuer.handles(jobs)
 
@@ -78,9 +79,9 @@ class TransactionEnqueuer:
         jobs = self._enqueuer.check(requests)
         if any(job.task.has_outer for job in jobs):
             await self._enqueuer.run_outer_chains(jobs, is_blocking=False, stores_single=False)
+        storage = await self._threads.reader.call(self._storage.reader)
         insert = self._insertion(jobs)
         if insert is not None:
-            storage = await self._threads.reader.call(self._storage.reader)  # the first use opens it
             await self._connection.arun(partial(insert, storage))
             self._notify_after_commit(jobs)
         return self._enqueuer.handles(jobs)

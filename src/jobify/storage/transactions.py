@@ -46,8 +46,21 @@ class Statements(Protocol):
         """A :data:`Dialect`, or the name of another kind of database."""
         ...
 
+    @property
+    def connection(self) -> object:
+        """The driver's connection, which leads to the same database for as long as it exists; None: it is not known."""
+        ...
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether the next statement belongs to a transaction that goes on after it. False: it commits by itself."""
+        ...
+
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
-        """Run one statement, in the placeholders of the dialect (``?`` on SQLite, ``%s`` on PostgreSQL)."""
+        """Run one statement, in the placeholders of the dialect (``?`` on SQLite, ``$1`` on PostgreSQL).
+
+        Parameters are None, booleans, integers, floats, texts, bytes, and, on PostgreSQL, lists of one of these.
+        """
         ...
 
 
@@ -74,7 +87,8 @@ def join(storage: Storage, statements: Statements) -> JoinedStorage:
     joining = getattr(storage, "join", None)
     if joining is None:
         raise ConfigurationError(
-            f"{storage!r} cannot store jobs in your transaction. Use an SQLiteStorage on the file of your connection."
+            f"{storage!r} cannot store jobs in your transaction. Use an SQLiteStorage on the file of your connection, "
+            "or a PostgresStorage on its database."
         )
     joined: JoinedStorage = joining(statements)
     return joined

@@ -14,6 +14,24 @@ __all__ = ("AiosqliteConnection",)
 T = TypeVar("T")
 
 
+class _Statements:
+    dialect = "sqlite"
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return bool(self.connection.in_transaction)
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
+        async with self.connection.cursor() as cursor:
+            cursor.row_factory = None
+            await cursor.execute(statement, parameters)
+            rows = [] if cursor.description is None else [*await cursor.fetchall()]  # each await is a change of threads
+            return Answer(rows, cursor.rowcount, cursor.lastrowid)
+
+
 class AiosqliteConnection:
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
@@ -27,14 +45,7 @@ class AiosqliteConnection:
         refuse_blocking(self._connection)
 
     async def arun(self, work: Work[T]) -> T:
-        return await run_awaiting(work, self._execute, dialect="sqlite")
-
-    async def _execute(self, statement: str, parameters: Sequence[Any]) -> Answer:
-        async with self._connection.cursor() as cursor:
-            cursor.row_factory = None
-            await cursor.execute(statement, parameters)
-            rows = [] if cursor.description is None else [*await cursor.fetchall()]  # each await is a change of threads
-            return Answer(rows, cursor.rowcount, cursor.lastrowid)
+        return await run_awaiting(work, _Statements(self._connection))
 
     def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
         if not self._connection.in_transaction:

@@ -6,9 +6,11 @@ Session says when it has committed. A Connection says when it is about to: a thr
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -27,6 +29,8 @@ _PATIENCE: Final = 2.0
 """Seconds that a commit may take; workers look at the database once a second."""
 _PAUSES: Final = (0.001, 0.05)
 """Seconds between two looks, first and at most."""
+
+_PLACEHOLDER: Final = re.compile(r"\$(\d+)")
 
 _Hook: TypeAlias = tuple[str, Callable[..., None]]
 """The name of an event, and what listens to it."""
@@ -58,13 +62,42 @@ class _Statements:
         self._connection = connection
         self.dialect: str = connection.dialect.name
 
+    @property
+    def connection(self) -> object:
+        return self._connection.connection.driver_connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether there is one, which SQLAlchemy begins with the first statement, unless each is to be committed."""
+        if not _is_in_transaction(self.connection):
+            self._connection.exec_driver_sql("SELECT 1").close()
+        return _is_in_transaction(self.connection)
+
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
-        result = self._connection.exec_driver_sql(statement, tuple(parameters))
+        given: Any = tuple(parameters)
+        if self._connection.dialect.paramstyle == "pyformat":
+            statement, given = _named(statement), {f"p{number}": value for number, value in enumerate(parameters, 1)}
+        result = self._connection.exec_driver_sql(statement, given, {"stream_results": False})
         try:
             rows = [tuple(row) for row in result.fetchall()] if result.returns_rows else []
-            return Answer(rows, result.rowcount, result.lastrowid)
+            return Answer(rows, result.rowcount, result.lastrowid if self.dialect == "sqlite" else None)
         finally:
             result.close()
+
+
+def _is_in_transaction(driver: Any) -> bool:
+    """Whether a driver's connection is in a transaction, or is going to be with its next statement."""
+    if hasattr(driver, "is_in_transaction"):  # asyncpg
+        return bool(driver.is_in_transaction())
+    if hasattr(driver, "info"):  # psycopg
+        return not driver.autocommit or driver.info.transaction_status != 0
+    return bool(driver.in_transaction)
+
+
+@lru_cache(1000)
+def _named(statement: str) -> str:
+    """A statement whose placeholders are ``$1``, for a driver whose are ``%(p1)s``."""
+    return _PLACEHOLDER.sub(r"%(p\1)s", statement.replace("%", "%%"))
 
 
 class _Sync:

@@ -20,10 +20,14 @@ class SQLite3Statements:
     dialect = "sqlite"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return self.connection.in_transaction
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
-        cursor = sqlite3.Cursor(self._connection)
+        cursor = sqlite3.Cursor(self.connection)
         cursor.row_factory = None
         try:
             cursor.execute(statement, parameters)

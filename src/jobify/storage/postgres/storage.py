@@ -10,6 +10,7 @@
 ``settlements``        the ends of attempts
 ``doubt``              calls whose answers were lost with the connection
 ``queries``            get, find, count
+``joined``             calls on a user's connection; ``writing`` is what they have in common with the others
 ``owners``             processes; ``liveness`` says who lives, by the locks that a ``session`` holds; ``notifier`` wakes
                        others by ``channels``, ``changes`` notices commits of others
 ``storage.sql``        beside this package, what is the same in every SQL database
@@ -55,6 +56,7 @@ from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.database import Database, lock_key
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.jobs import Jobs
+from jobify.storage.postgres.joined import JoinedPostgres, Joining
 from jobify.storage.postgres.owners import Owners
 from jobify.storage.postgres.queries import Queries
 from jobify.storage.postgres.schema import prepare
@@ -64,6 +66,7 @@ from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import Timekeeping
+from jobify.storage.transactions import Statements
 from jobify.types import Microseconds
 
 __all__ = ("PostgresStorage",)
@@ -121,6 +124,7 @@ class PostgresStorage:
         self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
         self._reports, self._times = Reports(database), Times(database)
         self._owners = Owners(database, self.clock)
+        self._joining = Joining(database)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -154,6 +158,10 @@ class PostgresStorage:
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
+
+    def join(self, statements: Statements) -> JoinedPostgres:
+        """The writing calls on a user's connection: see :mod:`jobify.storage.transactions`."""
+        return self._joining.join(statements)
 
     nonblocking = nonblocking_claims = unflushed_writes = None
 
