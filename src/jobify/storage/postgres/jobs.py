@@ -143,7 +143,7 @@ class Jobs:
         return purged if found else None
 
 
-# -- inserting, on any connection -----------------------------------------------------------------------------------------
+# -- inserting, on any connection --------------------------------------------------------------------------------------
 
 
 def insert_rows(database: WritingStatements, jobs: Sequence[NewJob]) -> list[str]:
