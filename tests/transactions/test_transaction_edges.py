@@ -24,7 +24,8 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import table_names
 from jobify.storage.sqlite.joined import JoinedDatabase, require_same_file
 from jobify.storage.transactions import Answer
-from jobify.transactions import bridge, connect, sqlalchemy_driver
+from jobify.transactions import bridge, commits, connect
+from jobify.transactions.port import Stored
 from support import run, soon
 
 
@@ -346,16 +347,48 @@ def test_an_engine_is_no_connection(shop: Shop) -> None:
 
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_a_commit_that_never_comes_notifies_no_one(is_broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlalchemy_driver, "_PATIENCE", 0.0)
+    monkeypatch.setattr(commits, "_PATIENCE", 0.05)
+    monkeypatch.setattr(commits, "_LINGER", 0.0)
+    watch = commits.CommitWatch()
     notified: list[None] = []
+    looks: list[object] = []
 
-    def is_visible() -> bool:
+    def find(ids: Any) -> list[str]:
+        looks.append(ids)
         if is_broken:
             raise StorageError("gone")
-        return False
+        return []
 
-    sqlalchemy_driver._notify_when_visible(lambda: notified.append(None), is_visible)
-    assert notified == []
+    watch.add(Stored("one", lambda: notified.append(None), find))
+    thread = watch._thread
+    assert thread is not None
+    thread.join(30)
+    assert (thread.is_alive(), watch._thread, notified) == (False, None, [])
+    assert len(looks) == 1 if is_broken else len(looks) >= 1
+
+
+def test_commits_are_looked_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "_LINGER", 0.0)
+    watch = commits.CommitWatch()
+    notified: list[str] = []
+    visible: set[str] = set()
+    looks: list[int] = []
+
+    def find(ids: Any) -> set[str]:
+        looks.append(len(ids))
+        return visible & set(ids)
+
+    def notify() -> None:
+        notified.append("one app")
+
+    for number in range(100):
+        watch.add(Stored(str(number), notify, find))
+    visible.update(map(str, range(100)))
+    thread = watch._thread
+    assert thread is not None
+    thread.join(30)
+    assert not thread.is_alive()
+    assert 1 <= len(notified) <= len(looks) < 100
 
 
 def test_texts_of_statements_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:

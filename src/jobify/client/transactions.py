@@ -7,7 +7,8 @@ end of what is done on the connection. Workers are notified after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from jobify.model.records import NewJob
 from jobify.storage.base import Storage
 from jobify.storage.transactions import Statements, join
 from jobify.transactions import UserConnection
+from jobify.transactions.port import Stored
 
 __all__ = ("TransactionEnqueuer",)
 
@@ -70,8 +72,8 @@ class TransactionEnqueuer:
         storage = self._storage.reader()  # the first use opens it; then the time of its server is known
         insert = self._insertion(jobs)
         if insert is not None:
-            self._connection.run(partial(insert, storage))
-            self._notify_after_commit(jobs)
+            is_notified = self._connection.run(partial(insert, storage))
+            self._notify_after_commit(jobs, is_notified=is_notified)
         return self._enqueuer.handles(jobs)
 
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
@@ -82,12 +84,13 @@ class TransactionEnqueuer:
         storage = await self._threads.reader.call(self._storage.reader)
         insert = self._insertion(jobs)
         if insert is not None:
-            await self._connection.arun(partial(insert, storage))
-            self._notify_after_commit(jobs)
+            is_notified = await self._connection.arun(partial(insert, storage))
+            self._notify_after_commit(jobs, is_notified=is_notified)
         return self._enqueuer.handles(jobs)
 
-    def _insertion(self, jobs: Sequence[PendingCall]) -> Callable[[Storage, Statements], None] | None:
-        """Inserts the jobs that are wanted, on a storage and a connection. None means that there are none."""
+    def _insertion(self, jobs: Sequence[PendingCall]) -> Callable[[Storage, Statements], bool] | None:
+        """Inserts the jobs that are wanted, on a storage and a connection; says whether the commit notifies the workers
+        by itself. None means that there are none."""
         wanted = [job for job in jobs if job.is_wanted]
         if not wanted:
             return None
@@ -96,17 +99,27 @@ class TransactionEnqueuer:
 
     def _insert(
         self, jobs: Sequence[PendingCall], rows: Sequence[NewJob], storage: Storage, statements: Statements
-    ) -> None:
+    ) -> bool:
         joined = join(storage, statements)
         if len(rows) == 1 and not jobs[0].task.aliases and joined.insert(rows)[0]:  # one statement for most jobs
             jobs[0].result = self._enqueuer.handle(rows[0])
         else:
             self._enqueuer.insert(joined, jobs, rows)
+        return not self._connection.tells_commits and joined.notify()
 
-    def _notify_after_commit(self, jobs: Sequence[PendingCall]) -> None:
+    def _notify_after_commit(self, jobs: Sequence[PendingCall], *, is_notified: bool) -> None:
         job_id = next((job.result.id for job in jobs if job.result is not None and job.result.created), None)
-        if job_id is not None:
-            self._connection.after_commit(self._storage.notify_workers, partial(self._is_visible, job_id))
+        if job_id is not None and not is_notified:
+            find = _Find(self._storage, self._storage.generation)
+            self._connection.after_commit(Stored(job_id, self._storage.notify_workers, find))
 
-    def _is_visible(self, job_id: str) -> bool:
-        return bool(self._storage.reader().get([job_id]))
+
+@dataclass(frozen=True, slots=True)
+class _Find:
+    """See :data:`~jobify.transactions.port.Find`. Those of one storage are equal until it is closed."""
+
+    storage: StorageConnection
+    generation: int
+
+    def __call__(self, ids: Sequence[str]) -> Collection[str]:
+        return {record.id for record in self.storage.reader(self.generation).get(ids)}

@@ -78,6 +78,10 @@ class JoinedStorage(Protocol):
 
     def report(self, reports: Sequence[Report]) -> list[bool]: ...
 
+    def notify(self) -> bool:
+        """Notify the workers by the commit itself, if the storage is set to; False: it is not."""
+        ...
+
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]: ...
 
 

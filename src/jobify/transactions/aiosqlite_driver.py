@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from jobify.storage.transactions import Answer
 from jobify.transactions.bridge import refuse_blocking, run_awaiting
-from jobify.transactions.port import IsVisible, Notify, Work
+from jobify.transactions.port import Stored, Work
 
 __all__ = ("AiosqliteConnection",)
 
@@ -35,6 +35,8 @@ class _Statements:
 class AiosqliteConnection:
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
+    tells_commits = False
+
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
@@ -47,6 +49,6 @@ class AiosqliteConnection:
     async def arun(self, work: Work[T]) -> T:
         return await run_awaiting(work, _Statements(self._connection))
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
+    def after_commit(self, stored: Stored) -> None:
         if not self._connection.in_transaction:
-            notify()
+            stored.notify()

@@ -16,8 +16,9 @@ from typing import Any, Final, TypeVar
 
 from jobify.storage.transactions import Answer
 from jobify.transactions.bridge import refuse_blocking, run_awaiting
+from jobify.transactions.commits import notify_when_visible
 from jobify.transactions.literals import with_literals
-from jobify.transactions.port import IsVisible, Notify, Work
+from jobify.transactions.port import Stored, Work
 
 __all__ = ("AsyncpgConnection",)
 
@@ -81,6 +82,8 @@ def _values(pairs: list[tuple[str, Any]]) -> tuple[Any, ...]:
 class AsyncpgConnection:
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
+    tells_commits = False
+
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
@@ -93,6 +96,8 @@ class AsyncpgConnection:
     async def arun(self, work: Work[T]) -> T:
         return await run_awaiting(work, _Statements(self._connection))
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        if not self._connection.is_in_transaction():
-            notify()
+    def after_commit(self, stored: Stored) -> None:
+        if self._connection.is_in_transaction():
+            notify_when_visible(stored)
+        else:
+            stored.notify()

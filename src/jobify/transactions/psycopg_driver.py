@@ -32,7 +32,8 @@ from psycopg.types.string import ByteaBinaryLoader, BytesBinaryDumper, BytesDump
 
 from jobify.storage.transactions import Answer
 from jobify.transactions.bridge import refuse_blocking, run_awaiting
-from jobify.transactions.port import IsVisible, Notify, Work
+from jobify.transactions.commits import notify_when_visible
+from jobify.transactions.port import Stored, Work
 
 __all__ = ("AsyncPsycopgConnection", "PsycopgConnection")
 
@@ -115,6 +116,8 @@ class _Statements:
 class PsycopgConnection:
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
+    tells_commits = False
+
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
@@ -127,9 +130,11 @@ class PsycopgConnection:
     async def arun(self, work: Work[T]) -> T:
         return self.run(work)
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        if not _is_in_transaction(self._connection):
-            notify()
+    def after_commit(self, stored: Stored) -> None:
+        if _is_in_transaction(self._connection):
+            notify_when_visible(stored)
+        else:
+            stored.notify()
 
 
 class _AwaitedStatements:
@@ -151,6 +156,8 @@ class _AwaitedStatements:
 class AsyncPsycopgConnection:
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
+    tells_commits = False
+
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
 
@@ -163,6 +170,8 @@ class AsyncPsycopgConnection:
     async def arun(self, work: Work[T]) -> T:
         return await run_awaiting(work, _AwaitedStatements(self._connection))
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        if not _is_in_transaction(self._connection):
-            notify()
+    def after_commit(self, stored: Stored) -> None:
+        if _is_in_transaction(self._connection):
+            notify_when_visible(stored)
+        else:
+            stored.notify()

@@ -1,41 +1,32 @@
 """``Connection``, ``Session``, ``AsyncConnection`` and ``AsyncSession`` of SQLAlchemy, over any of its drivers.
 
 Statements go through SQLAlchemy, so that it knows of the transaction, logs them, and runs those of an async driver. A
-Session says when it has committed. A Connection says when it is about to: a thread then waits until the job is visible.
+Session says when it has committed. A Connection says when it is about to; then a thread looks until the job is visible.
 """
 
 from __future__ import annotations
 
 import re
-import threading
-import time
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from jobify.runtime.logs import get_logger
 from jobify.storage.transactions import Answer
 from jobify.transactions.bridge import refuse_blocking
-from jobify.transactions.port import IsVisible, Notify, UserConnection, Work
+from jobify.transactions.commits import notify_when_visible
+from jobify.transactions.port import Notify, Stored, UserConnection, Work
 
 __all__ = ("adapter_of",)
 
 T = TypeVar("T")
-
-log = get_logger("jobify.client")
-
-_PATIENCE: Final = 2.0
-"""Seconds that a commit may take; workers look at the database once a second."""
-_PAUSES: Final = (0.001, 0.05)
-"""Seconds between two looks, first and at most."""
 
 _PLACEHOLDER: Final = re.compile(r"\$(\d+)")
 
 _Hook: TypeAlias = tuple[str, Callable[..., None]]
 """The name of an event, and what listens to it."""
 
-_pending: MutableMapping[Any, dict[Notify, IsVisible]] = WeakKeyDictionary()
+_pending: MutableMapping[Any, dict[Notify, Stored]] = WeakKeyDictionary()
 """What to notify after the next commit, by session or connection."""
 
 
@@ -101,6 +92,8 @@ def _named(statement: str) -> str:
 
 
 class _Sync:
+    tells_commits = True
+
     def __init__(self, target: Any, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
         self._target = target
         self._connection_of = connection_of
@@ -115,11 +108,13 @@ class _Sync:
     async def arun(self, work: Work[T]) -> T:
         return self.run(work)
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        _remember(self._target, self._hook, notify, is_visible)
+    def after_commit(self, stored: Stored) -> None:
+        _remember(self._target, self._hook, stored)
 
 
 class _Async:
+    tells_commits = True
+
     def __init__(self, target: Any, inner: str, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
         self._target = target
         self._inner = inner
@@ -136,8 +131,8 @@ class _Async:
         result: T = await self._target.run_sync(lambda inner: work(_Statements(self._connection_of(inner))))
         return result
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        _remember(getattr(self._target, self._inner), self._hook, notify, is_visible)
+    def after_commit(self, stored: Stored) -> None:
+        _remember(getattr(self._target, self._inner), self._hook, stored)
 
 
 def _connection_itself(connection: Any) -> Any:
@@ -151,14 +146,14 @@ def _connection_of_session(session: Any) -> Any:
 # -- after a commit ----------------------------------------------------------------------------------------------------
 
 
-def _remember(target: Any, hook: _Hook, notify: Notify, is_visible: IsVisible) -> None:
+def _remember(target: Any, hook: _Hook, stored: Stored) -> None:
     """Notify after the next commit of ``target``. It is listened to from its first job until it is gone."""
     from sqlalchemy import event
 
     name, listener = hook
     if not event.contains(target, name, listener):
         event.listen(target, name, listener)
-    _pending.setdefault(target, {})[notify] = is_visible
+    _pending.setdefault(target, {})[stored.notify] = stored
 
 
 def _transaction_ended(session: Any, transaction: Any) -> None:
@@ -168,23 +163,9 @@ def _transaction_ended(session: Any, transaction: Any) -> None:
 
 
 def _committing(connection: Any) -> None:
-    for pair in _pending.pop(connection, {}).items():
-        threading.Thread(target=_notify_when_visible, args=pair, name="jobify-commit", daemon=True).start()
+    for stored in _pending.pop(connection, {}).values():
+        notify_when_visible(stored)
 
 
 _SESSION: Final = ("after_transaction_end", _transaction_ended)
 _CONNECTION: Final = ("commit", _committing)
-
-
-def _notify_when_visible(notify: Notify, is_visible: IsVisible) -> None:
-    pause, deadline = _PAUSES[0], time.monotonic() + _PATIENCE
-    try:
-        while not is_visible():
-            if time.monotonic() > deadline:
-                return
-            time.sleep(pause)
-            pause = min(pause * 2, _PAUSES[1])
-    except Exception as error:  # workers look by themselves
-        log.debug("It cannot be seen whether a transaction was committed: %s", error)
-        return
-    notify()

@@ -161,8 +161,9 @@ def _plain(statement: Statement, parameters: Sequence[Any]) -> list[Any]:
 class JoinedPostgres:
     """See :class:`~jobify.storage.transactions.JoinedStorage`."""
 
-    def __init__(self, database: JoinedDatabase) -> None:
+    def __init__(self, database: JoinedDatabase, channel: str | None) -> None:
         self._database = database
+        self._channel = channel
         self._reports = Reports(database)
         self._settlements = SettlementRows(database)
 
@@ -207,6 +208,11 @@ class JoinedPostgres:
     def find_unique(self, key: str) -> str | None:
         found: str | None = self._database.rows("find_unique", key)[0]
         return found
+
+    def notify(self) -> bool:
+        if self._channel is not None:
+            self._database.rows("notify", self._channel)
+        return self._channel is not None
 
     # -- the end of a job ----------------------------------------------------------------------------------------------
 
@@ -253,17 +259,19 @@ _places: WeakKeyDictionary[object, _Place] = WeakKeyDictionary()
 
 
 class Joining:
-    """Joins users' connections to a database."""
+    """Joins users' connections to a database. ``channel`` is what transactions notify; None: they do not."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, channel: str | None) -> None:
         self._database = database
+        self._channel = channel
         self._place: _Place | None = None
 
     def join(self, statements: Statements) -> JoinedPostgres:
         """The calls on a connection; ConfigurationError if it leads to another database."""
         self._require_same_place(statements)
         database = self._database
-        return JoinedPostgres(JoinedDatabase(statements, sql=database.sql, relations=database.relations))
+        joined = JoinedDatabase(statements, sql=database.sql, relations=database.relations)
+        return JoinedPostgres(joined, self._channel)
 
     def _require_same_place(self, statements: Statements) -> None:
         database, connection = self._database, statements.connection

@@ -51,6 +51,7 @@ from jobify.model.records import (
 from jobify.runtime import fork
 from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
+from jobify.storage.postgres.channels import work_channel
 from jobify.storage.postgres.claims import Claims
 from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.database import Database, lock_key
@@ -82,10 +83,12 @@ class PostgresStorage:
     it leaves out comes from the environment (``PGPASSWORD``, ``PGSERVICE``).
 
     ``notify`` says how processes learn of what others have done. ``"after_commit"``: they are notified after the
-    commit, which costs those who commit nothing. ``"in_transaction"``: the same, but a job that is enqueued in a
-    transaction of yours notifies in it, for connections that cannot say when they commit; all such transactions of the
-    database then commit one at a time. ``"poll"``: processes look once a second. That is for a pooler that gives each
-    transaction another connection; they have leases of 10 seconds then, where they else hold a lock.
+    commit, which costs those who commit nothing. A connection of yours that does not say when it commits (psycopg,
+    asyncpg) is looked after by the process that enqueues: a worker wakes within milliseconds of a short transaction,
+    and within a second of any. ``"in_transaction"``: on such a connection the transaction itself notifies, whatever
+    becomes of the process; but the server lets all that do so commit one at a time. ``"poll"``: processes look once a
+    second. That is for a pooler that gives each transaction another connection; they have leases of 10 seconds then,
+    where they else hold a lock.
 
     >>> from jobify.storage import PostgresStorage
     >>> storage = PostgresStorage("postgresql://shop@db/shop")
@@ -124,7 +127,7 @@ class PostgresStorage:
         self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
         self._reports, self._times = Reports(database), Times(database)
         self._owners = Owners(database, self.clock)
-        self._joining = Joining(database)
+        self._joining = Joining(database, work_channel(self.schema) if self.notify == "in_transaction" else None)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

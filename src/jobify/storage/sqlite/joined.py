@@ -110,6 +110,9 @@ class JoinedSQLite:
         found = decode_rows(self._database.row(sql("unfinished_with_key"), (key,))[0])
         return found[0] if found else None
 
+    def notify(self) -> bool:
+        return False
+
     def report(self, reports: Sequence[Report]) -> list[bool]:
         return self._reports.report(reports)
 
