@@ -454,14 +454,19 @@ async def test_a_value_that_cannot_be_stored_rolls_back(shop: Shop) -> None:
 PROGRAM = """
 import asyncio, os, signal, sqlite3, sys
 from jobify import Jobify, current_job
-from jobify.storage import SQLiteStorage
 
-path, where = sys.argv[1:]
-app = Jobify(storage=SQLiteStorage(path))
+url, where = sys.argv[1:]
+app = Jobify(storage=url)
+
+def connect():
+    if url.startswith("sqlite"):
+        return sqlite3.connect(url.removeprefix("sqlite:///"))
+    import psycopg
+    return psycopg.connect(url)
 
 @app.task(name="pay")
 async def pay() -> str:
-    with current_job.transaction(sqlite3.connect(path)) as tx:
+    with current_job.transaction(connect()) as tx:
         tx.execute("INSERT INTO orders (item) VALUES ('cat')")
         if where == "before":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -481,11 +486,17 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("is_postgres", [False, True], ids=["sqlite", "postgresql"])
 @pytest.mark.parametrize(("where", "orders", "status"), [("before", 0, "running"), ("after", 1, "success")])
-def test_a_kill_leaves_both_or_neither(shop: Shop, where: str, orders: int, status: str) -> None:
-    killed = subprocess.run([sys.executable, "-c", PROGRAM, str(shop.path), where], timeout=60, check=False)
+def test_a_kill_leaves_both_or_neither(
+    is_postgres: bool, where: str, orders: int, status: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    shop = request.getfixturevalue("postgres_shop") if is_postgres else Shop(tmp_path / "shop.db")
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+    url = str(shop.place) if is_postgres else f"sqlite:///{shop.place}"
+    killed = subprocess.run([*command, url, where], timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (shop.orders, shop.ask("SELECT status FROM jobify_jobs")) == (orders, [(status,)])
-    again = subprocess.run([sys.executable, "-c", PROGRAM, str(shop.path), "never"], timeout=60, check=False)
+    again = subprocess.run([*command, url, "never"], timeout=60, check=False)
     assert again.returncode == 0
     assert shop.orders == 2

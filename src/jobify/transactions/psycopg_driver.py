@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 from psycopg import AsyncRawCursor, RawCursor
 from psycopg.abc import Buffer
-from psycopg.adapt import AdaptersMap, Loader
+from psycopg.adapt import AdaptersMap, Dumper, Loader
 from psycopg.pq import Format, TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 from psycopg.types.array import ListDumper
@@ -28,7 +28,7 @@ from psycopg.types.numeric import (
     Int8Dumper,
     OidBinaryLoader,
 )
-from psycopg.types.string import ByteaBinaryLoader, BytesBinaryDumper, BytesDumper, StrBinaryDumper, StrDumper
+from psycopg.types.string import ByteaBinaryLoader, BytesBinaryDumper, StrBinaryDumper, StrDumper
 
 from jobify.storage.transactions import Answer
 from jobify.transactions.bridge import refuse_blocking, run_awaiting
@@ -50,6 +50,15 @@ class _TextLoader(Loader):
         return bytes(data).decode("utf-8" if encoding == "ascii" else encoding)
 
 
+class _BytesDumper(Dumper):
+    """Bytes in a list. psycopg's own doubles their backslash if ``standard_conforming_strings`` is off."""
+
+    oid = 17
+
+    def dump(self, obj: bytes) -> Buffer:
+        return b"\\x" + obj.hex().encode()
+
+
 def _plain_adapters() -> AdaptersMap:
     """For the types that a storage gives and gets, and whatever is registered elsewhere."""
     adapters = AdaptersMap(types=psycopg.adapters.types)
@@ -57,7 +66,7 @@ def _plain_adapters() -> AdaptersMap:
         (int, Int8Dumper, Int8BinaryDumper),
         (float, FloatDumper, FloatBinaryDumper),
         (str, StrDumper, StrBinaryDumper),
-        (bytes, BytesDumper, BytesBinaryDumper),
+        (bytes, _BytesDumper, BytesBinaryDumper),
         (bool, BoolDumper, BoolBinaryDumper),
     ):
         adapters.register_dumper(kind, text)
