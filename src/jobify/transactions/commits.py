@@ -46,7 +46,7 @@ class _Watched:
         self.look_at = self.since + _FIRST
 
     def postpone(self, now: float) -> bool:
-        """Look again later; False: not any more."""
+        """Set the time of the next look; False: there is none."""
         age = max(now - self.since, _FIRST)
         self.look_at = self.since + age * _GROWTH
         return age < _PATIENCE

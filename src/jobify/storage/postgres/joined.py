@@ -5,9 +5,9 @@ locks, it holds until the user ends it.
 
 **No lock of the database, if it can be done without.** The storage's own calls change relations between jobs one at a
 time (``Database.atomic``). In a user's transaction that lock would keep all others from it until the commit. Jobs that
-are new under their ids, with parents in the same call, are seen by nobody before the commit, so they do without. The
-lock is taken where a job waits for one that others see, where it takes the place of another one, and for the end of a
-job on which something depends.
+are new under their ids, with parents in the same call, are invisible to others before the commit, so they do without. It is
+taken where a job waits for one that others see, where it takes the place of another one, and for the end of a job on
+which something depends.
 
 **Nothing waits while it holds that lock.** An insert waits for open transactions that hold its unique key, so it is
 tried before.
