@@ -5,7 +5,7 @@ locks, it holds until the user ends it.
 
 **No lock of the database, if it can be done without.** The storage's own calls change relations between jobs one at a
 time (``Database.atomic``). In a user's transaction that lock would keep all others from it until the commit. Jobs that
-are new under their ids, with parents in the same call, are invisible to others before the commit, so they do without. It is
+are new under their ids, with parents in the same call, are invisible to others before the commit, and do without. It is
 taken where a job waits for one that others see, where it takes the place of another one, and for the end of a job on
 which something depends.
 
