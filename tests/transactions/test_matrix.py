@@ -188,6 +188,23 @@ async def test_names_that_block_store_or_are_refused(shop: Shop, kind: Kind, enq
         assert set(shop.tasks()) >= {"ship"}
 
 
+@kinds
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_job_is_replaced_by_the_commit(shop: Shop, kind: Kind, commits: bool) -> None:
+    for number, is_replace in ((1, False), (2, True)):
+        async with kind(shop.place) as opened:
+            using = shop.ship.using(opened.connection)
+            await using.schedule(number).delay(60, job_id="one", replace=is_replace)
+            await using.schedule(number).cron(f"0 {number} * * *", job_id="two", replace=is_replace)
+            await using.schedule(number).push(job_id="three", replace=True)
+            await using.schedule(number + 10).push(job_id="three", replace=True)
+            await (opened.commit() if commits or not is_replace else opened.rollback())
+    last = 2 if commits else 1
+    assert [shop.app.get_job(name).args for name in ("one", "two", "three")] == [[last], [last], [last + 10]]
+    assert len(shop.tasks()) == 3
+    assert shop.ask("SELECT count(*) FROM jobify_successors") == [(0,)]
+
+
 @pytest.fixture
 def other_place(kind: Kind, tmp_path: Path, request: pytest.FixtureRequest) -> Path | str:
     if kind.is_postgres:

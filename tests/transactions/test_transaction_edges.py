@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,45 @@ async def test_schedules_of_a_transaction_are_new_jobs(shop: Shop) -> None:
         connection.commit()
     assert shop.ask("SELECT ready FROM jobify_jobs ORDER BY seq") == [(1,), (0,)]
     assert "ship" in repr(using)
+
+
+async def test_what_a_replacement_cannot_be(shop: Shop) -> None:
+    with closing(sqlite3.connect(shop.path)) as connection:
+        using = shop.ship.using(connection)
+        with pytest.raises(ConfigurationError, match="job_id"):
+            await using.schedule(1).push(replace=True)
+        with pytest.raises(ConfigurationError, match="unique_key"):
+            await using.configure(unique_key="k").schedule(1).push(job_id="one", replace=True)
+    assert shop.tasks() == []
+
+
+async def test_a_replacement_that_changes_nothing_or_is_another_app_s(shop: Shop) -> None:
+    when = datetime(2100, 1, 1, tzinfo=UTC)
+    shop.app.enqueue("elsewhere", job_id="theirs")
+    with closing(sqlite3.connect(shop.path)) as connection:
+        using = shop.ship.using(connection)
+        for is_force in (False, False, True):
+            await using.schedule(1).at(when, job_id="one", replace=True, force=is_force)
+            connection.commit()
+        with pytest.raises(DuplicateJobError):
+            await using.schedule(1).push(job_id="theirs", replace=True)
+    assert shop.ask("SELECT id, fence FROM jobify_jobs ORDER BY id") == [("one", 1), ("theirs", 0)]
+
+
+@pytest.mark.parametrize("lets_pass", [True, False])
+async def test_outer_middleware_runs_before_a_replacement(shop: Shop, lets_pass: bool) -> None:
+    middleware = Watching()
+    middleware.lets_pass = lets_pass
+    app = Jobify(storage=SQLiteStorage(shop.path), outer_middleware=[middleware])
+
+    @app.task(name="watched")
+    def watched(order: int) -> None: ...
+
+    with closing(sqlite3.connect(shop.path)) as connection:
+        await watched.using(connection).schedule(1).push(job_id="one", replace=True)
+        connection.commit()
+    app.close()
+    assert shop.tasks() == ["watched"] * lets_pass
 
 
 async def test_a_cron_begins_with_the_commit(shop: Shop) -> None:

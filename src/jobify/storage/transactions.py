@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from jobify.exceptions import ConfigurationError
-from jobify.model.records import NewJob, Report, Settled, Settlement
+from jobify.model.records import NewJob, Progress, Report, Settled, Settlement
 from jobify.storage.base import Storage
 
 __all__ = ("Answer", "Dialect", "JoinedStorage", "Statements", "join")
@@ -77,6 +77,12 @@ class JoinedStorage(Protocol):
     def find_unique(self, key: str) -> str | None: ...
 
     def report(self, reports: Sequence[Report]) -> list[bool]: ...
+
+    def hold(self, id: str) -> None:
+        """Keep others from changing this job until the transaction ends."""
+        ...
+
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool: ...
 
     def notify(self) -> bool:
         """Notify the workers by the commit itself, if the storage is set to; False: it is not."""

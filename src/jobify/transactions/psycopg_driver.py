@@ -17,6 +17,7 @@ from psycopg.pq import Format, TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 from psycopg.types.array import ListDumper
 from psycopg.types.bool import BoolBinaryDumper, BoolBinaryLoader, BoolDumper
+from psycopg.types.none import NoneDumper
 from psycopg.types.numeric import (
     Float8BinaryLoader,
     FloatBinaryDumper,
@@ -68,6 +69,7 @@ def _plain_adapters() -> AdaptersMap:
         (str, StrDumper, StrBinaryDumper),
         (bytes, _BytesDumper, BytesBinaryDumper),
         (bool, BoolDumper, BoolBinaryDumper),
+        (type(None), NoneDumper, NoneDumper),
     ):
         adapters.register_dumper(kind, text)
         adapters.register_dumper(kind, binary)

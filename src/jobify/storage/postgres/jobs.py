@@ -15,7 +15,7 @@ from jobify.storage.sql.jobs import successor_row
 from jobify.storage.sql.needs import make_room, set_aside_needed
 from jobify.types import Microseconds
 
-__all__ = ("Jobs", "TakenError", "insert_free", "insert_rows", "insert_with_parents")
+__all__ = ("Jobs", "TakenError", "insert_free", "insert_rows", "insert_with_parents", "replace_row")
 
 _COLUMNS = 19
 """Of a NewJob; its parents are no column."""
@@ -101,15 +101,7 @@ class Jobs:
                 f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
             )
         with self._database.atomic():
-            set_aside_needed(self._database, [job])
-            row = successor_row(job, progress or Progress(0, 0))
-            if self._database.run("replace", *row):
-                forget_parents(self._database, [job.id])
-                return True
-            self._database.run("drop_successor", job.id)
-            self._database.run("successor", *row)
-            self._database.run("mark_successor", job.id)
-        return False
+            return replace_row(self._database, job, progress)
 
     # -- history, purge ------------------------------------------------------------------------------------------------
 
@@ -182,3 +174,16 @@ def insert_free(database: WritingStatements, jobs: Sequence[NewJob]) -> list[boo
     if len(insert_rows(database, free)) < len(free):
         raise TakenError
     return is_free
+
+
+def replace_row(database: WritingStatements, job: NewJob, progress: Progress | None) -> bool:
+    """Put a job in the place of the one with its id, or, while that runs, behind it: then False."""
+    set_aside_needed(database, [job])
+    row = successor_row(job, progress or Progress(0, 0))
+    if database.run("replace", *row):
+        forget_parents(database, [job.id])
+        return True
+    database.run("drop_successor", job.id)
+    database.run("successor", *row)
+    database.run("mark_successor", job.id)
+    return False

@@ -24,10 +24,10 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from jobify.exceptions import ConfigurationError
-from jobify.model.records import NewJob, Report, Settled, Settlement
+from jobify.model.records import NewJob, Progress, Report, Settled, Settlement
 from jobify.storage.postgres.arrays import PACKERS, escaped, restored_row
 from jobify.storage.postgres.database import Database
-from jobify.storage.postgres.jobs import TakenError, insert_free, insert_rows, insert_with_parents
+from jobify.storage.postgres.jobs import TakenError, insert_free, insert_rows, insert_with_parents, replace_row
 from jobify.storage.postgres.settlements import SettlementRows
 from jobify.storage.postgres.statements import Catalog, Statement
 from jobify.storage.sql.dependencies import add_edges
@@ -208,6 +208,14 @@ class JoinedPostgres:
     def find_unique(self, key: str) -> str | None:
         found: str | None = self._database.rows("find_unique", key)[0]
         return found
+
+    def hold(self, id: str) -> None:
+        self._database.lock_relations()  # first, as the storage's own calls do: else they would wait for each other
+        self._database.rows_for("statuses", [id])
+
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool:
+        with self._database.atomic():
+            return replace_row(self._database, job, progress)
 
     def notify(self) -> bool:
         if self._channel is not None:
