@@ -132,7 +132,7 @@ def _heard(is_notified: bool) -> AbstractContextManager[None]:
 
 
 def _theirs() -> Enqueue:
-    import asyncpg  # type: ignore[import-not-found]
+    import asyncpg  # type: ignore[import-untyped]  # it has no types
     import uvloop
     from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found]
     from pgqueuer.queries import Queries  # type: ignore[import-not-found]
@@ -143,7 +143,7 @@ def _theirs() -> Enqueue:
 
 
 def _prepare_theirs() -> None:
-    import asyncpg  # type: ignore[import-not-found,unused-ignore]  # the peer's environment has it
+    import asyncpg
     from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found,unused-ignore]
     from pgqueuer.queries import Queries  # type: ignore[import-not-found,unused-ignore]
 

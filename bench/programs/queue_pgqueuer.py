@@ -12,7 +12,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-import asyncpg  # type: ignore[import-not-found]  # the peer's environment has it
+import asyncpg  # type: ignore[import-untyped]  # it has no types
 import uvloop
 from pgqueuer import PgQueuer  # type: ignore[import-not-found]
 from pgqueuer.db import AsyncpgDriver  # type: ignore[import-not-found]

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 import aiosqlite
+import asyncpg
 import django
+import psycopg
 from django.conf import settings
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 INSERT = "INSERT INTO orders (item) VALUES ('cat')"
+
+
+Place: TypeAlias = Path | str
+"""A file of SQLite, or the URL of a database of PostgreSQL."""
 
 
 class Opened:
@@ -42,6 +49,9 @@ class Opened:
 
     async def rollback(self) -> None:
         self.connection.rollback()
+
+
+Open: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Opened]]
 
 
 class _Plain(Opened):
@@ -185,61 +195,88 @@ async def _aiosqlite(path: Path) -> AsyncIterator[Opened]:
         yield _Aio(connection, is_async=True)
 
 
+@contextmanager
+def engine_of(place: Place, driver: str = "") -> Iterator[Any]:
+    """An engine of SQLAlchemy, closed in the end."""
+    engine = create_engine(_engine_url(place, driver or "psycopg"))
+    yield engine
+    engine.dispose()
+
+
 @asynccontextmanager
-async def _connection(path: Path) -> AsyncIterator[Opened]:
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
+async def async_engine_of(place: Place, driver: str = "") -> AsyncIterator[Any]:
+    """An engine of SQLAlchemy for asyncio, closed in the end."""
+    engine = create_async_engine(_engine_url(place, driver or "aiosqlite"))
+    yield engine
+    await engine.dispose()
+
+
+def _engine_url(place: Place, driver: str) -> str:
+    if isinstance(place, Path):
+        return f"sqlite+aiosqlite:///{place}" if driver == "aiosqlite" else f"sqlite:///{place}"
+    return place.replace("postgresql:", f"postgresql+{driver}:")
+
+
+@asynccontextmanager
+async def _connection(place: Place) -> AsyncIterator[Opened]:
+    with engine_of(place) as engine, engine.connect() as connection:
         connection.execute(text(INSERT))
         yield _Alchemy(connection, is_async=False)
-    engine.dispose()
 
 
 @asynccontextmanager
-async def _session(path: Path) -> AsyncIterator[Opened]:
-    engine = create_engine(f"sqlite:///{path}")
-    with Session(engine) as session:
+async def _session(place: Place) -> AsyncIterator[Opened]:
+    with engine_of(place) as engine, Session(engine) as session:
         session.execute(text(INSERT))
         yield _Alchemy(session, is_async=False)
-    engine.dispose()
 
 
 @asynccontextmanager
-async def _session_not_begun(path: Path) -> AsyncIterator[Opened]:
-    engine = create_engine(f"sqlite:///{path}")
-    with Session(engine) as session:
+async def _session_not_begun(place: Place) -> AsyncIterator[Opened]:
+    with engine_of(place) as engine, Session(engine) as session:
         yield _Alchemy(session, is_async=False)
-    engine.dispose()
+
+
+def _async_connection(driver: str) -> Open:
+    @asynccontextmanager
+    async def opened(place: Place) -> AsyncIterator[Opened]:
+        async with async_engine_of(place, driver) as engine, AsyncConnection(engine) as connection:
+            await connection.execute(text(INSERT))
+            yield _AsyncAlchemy(connection, is_async=True)
+
+    return opened
+
+
+def _async_session(driver: str) -> Open:
+    @asynccontextmanager
+    async def opened(place: Place) -> AsyncIterator[Opened]:
+        async with async_engine_of(place, driver) as engine, AsyncSession(engine) as session:
+            await session.execute(text(INSERT))
+            yield _AsyncAlchemy(session, is_async=True)
+
+    return opened
+
+
+def _async_session_not_begun(driver: str) -> Open:
+    @asynccontextmanager
+    async def opened(place: Place) -> AsyncIterator[Opened]:
+        async with async_engine_of(place, driver) as engine, AsyncSession(engine) as session:
+            yield _AsyncAlchemy(session, is_async=True)
+
+    return opened
 
 
 @asynccontextmanager
-async def _async_connection(path: Path) -> AsyncIterator[Opened]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-    async with AsyncConnection(engine) as connection:
-        await connection.execute(text(INSERT))
-        yield _AsyncAlchemy(connection, is_async=True)
-    await engine.dispose()
-
-
-@asynccontextmanager
-async def _async_session(path: Path) -> AsyncIterator[Opened]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-    async with AsyncSession(engine) as session:
-        await session.execute(text(INSERT))
-        yield _AsyncAlchemy(session, is_async=True)
-    await engine.dispose()
-
-
-@asynccontextmanager
-async def _django(path: Path) -> AsyncIterator[Opened]:
-    with django_connection(path) as connection:
+async def _django(place: Place) -> AsyncIterator[Opened]:
+    with django_connection(place) as connection:
         opened = _Django(connection)
         await opened.execute(INSERT)
         yield opened
 
 
 @contextmanager
-def django_connection(path: Path) -> Any:
-    """``connections["shop"]`` on this file, also for code of an event loop."""
+def django_connection(place: Place) -> Any:
+    """``connections["shop"]`` on this database, also for code of an event loop."""
     import os
 
     if not settings.configured:
@@ -248,9 +285,8 @@ def django_connection(path: Path) -> Any:
     from django.db import connections
 
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    connections.settings["shop"] = connections.configure_settings(
-        {"default": {}, "shop": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}}
-    )["shop"]
+    database = {"default": {}, "shop": _django_settings(place)}
+    connections.settings["shop"] = connections.configure_settings(database)["shop"]
     try:
         yield connections["shop"]
     finally:
@@ -258,20 +294,212 @@ def django_connection(path: Path) -> Any:
         del connections["shop"], connections.settings["shop"], os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
-Kind: TypeAlias = Callable[[Path], AbstractAsyncContextManager[Opened]]
+def _django_settings(place: Place) -> dict[str, str]:
+    if isinstance(place, Path):
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(place)}
+    parts = urlsplit(place)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path[1:],
+        "USER": parts.username or "",
+        "PASSWORD": parts.password or "",
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port),
+    }
+
+
+# -- psycopg -----------------------------------------------------------------------------------------------------------
+
+
+class _Block(Opened):
+    """Transactions are blocks, and so are savepoints."""
+
+    def __init__(self, connection: Any, *, is_async: bool) -> None:
+        super().__init__(connection, is_async=is_async)
+        self._block: Any = None
+
+    async def enter(self) -> Any:
+        block = self.connection.transaction()
+        await block.__aenter__() if self.is_async else block.__enter__()
+        return block
+
+    async def leave(self, block: Any, error: Exception | None = None) -> None:
+        how = (None, None, None) if error is None else (type(error), error, None)
+        await block.__aexit__(*how) if self.is_async else block.__exit__(*how)
+
+    async def begin(self) -> Opened:
+        self._block = await self.enter()
+        await self.execute(INSERT)
+        return self
+
+    async def execute(self, statement: str) -> None:
+        answer = self.connection.execute(statement)
+        if self.is_async:
+            await answer
+
+    async def savepoint(self) -> Any:
+        return await self.enter()
+
+    async def rollback_to(self, savepoint: Any) -> None:
+        await self.leave(savepoint, ValueError())
+
+    async def commit(self) -> None:
+        block, self._block = self._block, None
+        if block is not None:
+            await self.leave(block)
+
+    async def rollback(self) -> None:
+        block, self._block = self._block, None
+        await self.leave(block, ValueError())
+
+
+@asynccontextmanager
+async def _psycopg(url: str) -> AsyncIterator[Opened]:
+    with psycopg.connect(url) as connection:
+        connection.execute(INSERT)
+        yield _Plain(connection, is_async=False)
+
+
+@asynccontextmanager
+async def _psycopg_with_odd_rows(url: str) -> AsyncIterator[Opened]:
+    """Rows, adapters, cursors and a path as no one expects them."""
+
+    class Odd(psycopg.adapt.Dumper):
+        def dump(self, obj: Any) -> bytes:
+            raise AssertionError("an adapter of the user's")
+
+    class OddLoader(psycopg.adapt.Loader):
+        def load(self, data: Any) -> str:
+            return "odd"
+
+    class OddBinaryLoader(OddLoader):
+        format = psycopg.pq.Format.BINARY
+
+    with psycopg.connect(url, row_factory=psycopg.rows.dict_row, cursor_factory=psycopg.ClientCursor) as connection:
+        connection.prepare_threshold = 0
+        connection.execute(INSERT)
+        connection.execute("SET LOCAL search_path = pg_temp")
+        connection.execute("SET LOCAL standard_conforming_strings = off")
+        for kind in (str, int, bytes, bool, list):
+            connection.adapters.register_dumper(kind, Odd)
+        for name in ("text", "int8", "int4", "bool", "bytea", "name", "oid"):
+            connection.adapters.register_loader(name, OddLoader)
+            connection.adapters.register_loader(name, OddBinaryLoader)
+        yield _Plain(connection, is_async=False)
+
+
+@asynccontextmanager
+async def _psycopg_manual(url: str) -> AsyncIterator[Opened]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("BEGIN")
+        connection.execute(INSERT)
+        yield _Manual(connection, is_async=False)
+
+
+@asynccontextmanager
+async def _psycopg_not_begun(url: str) -> AsyncIterator[Opened]:
+    with psycopg.connect(url) as connection:
+        yield _Plain(connection, is_async=False)
+
+
+@asynccontextmanager
+async def _psycopg_block(url: str) -> AsyncIterator[Opened]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield await _Block(connection, is_async=False).begin()
+
+
+@asynccontextmanager
+async def _psycopg_async(url: str) -> AsyncIterator[Opened]:
+    async with await psycopg.AsyncConnection.connect(url, row_factory=psycopg.rows.dict_row) as connection:
+        await connection.execute(INSERT)
+        yield _Aio(connection, is_async=True)
+
+
+@asynccontextmanager
+async def _psycopg_async_block(url: str) -> AsyncIterator[Opened]:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        yield await _Block(connection, is_async=True).begin()
+
+
+# -- asyncpg -----------------------------------------------------------------------------------------------------------
+
+
+class _Asyncpg(_Block):
+    async def rollback(self) -> None:
+        block, self._block = self._block, None
+        await self.leave(block, ValueError())
+
+
+@asynccontextmanager
+async def _asyncpg(url: str) -> AsyncIterator[Opened]:
+    connection = await asyncpg.connect(url)
+    yield await _Asyncpg(connection, is_async=True).begin()
+    await connection.close()
+
+
+@asynccontextmanager
+async def _asyncpg_with_odd_codecs(url: str) -> AsyncIterator[Opened]:
+    connection = await asyncpg.connect(url, server_settings={"standard_conforming_strings": "off"})
+    opened = await _Asyncpg(connection, is_async=True).begin()
+    for name in ("text", "int8", "int4", "bool", "bytea", "json", "name", "oid"):
+        await connection.set_type_codec(
+            name, schema="pg_catalog", encoder=lambda value: 1 / 0, decoder=lambda value: "odd", format="text"
+        )
+    await connection.execute("SET LOCAL search_path = pg_temp")
+    yield opened
+    await connection.close()
+
+
+@asynccontextmanager
+async def _asyncpg_of_a_pool(url: str) -> AsyncIterator[Opened]:
+    async with asyncpg.create_pool(url, min_size=1, max_size=2) as pool, pool.acquire() as connection:
+        yield await _Asyncpg(connection, is_async=True).begin()
+
+
+# -- all of them -------------------------------------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """A kind of connection, and how one is opened."""
+
+    open: Open
+    is_postgres: bool = False
+
+    def __call__(self, place: Place) -> AbstractAsyncContextManager[Opened]:
+        return self.open(place)
+
 
 KINDS: dict[str, Kind] = {
-    "sqlite3": _sqlite3,
-    "sqlite3 with odd rows": _sqlite3_with_rows,
-    "sqlite3 by hand": _sqlite3_manual,
-    "sqlite3 not begun": _sqlite3_not_begun,
-    "aiosqlite": _aiosqlite,
-    "Connection": _connection,
-    "Session": _session,
-    "Session not begun": _session_not_begun,
-    "AsyncConnection": _async_connection,
-    "AsyncSession": _async_session,
-    "Django": _django,
+    "sqlite3": Kind(_sqlite3),
+    "sqlite3 with odd rows": Kind(_sqlite3_with_rows),
+    "sqlite3 by hand": Kind(_sqlite3_manual),
+    "sqlite3 not begun": Kind(_sqlite3_not_begun),
+    "aiosqlite": Kind(_aiosqlite),
+    "Connection": Kind(_connection),
+    "Session": Kind(_session),
+    "Session not begun": Kind(_session_not_begun),
+    "AsyncConnection": Kind(_async_connection("aiosqlite")),
+    "AsyncSession": Kind(_async_session("aiosqlite")),
+    "Django": Kind(_django),
+    "psycopg": Kind(_psycopg, True),
+    "psycopg with odd rows": Kind(_psycopg_with_odd_rows, True),
+    "psycopg by hand": Kind(_psycopg_manual, True),
+    "psycopg not begun": Kind(_psycopg_not_begun, True),
+    "psycopg in a block": Kind(_psycopg_block, True),
+    "async psycopg": Kind(_psycopg_async, True),
+    "async psycopg in a block": Kind(_psycopg_async_block, True),
+    "asyncpg": Kind(_asyncpg, True),
+    "asyncpg with odd codecs": Kind(_asyncpg_with_odd_codecs, True),
+    "asyncpg of a pool": Kind(_asyncpg_of_a_pool, True),
+    "Connection of psycopg": Kind(_connection, True),
+    "Session of psycopg": Kind(_session, True),
+    "Session of psycopg not begun": Kind(_session_not_begun, True),
+    "AsyncConnection of psycopg": Kind(_async_connection("psycopg"), True),
+    "AsyncSession of psycopg": Kind(_async_session("psycopg"), True),
+    "AsyncConnection of asyncpg": Kind(_async_connection("asyncpg"), True),
+    "AsyncSession of asyncpg": Kind(_async_session("asyncpg"), True),
+    "AsyncSession of asyncpg not begun": Kind(_async_session_not_begun("asyncpg"), True),
+    "Django of psycopg": Kind(_django, True),
 }
 if sys.version_info >= (3, 12):
-    KINDS["sqlite3 with autocommit=False"] = _sqlite3_pep249
+    KINDS["sqlite3 with autocommit=False"] = Kind(_sqlite3_pep249)

@@ -10,11 +10,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiosqlite
+import asyncpg
+import psycopg
 import pytest
-from connections import INSERT, django_connection
+from connections import INSERT, async_engine_of, django_connection, engine_of
 from shop import Shop
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker, create_async_engine
@@ -27,46 +29,48 @@ from support import eventually, soon
 
 # -- where a transaction begins ----------------------------------------------------------------------------------------
 
-Sources = Callable[[Path], Any]
+Open = Callable[[Any], Any]
+
+
+class Source(NamedTuple):
+    """Something that a transaction begins on, and how it is opened. ``is_plain``: statements are texts."""
+
+    open: Open
+    is_postgres: bool = False
+    is_plain: bool = False
+
+
+def _with_engine(make: Callable[[Any], Any]) -> Open:
+    @asynccontextmanager
+    async def opened(place: Any) -> AsyncIterator[Any]:
+        with engine_of(place) as engine:
+            yield make(engine)
+
+    return opened
+
+
+def _with_async_engine(make: Callable[[Any], Any], driver: str) -> Open:
+    @asynccontextmanager
+    async def opened(place: Any) -> AsyncIterator[Any]:
+        async with async_engine_of(place, driver) as engine:
+            made = make(engine)
+            yield made
+            if isinstance(made, AsyncConnection):
+                await made.close()
+
+    return opened
 
 
 @asynccontextmanager
-async def _engine(path: Path) -> AsyncIterator[Any]:
-    engine = create_engine(f"sqlite:///{path}")
-    yield engine
-    engine.dispose()
-
-
-@asynccontextmanager
-async def _sessionmaker(path: Path) -> AsyncIterator[Any]:
-    async with _engine(path) as engine:
-        yield sessionmaker(engine)
-
-
-@asynccontextmanager
-async def _session(path: Path) -> AsyncIterator[Any]:
-    async with _engine(path) as engine:
-        with Session(engine) as session:
-            yield session
-
-
-@asynccontextmanager
-async def _async_engine(path: Path) -> AsyncIterator[Any]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-    yield engine
-    await engine.dispose()
+async def _session(place: Any) -> AsyncIterator[Any]:
+    with engine_of(place) as engine, Session(engine) as session:
+        yield session
 
 
 @asynccontextmanager
 async def _async_connection(path: Path) -> AsyncIterator[Any]:
-    async with _async_engine(path) as engine, AsyncConnection(engine) as connection:
+    async with async_engine_of(path) as engine, AsyncConnection(engine) as connection:
         yield connection
-
-
-@asynccontextmanager
-async def _async_sessionmaker(path: Path) -> AsyncIterator[Any]:
-    async with _async_engine(path) as engine:
-        yield async_sessionmaker(engine)
 
 
 @asynccontextmanager
@@ -82,31 +86,74 @@ async def _aiosqlite(path: Path) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _django(path: Path) -> AsyncIterator[Any]:
-    with django_connection(path) as connection:
+async def _django(place: Any) -> AsyncIterator[Any]:
+    with django_connection(place) as connection:
         yield connection
 
 
-SOURCES = [
-    _engine,
-    _sessionmaker,
-    _session,
-    _async_engine,
-    _async_connection,
-    _async_sessionmaker,
-    _sqlite3,
-    _aiosqlite,
-    _django,
-]
-sources = pytest.mark.parametrize("source", SOURCES)
+def _psycopg(*, autocommit: bool) -> Open:
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[Any]:
+        with psycopg.connect(url, autocommit=autocommit) as connection:
+            yield connection
+
+    return opened
 
 
-async def _insert(tx: Any, source: Sources) -> None:
-    if source is _django:
+@asynccontextmanager
+async def _async_psycopg(url: str) -> AsyncIterator[Any]:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _asyncpg(url: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()
+
+
+@asynccontextmanager
+async def _asyncpg_pool(url: str) -> AsyncIterator[Any]:
+    async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
+        yield pool
+
+
+def _itself(engine: Any) -> Any:
+    return engine
+
+
+SOURCES = {
+    "engine": Source(_with_engine(_itself)),
+    "sessionmaker": Source(_with_engine(sessionmaker)),
+    "Session": Source(_session),
+    "async engine": Source(_with_async_engine(_itself, "aiosqlite")),
+    "AsyncConnection": Source(_async_connection),
+    "async_sessionmaker": Source(_with_async_engine(async_sessionmaker, "aiosqlite")),
+    "sqlite3": Source(_sqlite3, is_plain=True),
+    "aiosqlite": Source(_aiosqlite, is_plain=True),
+    "Django": Source(_django),
+    "psycopg": Source(_psycopg(autocommit=False), True, True),
+    "psycopg that commits each": Source(_psycopg(autocommit=True), True, True),
+    "async psycopg": Source(_async_psycopg, True, True),
+    "asyncpg": Source(_asyncpg, True, True),
+    "pool of asyncpg": Source(_asyncpg_pool, True, True),
+    "engine of psycopg": Source(_with_engine(_itself), True),
+    "Session of psycopg": Source(_session, True),
+    "async engine of psycopg": Source(_with_async_engine(_itself, "psycopg"), True),
+    "async engine of asyncpg": Source(_with_async_engine(_itself, "asyncpg"), True),
+    "async_sessionmaker of asyncpg": Source(_with_async_engine(async_sessionmaker, "asyncpg"), True),
+    "Django of psycopg": Source(_django, True),
+}
+sources = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+
+
+async def _insert(tx: Any, source: Source) -> None:
+    if source.open is _django:
         with tx.cursor() as cursor:
             cursor.execute(INSERT)
         return
-    found = tx.execute(INSERT if source in (_sqlite3, _aiosqlite) else text(INSERT))
+    found = tx.execute(INSERT if source.is_plain else text(INSERT))
     if asyncio.iscoroutine(found) or hasattr(found, "__await__"):
         await found
 
@@ -116,10 +163,17 @@ def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path / "shop.db")
 
 
+@pytest.fixture
+def its_shop(source: Source, tmp_path: Path, request: pytest.FixtureRequest) -> Shop:
+    """A shop in a database that the source leads to."""
+    return Shop(request.getfixturevalue("shop_url") if source.is_postgres else tmp_path / "shop.db")
+
+
 @sources
-async def test_effect_result_and_end_commit_together(shop: Shop, source: Sources) -> None:
+async def test_effect_result_and_end_commit_together(its_shop: Shop, source: Source) -> None:
+    shop = its_shop
     seen: list[Any] = []
-    async with source(shop.path) as target:
+    async with source.open(shop.place) as target:
 
         @shop.app.task
         async def pay() -> str:
@@ -139,8 +193,9 @@ async def test_effect_result_and_end_commit_together(shop: Shop, source: Sources
 
 
 @sources
-async def test_a_block_that_raises_leaves_neither(shop: Shop, source: Sources) -> None:
-    async with source(shop.path) as target:
+async def test_a_block_that_raises_leaves_neither(its_shop: Shop, source: Source) -> None:
+    shop = its_shop
+    async with source.open(shop.place) as target:
 
         @shop.app.task
         async def pay() -> str:
@@ -156,14 +211,14 @@ async def test_a_block_that_raises_leaves_neither(shop: Shop, source: Sources) -
 
 
 @sources
-async def test_a_job_that_was_taken_cannot_commit(shop: Shop, source: Sources) -> None:
+async def test_a_job_that_was_taken_cannot_commit(its_shop: Shop, source: Source) -> None:
+    shop = its_shop
     refused: list[TaskCancelledError] = []
-    async with source(shop.path) as target:
+    async with source.open(shop.place) as target:
 
         @shop.app.task
         async def pay() -> str:
-            with closing(sqlite3.connect(shop.path)) as connection, connection:
-                connection.execute("UPDATE jobify_jobs SET fence = fence + 1")  # as a recovery and a claim do
+            shop.ask("UPDATE jobify_jobs SET fence = fence + 1")  # as a recovery and a claim do
             try:
                 async with current_job.transaction(target) as tx:
                     await _insert(tx, source)
@@ -399,14 +454,19 @@ async def test_a_value_that_cannot_be_stored_rolls_back(shop: Shop) -> None:
 PROGRAM = """
 import asyncio, os, signal, sqlite3, sys
 from jobify import Jobify, current_job
-from jobify.storage import SQLiteStorage
 
-path, where = sys.argv[1:]
-app = Jobify(storage=SQLiteStorage(path))
+url, where = sys.argv[1:]
+app = Jobify(storage=url)
+
+def connect():
+    if url.startswith("sqlite"):
+        return sqlite3.connect(url.removeprefix("sqlite:///"))
+    import psycopg
+    return psycopg.connect(url)
 
 @app.task(name="pay")
 async def pay() -> str:
-    with current_job.transaction(sqlite3.connect(path)) as tx:
+    with current_job.transaction(connect()) as tx:
         tx.execute("INSERT INTO orders (item) VALUES ('cat')")
         if where == "before":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -426,11 +486,17 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("is_postgres", [False, True], ids=["sqlite", "postgresql"])
 @pytest.mark.parametrize(("where", "orders", "status"), [("before", 0, "running"), ("after", 1, "success")])
-def test_a_kill_leaves_both_or_neither(shop: Shop, where: str, orders: int, status: str) -> None:
-    killed = subprocess.run([sys.executable, "-c", PROGRAM, str(shop.path), where], timeout=60, check=False)
+def test_a_kill_leaves_both_or_neither(
+    is_postgres: bool, where: str, orders: int, status: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    shop = request.getfixturevalue("postgres_shop") if is_postgres else Shop(tmp_path / "shop.db")
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+    url = str(shop.place) if is_postgres else f"sqlite:///{shop.place}"
+    killed = subprocess.run([*command, url, where], timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (shop.orders, shop.ask("SELECT status FROM jobify_jobs")) == (orders, [(status,)])
-    again = subprocess.run([sys.executable, "-c", PROGRAM, str(shop.path), "never"], timeout=60, check=False)
+    again = subprocess.run([*command, url, "never"], timeout=60, check=False)
     assert again.returncode == 0
     assert shop.orders == 2

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import table_names
 from jobify.storage.sqlite.joined import JoinedDatabase, require_same_file
 from jobify.storage.transactions import Answer
-from jobify.transactions import bridge, connect, sqlalchemy_driver
+from jobify.transactions import bridge, commits, connect
+from jobify.transactions.port import Stored
 from support import run, soon
 
 
@@ -106,6 +108,45 @@ async def test_schedules_of_a_transaction_are_new_jobs(shop: Shop) -> None:
         connection.commit()
     assert shop.ask("SELECT ready FROM jobify_jobs ORDER BY seq") == [(1,), (0,)]
     assert "ship" in repr(using)
+
+
+async def test_what_a_replacement_cannot_be(shop: Shop) -> None:
+    with closing(sqlite3.connect(shop.path)) as connection:
+        using = shop.ship.using(connection)
+        with pytest.raises(ConfigurationError, match="job_id"):
+            await using.schedule(1).push(replace=True)
+        with pytest.raises(ConfigurationError, match="unique_key"):
+            await using.configure(unique_key="k").schedule(1).push(job_id="one", replace=True)
+    assert shop.tasks() == []
+
+
+async def test_a_replacement_that_changes_nothing_or_is_another_app_s(shop: Shop) -> None:
+    when = datetime(2100, 1, 1, tzinfo=UTC)
+    shop.app.enqueue("elsewhere", job_id="theirs")
+    with closing(sqlite3.connect(shop.path)) as connection:
+        using = shop.ship.using(connection)
+        for is_force in (False, False, True):
+            await using.schedule(1).at(when, job_id="one", replace=True, force=is_force)
+            connection.commit()
+        with pytest.raises(DuplicateJobError):
+            await using.schedule(1).push(job_id="theirs", replace=True)
+    assert shop.ask("SELECT id, fence FROM jobify_jobs ORDER BY id") == [("one", 1), ("theirs", 0)]
+
+
+@pytest.mark.parametrize("lets_pass", [True, False])
+async def test_outer_middleware_runs_before_a_replacement(shop: Shop, lets_pass: bool) -> None:
+    middleware = Watching()
+    middleware.lets_pass = lets_pass
+    app = Jobify(storage=SQLiteStorage(shop.path), outer_middleware=[middleware])
+
+    @app.task(name="watched")
+    def watched(order: int) -> None: ...
+
+    with closing(sqlite3.connect(shop.path)) as connection:
+        await watched.using(connection).schedule(1).push(job_id="one", replace=True)
+        connection.commit()
+    app.close()
+    assert shop.tasks() == ["watched"] * lets_pass
 
 
 async def test_a_cron_begins_with_the_commit(shop: Shop) -> None:
@@ -239,7 +280,7 @@ async def test_a_cancelled_caller_leaves_nothing(shop: Shop, monkeypatch: pytest
     async with aiosqlite.connect(shop.path) as connection:
         await connection.execute(INSERT)
         begun = asyncio.Event()
-        execute = bridge._AwaitedStatements._await
+        execute = bridge._BlockingStatements._await
 
         async def hanging(self: Any, statement: str, parameters: Any) -> Answer:
             if statement.startswith("INSERT") and not begun.is_set():
@@ -248,7 +289,7 @@ async def test_a_cancelled_caller_leaves_nothing(shop: Shop, monkeypatch: pytest
                 await self._running
             return await execute(self, statement, parameters)
 
-        monkeypatch.setattr(bridge._AwaitedStatements, "_await", hanging)
+        monkeypatch.setattr(bridge._BlockingStatements, "_await", hanging)
         caller = asyncio.ensure_future(shop.ship.using(connection).adelay(1))
         await soon(begun.wait())
         caller.cancel()
@@ -346,16 +387,48 @@ def test_an_engine_is_no_connection(shop: Shop) -> None:
 
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_a_commit_that_never_comes_notifies_no_one(is_broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlalchemy_driver, "_PATIENCE", 0.0)
+    monkeypatch.setattr(commits, "_PATIENCE", 0.05)
+    monkeypatch.setattr(commits, "_LINGER", 0.0)
+    watch = commits.CommitWatch()
     notified: list[None] = []
+    looks: list[object] = []
 
-    def is_visible() -> bool:
+    def find(ids: Any) -> list[str]:
+        looks.append(ids)
         if is_broken:
             raise StorageError("gone")
-        return False
+        return []
 
-    sqlalchemy_driver._notify_when_visible(lambda: notified.append(None), is_visible)
-    assert notified == []
+    watch.add(Stored("one", lambda: notified.append(None), find))
+    thread = watch._thread
+    assert thread is not None
+    thread.join(30)
+    assert (thread.is_alive(), watch._thread, notified) == (False, None, [])
+    assert len(looks) == 1 if is_broken else len(looks) >= 1
+
+
+def test_commits_are_looked_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "_LINGER", 0.0)
+    watch = commits.CommitWatch()
+    notified: list[str] = []
+    visible: set[str] = set()
+    looks: list[int] = []
+
+    def find(ids: Any) -> set[str]:
+        looks.append(len(ids))
+        return visible & set(ids)
+
+    def notify() -> None:
+        notified.append("one app")
+
+    for number in range(100):
+        watch.add(Stored(str(number), notify, find))
+    visible.update(map(str, range(100)))
+    thread = watch._thread
+    assert thread is not None
+    thread.join(30)
+    assert not thread.is_alive()
+    assert 1 <= len(notified) <= len(looks) < 100
 
 
 def test_texts_of_statements_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:

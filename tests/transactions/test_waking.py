@@ -11,15 +11,32 @@ from shop import make_file
 
 from jobify import Jobify
 from jobify.engine.services import change_listener
-from jobify.storage import SQLiteStorage
+from jobify.storage import PostgresStorage, SQLiteStorage
+from jobify.transactions import commits
 from support import soon
 
-SAYS_SO = ["Connection", "Session", "AsyncConnection", "AsyncSession", "Django"]
-"""Drivers that say when they commit."""
+WAKES = [
+    "Connection",
+    "Session",
+    "AsyncConnection",
+    "AsyncSession",
+    "Django",
+    "psycopg",
+    "psycopg in a block",
+    "async psycopg",
+    "asyncpg",
+    "asyncpg of a pool",
+    "Connection of psycopg",
+    "Session of psycopg",
+    "AsyncConnection of asyncpg",
+    "AsyncSession of asyncpg",
+    "Django of psycopg",
+]
+"""Connections whose commit wakes a worker."""
 
 
-def _app(path: Path) -> Jobify:
-    app = Jobify(storage=SQLiteStorage(path))
+def _app(place: Path | str, **options: Any) -> Jobify:
+    app = Jobify(storage=SQLiteStorage(place) if isinstance(place, Path) else PostgresStorage(place, **options))
 
     @app.task(name="ship")
     async def ship(order: int) -> int:
@@ -33,27 +50,50 @@ def path(tmp_path: Path) -> Path:
     return make_file(tmp_path / "shop.db")
 
 
-@pytest.mark.parametrize("name", SAYS_SO)
+@pytest.fixture
+def place(name: str, request: pytest.FixtureRequest) -> Path | str:
+    found: Path | str = request.getfixturevalue("shop_url" if KINDS[name].is_postgres else "path")
+    return found
+
+
+@pytest.mark.parametrize("name", WAKES)
 @pytest.mark.parametrize("is_same_app", [False, True])
 async def test_the_commit_wakes_a_worker(
-    path: Path, name: str, is_same_app: bool, monkeypatch: pytest.MonkeyPatch
+    place: Path | str, name: str, is_same_app: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(change_listener, "_POLL_WITH_NOTIFIER", 3600.0)
-    worker = _app(path)
-    producer = worker if is_same_app else _app(path)
+    monkeypatch.setattr(commits, "_PATIENCE", 60.0)  # a busy machine must not make it look too late
+    worker = _app(place)
+    producer = worker if is_same_app else _app(place)
     async with worker:
-        async with KINDS[name](path) as opened:
+        async with KINDS[name](place) as opened:
             job: Any = await producer.using(opened.connection).aenqueue("ship", (7,))
             await opened.commit()
             assert await soon(job.aresult()) == 7
     producer.close()
 
 
-@pytest.mark.parametrize("name", ["sqlite3", "aiosqlite"])
-async def test_a_worker_sees_the_commit_of_a_driver_that_says_nothing(path: Path, name: str) -> None:
-    worker = _app(path)
+@pytest.mark.parametrize("name", ["psycopg", "async psycopg", "asyncpg"])
+async def test_the_transaction_itself_notifies(shop_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_listener, "_POLL_WITH_NOTIFIER", 3600.0)
+    worker, producer = _app(shop_url), _app(shop_url, notify="in_transaction")
     async with worker:
-        async with KINDS[name](path) as opened:
+        async with KINDS[name](shop_url) as opened:
+            job: Any = await producer.using(opened.connection).aenqueue("ship", (7,))
+            producer.close()  # as if the process had ended
+            await opened.commit()
+            assert await soon(job.aresult()) == 7
+    producer.close()
+
+
+@pytest.mark.parametrize("name", ["sqlite3", "aiosqlite", "psycopg", "asyncpg"])
+async def test_a_worker_sees_the_commit_of_a_driver_that_says_nothing(
+    place: Path | str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_PATIENCE", 0.0)
+    worker = _app(place)
+    async with worker:
+        async with KINDS[name](place) as opened:
             job: Any = await worker.using(opened.connection).aenqueue("ship", (7,))
             await opened.commit()
             assert await soon(job.aresult()) == 7

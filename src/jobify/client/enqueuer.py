@@ -22,7 +22,7 @@ from jobify.exceptions import ApplicationStateError, ConfigurationError, Duplica
 from jobify.gateway.connection import StorageConnection
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
-from jobify.jobs.job_request import JobRequest, Submitter
+from jobify.jobs.job_request import JobRequest, TransactionSubmitter
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
@@ -164,7 +164,7 @@ class ClientEnqueuer:
         """The handle of a job that was stored."""
         return JobResult(row.id, self._operations)
 
-    def using(self, connection: object) -> Submitter:
+    def using(self, connection: object) -> TransactionSubmitter:
         """What enqueues in the transaction of a user's ``connection``; ConfigurationError for one that is none."""
         from jobify.client.transactions import TransactionEnqueuer
         from jobify.transactions import connect
@@ -195,6 +195,10 @@ class ClientEnqueuer:
         if len(jobs) != 1 or jobs[0].result is None:
             await writer.call(partial(self._store, jobs))
         return self.handles(jobs)
+
+    def knows(self, task: str) -> bool:
+        """Whether the code of a task is here."""
+        return self._tasks.known(task).endpoint is not None
 
     def check(self, requests: Sequence[JobRequest]) -> list[PendingCall]:
         """Resolve the tasks and check the arguments."""

@@ -7,25 +7,30 @@ end of what is done on the connection. Workers are notified after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from jobify.client.enqueuer import ClientEnqueuer, PendingCall, run_sync
 from jobify.client.threads import ClientThreads
 from jobify.gateway.connection import StorageConnection
-from jobify.jobs.job_request import JobRequest, Submitter
+from jobify.jobs.job_request import JobRequest, TransactionSubmitter
 from jobify.jobs.job_result import JobResult
-from jobify.model.records import NewJob
+from jobify.jobs.replacement import replace
+from jobify.model.records import JobRecord, NewJob, Progress, Relations
 from jobify.storage.base import Storage
-from jobify.storage.transactions import Statements, join
+from jobify.storage.transactions import JoinedStorage, Statements, join
 from jobify.transactions import UserConnection
+from jobify.transactions.port import Stored
 
 __all__ = ("TransactionEnqueuer",)
 
 
 class TransactionEnqueuer:
-    """See :class:`jobify.jobs.job_request.Submitter`. A job is stored when the transaction of the user is committed."""
+    """See :class:`jobify.jobs.job_request.TransactionSubmitter`. A job is stored when the transaction of the user is
+    committed."""
 
     def __init__(
         self,
@@ -39,7 +44,7 @@ class TransactionEnqueuer:
         self._storage = storage
         self._threads = threads
 
-    def using(self, connection: object) -> Submitter:
+    def using(self, connection: object) -> TransactionSubmitter:
         """The same for another connection."""
         return self._enqueuer.using(connection)
 
@@ -67,10 +72,11 @@ class TransactionEnqueuer:
         jobs = self._enqueuer.check(requests)
         if any(job.task.has_outer for job in jobs):
             run_sync(partial(self._enqueuer.run_outer_chains, jobs, is_blocking=True, stores_single=False))
+        storage = self._storage.reader()  # the first use opens it; then the time of its server is known
         insert = self._insertion(jobs)
         if insert is not None:
-            self._connection.run(partial(insert, self._storage.reader()))
-            self._notify_after_commit(jobs)
+            is_notified = self._connection.run(partial(insert, storage))
+            self._notify_after_commit(jobs, is_notified=is_notified)
         return self._enqueuer.handles(jobs)
 
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
@@ -78,15 +84,35 @@ class TransactionEnqueuer:
         jobs = self._enqueuer.check(requests)
         if any(job.task.has_outer for job in jobs):
             await self._enqueuer.run_outer_chains(jobs, is_blocking=False, stores_single=False)
+        storage = await self._threads.reader.call(self._storage.reader)
         insert = self._insertion(jobs)
         if insert is not None:
-            storage = await self._threads.reader.call(self._storage.reader)  # the first use opens it
-            await self._connection.arun(partial(insert, storage))
-            self._notify_after_commit(jobs)
+            is_notified = await self._connection.arun(partial(insert, storage))
+            self._notify_after_commit(jobs, is_notified=is_notified)
         return self._enqueuer.handles(jobs)
 
-    def _insertion(self, jobs: Sequence[PendingCall]) -> Callable[[Storage, Statements], None] | None:
-        """Inserts the jobs that are wanted, on a storage and a connection. None means that there are none."""
+    async def areplace(self, request: JobRequest, *, is_force: bool) -> JobResult[Any]:
+        """Store a job, in the place of one with its id that has not ended."""
+        jobs = self._enqueuer.check((request,))
+        if jobs[0].task.has_outer:
+            await self._enqueuer.run_outer_chains(jobs, is_blocking=False, stores_single=False)
+        storage = await self._threads.reader.call(self._storage.reader)
+        if jobs[0].is_wanted:
+            (row,) = self._enqueuer.build_rows(jobs, [jobs[0].job_id])
+            work = partial(self._replace, jobs[0], row, is_force, storage)
+            self._notify_after_commit(jobs, is_notified=await self._connection.arun(work))
+        return self._enqueuer.handles(jobs)[0]
+
+    def _replace(self, job: PendingCall, row: NewJob, is_force: bool, storage: Storage, statements: Statements) -> bool:
+        target = _ReplaceTarget(storage, join(storage, statements))
+        target.hold(row.id)
+        replace(target, row, known=_KnownTasks(self._enqueuer), is_force=is_force)
+        job.result = self._enqueuer.handle(row)
+        return not self._connection.tells_commits and target.joined.notify()
+
+    def _insertion(self, jobs: Sequence[PendingCall]) -> Callable[[Storage, Statements], bool] | None:
+        """Inserts the jobs that are wanted, on a storage and a connection; says whether the commit notifies the workers
+        by itself. None means that there are none."""
         wanted = [job for job in jobs if job.is_wanted]
         if not wanted:
             return None
@@ -95,17 +121,68 @@ class TransactionEnqueuer:
 
     def _insert(
         self, jobs: Sequence[PendingCall], rows: Sequence[NewJob], storage: Storage, statements: Statements
-    ) -> None:
+    ) -> bool:
         joined = join(storage, statements)
         if len(rows) == 1 and not jobs[0].task.aliases and joined.insert(rows)[0]:  # one statement for most jobs
             jobs[0].result = self._enqueuer.handle(rows[0])
         else:
             self._enqueuer.insert(joined, jobs, rows)
+        return not self._connection.tells_commits and joined.notify()
 
-    def _notify_after_commit(self, jobs: Sequence[PendingCall]) -> None:
+    def _notify_after_commit(self, jobs: Sequence[PendingCall], *, is_notified: bool) -> None:
         job_id = next((job.result.id for job in jobs if job.result is not None and job.result.created), None)
-        if job_id is not None:
-            self._connection.after_commit(self._storage.notify_workers, partial(self._is_visible, job_id))
+        if job_id is not None and not is_notified:
+            find = _Find(self._storage, self._storage.generation)
+            self._connection.after_commit(Stored(job_id, self._storage.notify_workers, find))
 
-    def _is_visible(self, job_id: str) -> bool:
-        return bool(self._storage.reader().get([job_id]))
+
+@dataclass(frozen=True, slots=True)
+class _Find:
+    """See :data:`~jobify.transactions.port.Find`. Those of one storage are equal until it is closed."""
+
+    storage: StorageConnection
+    generation: int
+
+    def __call__(self, ids: Sequence[str]) -> Collection[str]:
+        return {record.id for record in self.storage.reader(self.generation).get(ids)}
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownTasks:
+    """The tasks whose code is here."""
+
+    enqueuer: ClientEnqueuer
+
+    def __contains__(self, task: object) -> bool:
+        return isinstance(task, str) and self.enqueuer.knows(task)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReplaceTarget:
+    """A storage as others see it, that is written to in the transaction. What is held is the same in both, unless the
+    transaction has stored it itself: that is found by its id being taken."""
+
+    storage: Storage
+    joined: JoinedStorage
+
+    def hold(self, id: str) -> None:
+        if self.storage.get((id,)):
+            self.joined.hold(id)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return self.joined.transaction()
+
+    def get(self, ids: Sequence[str]) -> list[JobRecord]:
+        return self.storage.get(ids)
+
+    def relations(self, id: str) -> Relations:
+        return self.storage.relations(id)
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[bool]:
+        for job, is_added in zip(jobs, self.joined.insert(jobs), strict=True):
+            if not is_added:
+                self.joined.replace(job)
+        return [True] * len(jobs)
+
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool:
+        return self.joined.replace(job, progress)

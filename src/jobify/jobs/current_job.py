@@ -252,10 +252,10 @@ class CurrentJob:
     def transaction(self, target: Any) -> JobTransaction:
         """A transaction in which the job does its work and ends: both are committed, or none.
 
-        ``target`` is where it begins: an engine or a session maker of SQLAlchemy, or a connection without an open
-        transaction (SQLAlchemy, sqlite3, aiosqlite, Django's ``connections[alias]``), to the database of the app's
-        storage. For ``async with``, or ``with`` in a ``def`` task. It is committed at the end of the block, and rolled
-        back if the block raises; a connection is not closed. ::
+        ``target`` is where it begins: an engine or a session maker of SQLAlchemy, a pool of psycopg or asyncpg, or a
+        connection without an open transaction (of these, of sqlite3 or aiosqlite, Django's ``connections[alias]``), to
+        the database of the app's storage. For ``async with``, or ``with`` in a ``def`` task. It is committed at the end
+        of the block, and rolled back if the block raises; a connection is not closed. ::
 
             async with current_job.transaction(engine) as tx:
                 await tx.execute(mark_paid(order_id))

@@ -33,6 +33,7 @@ __all__ = (
     "JobSpec",
     "ResultInput",
     "Submitter",
+    "TransactionSubmitter",
     "build_requests",
     "checked_arguments",
     "parse_calls",
@@ -194,8 +195,16 @@ class Submitter(Protocol):
         """:meth:`submit` without blocking the event loop."""
         ...
 
-    def using(self, connection: object) -> Submitter:
+    def using(self, connection: object) -> TransactionSubmitter:
         """Enqueues in the transaction of a user's ``connection``. ConfigurationError if it is no connection."""
+        ...
+
+
+class TransactionSubmitter(Submitter, Protocol):
+    """Enqueues in a user's transaction."""
+
+    async def areplace(self, request: JobRequest, *, is_force: bool) -> JobResult[Any]:
+        """Store the job of ``request`` in the place of the one with its id, if there is one that has not ended."""
         ...
 
 

@@ -13,7 +13,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.jobs.job_request import (
     EnqueueOptions,
     JobRequest,
-    Submitter,
+    TransactionSubmitter,
     build_requests,
     checked_arguments,
     parse_calls,
@@ -49,7 +49,7 @@ class TransactionTask(Generic[ParamsT, Return_co]):
     __slots__ = ("_name", "_options", "_submitter", "task")
 
     def __init__(
-        self, task: Route[ParamsT, Return_co], name: str, submitter: Submitter, options: Mapping[str, Any]
+        self, task: Route[ParamsT, Return_co], name: str, submitter: TransactionSubmitter, options: Mapping[str, Any]
     ) -> None:
         self.task = task
         self._name = name
@@ -108,7 +108,14 @@ class TransactionTask(Generic[ParamsT, Return_co]):
         return await self._submitter.asubmit(build_requests(self._name, parse_calls(calls), merged))
 
     async def _schedule(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], cron: Cron, job_id: str
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        cron: Cron,
+        job_id: str,
+        *,
+        is_replace: bool,
+        is_force: bool,
     ) -> JobResult[Return_co]:
         spec = validate_options({**self._options, "job_id": job_id})
         given = {
@@ -122,7 +129,30 @@ class TransactionTask(Generic[ParamsT, Return_co]):
         if wrong is not None:
             raise ConfigurationError(f"The option {wrong} is for a job that runs once. Leave it out of configure().")
         request = JobRequest(self._name, args, kwargs, msgspec.structs.replace(spec, cron=cron))
+        if is_replace:
+            return await self._submitter.areplace(request, is_force=is_force)
         return (await self._submitter.asubmit((request,)))[0]
+
+    async def _put(
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: dict[str, Any],
+        is_replace: bool,
+        is_force: bool,
+    ) -> JobResult[Return_co]:
+        if not is_replace:
+            return await self.aapply_async(args, kwargs, **options)
+        spec = validate_options({**self._options, **options})
+        given = {"unique_key": spec.unique_key, "depends_on": spec.parents or None, "expires": spec.expires}
+        wrong = next((name for name, value in given.items() if value is not None), None)
+        if wrong is not None or spec.job_id is None:
+            raise ConfigurationError(
+                "replace=True needs the job_id of the job to replace."
+                if wrong is None
+                else f"The option {wrong} is for a job that replaces none. Leave it out of configure()."
+            )
+        return await self._submitter.areplace(JobRequest(self._name, args, kwargs, spec), is_force=is_force)
 
     async def push(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> JobResult[Return_co]:
         """The same as :meth:`adelay`. The job waits for a worker, also where the app runs in this process, because only
@@ -141,8 +171,9 @@ class TransactionTask(Generic[ParamsT, Return_co]):
 class TransactionSchedule(Generic[Return_co]):
     """One call of a task, to be stored in the transaction by one of these methods, which are awaited.
 
-    They are those of :class:`~jobify.jobs.schedule_builder.ScheduleBuilder`, for a new job. One that replaces another
-    job is no part of a transaction: store it apart.
+    They are those of :class:`~jobify.jobs.schedule_builder.ScheduleBuilder`. With ``replace`` the job with this
+    ``job_id`` is replaced by the commit, if it has not ended by then; until then no other process changes it. It is the
+    job that others see: of two calls in one transaction, the second one replaces what the first one has stored.
     """
 
     __slots__ = ("_args", "_kwargs", "_task")
@@ -152,29 +183,44 @@ class TransactionSchedule(Generic[Return_co]):
         self._args = args
         self._kwargs = kwargs
 
-    def push(self, *, job_id: str | None = None) -> Coroutine[Any, Any, JobResult[Return_co]]:
+    def push(
+        self, *, job_id: str | None = None, replace: bool = False, force: bool = False
+    ) -> Coroutine[Any, Any, JobResult[Return_co]]:
         """Run the task when the transaction is committed."""
-        return self._task.aapply_async(self._args, self._kwargs, job_id=job_id)
+        return self._put({"job_id": job_id}, replace, force)
 
-    def delay(self, seconds: Duration, *, job_id: str | None = None) -> Coroutine[Any, Any, JobResult[Return_co]]:
+    def delay(
+        self, seconds: Duration, *, job_id: str | None = None, replace: bool = False
+    ) -> Coroutine[Any, Any, JobResult[Return_co]]:
         """Run the task after ``seconds`` (or a timedelta) of elapsed time, counted from this call; 0 or less is now."""
         given = as_seconds(seconds)
         delay = max(given, 0.0) if isinstance(given, int | float) else given
-        return self._task.aapply_async(self._args, self._kwargs, delay=delay, job_id=job_id)
+        return self._put({"delay": delay, "job_id": job_id}, replace, False)
 
-    def at(self, at: datetime, *, job_id: str | None = None) -> Coroutine[Any, Any, JobResult[Return_co]]:
+    def at(
+        self, at: datetime, *, job_id: str | None = None, replace: bool = False, force: bool = False
+    ) -> Coroutine[Any, Any, JobResult[Return_co]]:
         """Run the task at a point in time, or after the commit if it is past. A naive ``at`` is read in the app's
-        zone."""
+        zone. With ``replace``, a job that has the same id, time and arguments is not changed, unless ``force``."""
         if not isinstance(at, datetime):
             raise ConfigurationError(f"at() takes a datetime, not {at!r}. For seconds from now use delay().")
-        return self._task.aapply_async(self._args, self._kwargs, eta=at, job_id=job_id)
+        return self._put({"eta": at, "job_id": job_id}, replace, force)
 
-    def cron(self, cron: str | Cron, *, job_id: str) -> Coroutine[Any, Any, JobResult[Return_co]]:
+    def cron(
+        self, cron: str | Cron, *, job_id: str, replace: bool = False, force: bool = False
+    ) -> Coroutine[Any, Any, JobResult[Return_co]]:
         """Run the task repeatedly, by a cron rule in the app's zone, from the commit on. The handle is that of the
-        whole schedule. DuplicateJobError if ``job_id`` is in use."""
+        whole schedule. DuplicateJobError if ``job_id`` is in use, unless ``replace`` is true: then the progress of the
+        old schedule is kept unless its ``start_date`` changes, and the same rule and arguments change nothing."""
         if not isinstance(cron, str | Cron):
             raise ConfigurationError(f"cron() takes an expression or a Cron, not {cron!r}.")
         rule, args, kwargs = as_cron(cron), self._args, self._kwargs
         if (rule.args or rule.kwargs) and not (args or kwargs):
             args, kwargs = rule.args, dict(rule.kwargs)
-        return self._task._schedule(args, kwargs, rule, check_text(job_id, what="job_id"))
+        job_id = check_text(job_id, what="job_id")
+        return self._task._schedule(args, kwargs, rule, job_id, is_replace=replace, is_force=force)
+
+    def _put(
+        self, options: dict[str, Any], is_replace: bool, is_force: bool
+    ) -> Coroutine[Any, Any, JobResult[Return_co]]:
+        return self._task._put(self._args, self._kwargs, options, is_replace, is_force)

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from jobify.exceptions import ConfigurationError
-from jobify.model.records import NewJob, Report, Settled, Settlement
+from jobify.model.records import NewJob, Progress, Report, Settled, Settlement
 from jobify.storage.base import Storage
 
 __all__ = ("Answer", "Dialect", "JoinedStorage", "Statements", "join")
@@ -46,8 +46,21 @@ class Statements(Protocol):
         """A :data:`Dialect`, or the name of another kind of database."""
         ...
 
+    @property
+    def connection(self) -> object:
+        """The driver's connection, which leads to the same database for as long as it exists; None: it is not known."""
+        ...
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether the next statement belongs to a transaction that goes on after it. False: it commits by itself."""
+        ...
+
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
-        """Run one statement, in the placeholders of the dialect (``?`` on SQLite, ``%s`` on PostgreSQL)."""
+        """Run one statement, in the placeholders of the dialect (``?`` on SQLite, ``$1`` on PostgreSQL).
+
+        Parameters are None, booleans, integers, floats, texts, bytes, and, on PostgreSQL, lists of one of these.
+        """
         ...
 
 
@@ -65,6 +78,16 @@ class JoinedStorage(Protocol):
 
     def report(self, reports: Sequence[Report]) -> list[bool]: ...
 
+    def hold(self, id: str) -> None:
+        """Keep others from changing this job until the transaction ends."""
+        ...
+
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool: ...
+
+    def notify(self) -> bool:
+        """Notify the workers by the commit itself, if the storage is set to; False: it is not."""
+        ...
+
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]: ...
 
 
@@ -74,7 +97,8 @@ def join(storage: Storage, statements: Statements) -> JoinedStorage:
     joining = getattr(storage, "join", None)
     if joining is None:
         raise ConfigurationError(
-            f"{storage!r} cannot store jobs in your transaction. Use an SQLiteStorage on the file of your connection."
+            f"{storage!r} cannot store jobs in your transaction. Use an SQLiteStorage on the file of your connection, "
+            "or a PostgresStorage on its database."
         )
     joined: JoinedStorage = joining(statements)
     return joined

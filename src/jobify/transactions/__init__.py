@@ -22,8 +22,9 @@ def connect(connection: Any) -> UserConnection:
         if adapter is not None:
             return adapter
     raise ConfigurationError(
-        f"{connection!r} is no connection that jobs can be stored on. Give a connection of sqlite3 or aiosqlite, a "
-        "Connection, Session, AsyncConnection or AsyncSession of SQLAlchemy, or connections[alias] of Django."
+        f"{connection!r} is no connection that jobs can be stored on. Give a connection of sqlite3, aiosqlite, "
+        "psycopg (3) or asyncpg, a Connection, Session, AsyncConnection or AsyncSession of SQLAlchemy, or "
+        "connections[alias] of Django."
     )
 
 
@@ -33,6 +34,18 @@ def _adapter_of(module: str, name: str, connection: Any) -> UserConnection | Non
             from jobify.transactions.sqlite3_driver import SQLite3Connection
 
             return SQLite3Connection(connection)
+        case "psycopg", "Connection":
+            from jobify.transactions.psycopg_driver import PsycopgConnection
+
+            return PsycopgConnection(connection)
+        case "psycopg", "AsyncConnection":
+            from jobify.transactions.psycopg_driver import AsyncPsycopgConnection
+
+            return AsyncPsycopgConnection(connection)
+        case "asyncpg", "Connection" | "PoolConnectionProxy":
+            from jobify.transactions.asyncpg_driver import AsyncpgConnection
+
+            return AsyncpgConnection(connection)
         case "aiosqlite", "Connection":
             from jobify.transactions.aiosqlite_driver import AiosqliteConnection
 

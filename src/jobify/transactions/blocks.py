@@ -29,8 +29,8 @@ def block_on(target: Any) -> Block:
             return block
     raise ConfigurationError(
         f"{target!r} is nothing that a transaction can begin on. Give an engine, a sessionmaker, a Connection or a "
-        "Session of SQLAlchemy (or one of their async twins), a connection of sqlite3 or aiosqlite, or "
-        "connections[alias] of Django."
+        "Session of SQLAlchemy (or one of their async twins), a connection of sqlite3 or aiosqlite, a connection or a "
+        "pool of psycopg (3) or asyncpg, or connections[alias] of Django."
     )
 
 
@@ -38,6 +38,18 @@ def _block_of(module: str, name: str, target: Any) -> Block | None:
     match module.partition(".")[0], name:
         case "sqlite3", "Connection":
             return _on_sqlite3(target)
+        case "psycopg", "Connection":
+            return _on_psycopg(target)
+        case "psycopg", "AsyncConnection":
+            return _on_async_psycopg(target)
+        case "psycopg_pool", "ConnectionPool":
+            return _on_pool(target)
+        case "psycopg_pool", "AsyncConnectionPool":
+            return _on_async_pool(target)
+        case "asyncpg", "Connection" | "PoolConnectionProxy":
+            return _on_asyncpg(target)
+        case "asyncpg", "Pool":
+            return _on_asyncpg_pool(target)
         case "aiosqlite", "Connection":
             return _on_aiosqlite(target)
         case "sqlalchemy", "Engine" | "sessionmaker" | "AsyncEngine" | "async_sessionmaker":
@@ -83,6 +95,45 @@ async def _on_aiosqlite(connection: Any) -> AsyncIterator[Any]:
         if connection.in_transaction:
             await connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def _on_psycopg(connection: Any) -> Iterator[Any]:
+    _require_none_open(connection, connection.info.transaction_status != 0)
+    with connection.transaction():
+        yield connection
+
+
+@asynccontextmanager
+async def _on_async_psycopg(connection: Any) -> AsyncIterator[Any]:
+    _require_none_open(connection, connection.info.transaction_status != 0)
+    async with connection.transaction():
+        yield connection
+
+
+@contextmanager
+def _on_pool(pool: Any) -> Iterator[Any]:
+    with pool.connection() as connection, _on_psycopg(connection):
+        yield connection
+
+
+@asynccontextmanager
+async def _on_async_pool(pool: Any) -> AsyncIterator[Any]:
+    async with pool.connection() as connection, _on_async_psycopg(connection):
+        yield connection
+
+
+@asynccontextmanager
+async def _on_asyncpg(connection: Any) -> AsyncIterator[Any]:
+    _require_none_open(connection, connection.is_in_transaction())
+    async with connection.transaction():
+        yield connection
+
+
+@asynccontextmanager
+async def _on_asyncpg_pool(pool: Any) -> AsyncIterator[Any]:
+    async with pool.acquire() as connection, _on_asyncpg(connection):
+        yield connection
 
 
 @contextmanager

@@ -10,21 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from jobify.exceptions import ConfigurationError
 from jobify.storage.transactions import Answer
 from jobify.transactions.port import Work
 
-__all__ = ("Execute", "refuse_blocking", "run_awaiting")
+__all__ = ("AwaitedStatements", "refuse_blocking", "run_awaiting")
 
 T = TypeVar("T")
 
-Execute: TypeAlias = Callable[[str, Sequence[Any]], Awaitable[Answer]]
-"""Runs one statement on the event loop."""
+
+class AwaitedStatements(Protocol):
+    """:class:`~jobify.storage.transactions.Statements` that are awaited on an event loop."""
+
+    @property
+    def dialect(self) -> str: ...
+
+    @property
+    def connection(self) -> object: ...
+
+    @property
+    def is_in_transaction(self) -> bool: ...
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer: ...
 
 
 def refuse_blocking(connection: object) -> NoReturn:
@@ -35,21 +47,26 @@ def refuse_blocking(connection: object) -> NoReturn:
     )
 
 
-class _AwaitedStatements:
+class _BlockingStatements:
     """Statements for a thread, awaited on an event loop."""
 
-    def __init__(self, execute: Execute, dialect: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.dialect = dialect
-        self._execute = execute
+    def __init__(self, statements: AwaitedStatements, loop: asyncio.AbstractEventLoop) -> None:
+        self.dialect = statements.dialect
+        self.connection = statements.connection
+        self._statements = statements
         self._loop = loop
         self._running: asyncio.Task[Answer] | None = None
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return self._statements.is_in_transaction
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
         answer: Future[Answer] = asyncio.run_coroutine_threadsafe(self._await(statement, parameters), self._loop)
         return answer.result()
 
     async def _await(self, statement: str, parameters: Sequence[Any]) -> Answer:
-        self._running = asyncio.ensure_future(_awaited(self._execute(statement, parameters)))
+        self._running = asyncio.ensure_future(self._statements.execute(statement, parameters))
         try:
             return await self._running
         finally:
@@ -61,15 +78,11 @@ class _AwaitedStatements:
             self._running.cancel()
 
 
-async def _awaited(answer: Awaitable[Answer]) -> Answer:
-    return await answer
-
-
-async def run_awaiting(work: Work[T], execute: Execute, *, dialect: str) -> T:
+async def run_awaiting(work: Work[T], awaited: AwaitedStatements) -> T:
     """Do the work in a thread, its statements on this event loop. If the caller is cancelled, so is the statement that
     runs, and the work ends first."""
     loop = asyncio.get_running_loop()
-    statements = _AwaitedStatements(execute, dialect, loop)
+    statements = _BlockingStatements(awaited, loop)
     done: asyncio.Future[T] = loop.create_future()
     context = copy_context()
 

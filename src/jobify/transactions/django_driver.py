@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from jobify.transactions.port import IsVisible, Notify, Work
+from jobify.transactions.port import Stored, Work
 
 __all__ = ("DjangoConnection",)
 
@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 class DjangoConnection:
     """See :class:`~jobify.transactions.port.UserConnection`. Django says when it has committed."""
+
+    tells_commits = True
 
     def __init__(self, connection: Any) -> None:
         from django.db import connections  # type: ignore[import-untyped,unused-ignore]
@@ -37,5 +39,5 @@ class DjangoConnection:
     async def arun(self, work: Work[T]) -> T:
         return self.run(work)
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        self._wrapper.on_commit(notify, robust=True)
+    def after_commit(self, stored: Stored) -> None:
+        self._wrapper.on_commit(stored.notify, robust=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from jobify.storage.transactions import Statements
 
-__all__ = ("IsVisible", "Notify", "UserConnection", "Work")
+__all__ = ("Find", "Notify", "Stored", "UserConnection", "Work")
 
 T = TypeVar("T")
 
@@ -15,12 +15,24 @@ Work: TypeAlias = Callable[[Statements], T]
 """What to do on the connection: plain blocking code."""
 Notify: TypeAlias = Callable[[], object]
 """Notifies the workers. Never fails, and may be called from any thread, also for nothing."""
-IsVisible: TypeAlias = Callable[[], bool]
-"""Whether other connections see what was stored. May be called from any thread."""
+Find: TypeAlias = Callable[[Sequence[str]], Collection[str]]
+"""Which of these jobs other connections see. May be called from any thread."""
+
+
+class Stored(NamedTuple):
+    """Jobs that a transaction has stored."""
+
+    job_id: str
+    """One of them."""
+    notify: Notify
+    find: Find
 
 
 class UserConnection(Protocol):
     """A user's connection. Nothing here commits, closes or changes it."""
+
+    tells_commits: bool
+    """Whether the driver says when a transaction is committed."""
 
     def require_blocking(self) -> None:
         """ConfigurationError if the statements are awaited, so that :meth:`run` cannot be called."""
@@ -37,10 +49,11 @@ class UserConnection(Protocol):
         """
         ...
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        """Call ``notify`` after the commit of the transaction, once for all calls with an equal one.
+    def after_commit(self, stored: Stored) -> None:
+        """Notify the workers after the commit of the transaction, once for all calls with an equal ``notify``.
 
-        A driver that says when it is about to commit waits for ``is_visible``. One that says nothing of its commits
-        does nothing here: workers look at the database once a second. A rollback may notify for nothing.
+        Where the driver does not say when that is, a thread of this process looks whether the job is there
+        (:mod:`jobify.transactions.commits`), or on SQLite the workers do, once a second. A rollback may notify for
+        nothing.
         """
         ...

@@ -1,37 +1,32 @@
 """``Connection``, ``Session``, ``AsyncConnection`` and ``AsyncSession`` of SQLAlchemy, over any of its drivers.
 
 Statements go through SQLAlchemy, so that it knows of the transaction, logs them, and runs those of an async driver. A
-Session says when it has committed. A Connection says when it is about to: a thread then waits until the job is visible.
+Session says when it has committed. A Connection says when it is about to; then a thread looks until the job is visible.
 """
 
 from __future__ import annotations
 
-import threading
-import time
+import re
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from jobify.runtime.logs import get_logger
 from jobify.storage.transactions import Answer
 from jobify.transactions.bridge import refuse_blocking
-from jobify.transactions.port import IsVisible, Notify, UserConnection, Work
+from jobify.transactions.commits import notify_when_visible
+from jobify.transactions.port import Notify, Stored, UserConnection, Work
 
 __all__ = ("adapter_of",)
 
 T = TypeVar("T")
 
-log = get_logger("jobify.client")
-
-_PATIENCE: Final = 2.0
-"""Seconds that a commit may take; workers look at the database once a second."""
-_PAUSES: Final = (0.001, 0.05)
-"""Seconds between two looks, first and at most."""
+_PLACEHOLDER: Final = re.compile(r"\$(\d+)")
 
 _Hook: TypeAlias = tuple[str, Callable[..., None]]
 """The name of an event, and what listens to it."""
 
-_pending: MutableMapping[Any, dict[Notify, IsVisible]] = WeakKeyDictionary()
+_pending: MutableMapping[Any, dict[Notify, Stored]] = WeakKeyDictionary()
 """What to notify after the next commit, by session or connection."""
 
 
@@ -58,16 +53,47 @@ class _Statements:
         self._connection = connection
         self.dialect: str = connection.dialect.name
 
+    @property
+    def connection(self) -> object:
+        return self._connection.connection.driver_connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether there is one, which SQLAlchemy begins with the first statement, unless each is to be committed."""
+        if not _is_in_transaction(self.connection):
+            self._connection.exec_driver_sql("SELECT 1").close()
+        return _is_in_transaction(self.connection)
+
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
-        result = self._connection.exec_driver_sql(statement, tuple(parameters))
+        given: Any = tuple(parameters)
+        if self._connection.dialect.paramstyle == "pyformat":
+            statement, given = _named(statement), {f"p{number}": value for number, value in enumerate(parameters, 1)}
+        result = self._connection.exec_driver_sql(statement, given, {"stream_results": False})
         try:
             rows = [tuple(row) for row in result.fetchall()] if result.returns_rows else []
-            return Answer(rows, result.rowcount, result.lastrowid)
+            return Answer(rows, result.rowcount, result.lastrowid if self.dialect == "sqlite" else None)
         finally:
             result.close()
 
 
+def _is_in_transaction(driver: Any) -> bool:
+    """Whether a driver's connection is in a transaction, or is going to be with its next statement."""
+    if hasattr(driver, "is_in_transaction"):  # asyncpg
+        return bool(driver.is_in_transaction())
+    if hasattr(driver, "info"):  # psycopg
+        return not driver.autocommit or driver.info.transaction_status != 0
+    return bool(driver.in_transaction)
+
+
+@lru_cache(1000)
+def _named(statement: str) -> str:
+    """A statement whose placeholders are ``$1``, for a driver whose are ``%(p1)s``."""
+    return _PLACEHOLDER.sub(r"%(p\1)s", statement.replace("%", "%%"))
+
+
 class _Sync:
+    tells_commits = True
+
     def __init__(self, target: Any, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
         self._target = target
         self._connection_of = connection_of
@@ -82,11 +108,13 @@ class _Sync:
     async def arun(self, work: Work[T]) -> T:
         return self.run(work)
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        _remember(self._target, self._hook, notify, is_visible)
+    def after_commit(self, stored: Stored) -> None:
+        _remember(self._target, self._hook, stored)
 
 
 class _Async:
+    tells_commits = True
+
     def __init__(self, target: Any, inner: str, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
         self._target = target
         self._inner = inner
@@ -103,8 +131,8 @@ class _Async:
         result: T = await self._target.run_sync(lambda inner: work(_Statements(self._connection_of(inner))))
         return result
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
-        _remember(getattr(self._target, self._inner), self._hook, notify, is_visible)
+    def after_commit(self, stored: Stored) -> None:
+        _remember(getattr(self._target, self._inner), self._hook, stored)
 
 
 def _connection_itself(connection: Any) -> Any:
@@ -118,14 +146,14 @@ def _connection_of_session(session: Any) -> Any:
 # -- after a commit ----------------------------------------------------------------------------------------------------
 
 
-def _remember(target: Any, hook: _Hook, notify: Notify, is_visible: IsVisible) -> None:
+def _remember(target: Any, hook: _Hook, stored: Stored) -> None:
     """Notify after the next commit of ``target``. It is listened to from its first job until it is gone."""
     from sqlalchemy import event
 
     name, listener = hook
     if not event.contains(target, name, listener):
         event.listen(target, name, listener)
-    _pending.setdefault(target, {})[notify] = is_visible
+    _pending.setdefault(target, {})[stored.notify] = stored
 
 
 def _transaction_ended(session: Any, transaction: Any) -> None:
@@ -135,23 +163,9 @@ def _transaction_ended(session: Any, transaction: Any) -> None:
 
 
 def _committing(connection: Any) -> None:
-    for pair in _pending.pop(connection, {}).items():
-        threading.Thread(target=_notify_when_visible, args=pair, name="jobify-commit", daemon=True).start()
+    for stored in _pending.pop(connection, {}).values():
+        notify_when_visible(stored)
 
 
 _SESSION: Final = ("after_transaction_end", _transaction_ended)
 _CONNECTION: Final = ("commit", _committing)
-
-
-def _notify_when_visible(notify: Notify, is_visible: IsVisible) -> None:
-    pause, deadline = _PAUSES[0], time.monotonic() + _PATIENCE
-    try:
-        while not is_visible():
-            if time.monotonic() > deadline:
-                return
-            time.sleep(pause)
-            pause = min(pause * 2, _PAUSES[1])
-    except Exception as error:  # workers look by themselves
-        log.debug("It cannot be seen whether a transaction was committed: %s", error)
-        return
-    notify()

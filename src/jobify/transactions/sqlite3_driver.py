@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.port import IsVisible, Notify, Work
+from jobify.transactions.port import Stored, Work
 
 __all__ = ("SQLite3Connection", "SQLite3Statements")
 
@@ -20,10 +20,14 @@ class SQLite3Statements:
     dialect = "sqlite"
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return self.connection.in_transaction
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
-        cursor = sqlite3.Cursor(self._connection)
+        cursor = sqlite3.Cursor(self.connection)
         cursor.row_factory = None
         try:
             cursor.execute(statement, parameters)
@@ -34,6 +38,8 @@ class SQLite3Statements:
 
 class SQLite3Connection:
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
+
+    tells_commits = False
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -47,6 +53,6 @@ class SQLite3Connection:
     async def arun(self, work: Work[T]) -> T:
         return self.run(work)
 
-    def after_commit(self, notify: Notify, is_visible: IsVisible) -> None:
+    def after_commit(self, stored: Stored) -> None:
         if not self._connection.in_transaction:  # each statement is committed at once
-            notify()
+            stored.notify()

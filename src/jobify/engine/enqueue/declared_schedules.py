@@ -7,17 +7,17 @@ from functools import partial
 from typing import NamedTuple
 
 from jobify.config import JobifyConfiguration
-from jobify.engine.enqueue.replacement import (
-    DeclaredSchedule,
-    is_up_to_date,
-    options_with_request_digest,
-    upsert_schedules,
-)
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.service import Periodic
 from jobify.exceptions import InvalidCronError
 from jobify.gateway.backend import Backend
 from jobify.jobs.context import OuterContext
+from jobify.jobs.replacement import (
+    DeclaredSchedule,
+    is_up_to_date,
+    options_with_request_digest,
+    upsert_schedules,
+)
 from jobify.jobs.row_builder import schedule_row
 from jobify.jobs.schedule_builder import PushRequest
 from jobify.model.clock import Clock

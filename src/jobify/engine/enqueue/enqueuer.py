@@ -19,13 +19,6 @@ from typing import Any
 
 from jobify.config import JobifyConfiguration
 from jobify.engine.enqueue.pending_job import PendingJob, PendingJobFactory, PushFuture
-from jobify.engine.enqueue.replacement import (
-    ReplaceResult,
-    find_identical,
-    insert,
-    options_with_request_digest,
-    replace,
-)
 from jobify.engine.events import EngineEvents
 from jobify.engine.execution.attempt import Interruption, RunningAttempts
 from jobify.engine.execution.claim_handler import ReleasedClaims
@@ -36,6 +29,13 @@ from jobify.gateway.backend import Backend
 from jobify.gateway.notification import NEW_WORK, STATE_CHANGED
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
+from jobify.jobs.replacement import (
+    ReplaceResult,
+    find_identical,
+    insert,
+    options_with_request_digest,
+    replace,
+)
 from jobify.jobs.schedule_builder import PushRequest, failed_awaitable
 from jobify.model.records import JobRecord, NewJob, SummaryIds
 from jobify.model.status import TERMINAL, JobStatus

@@ -57,7 +57,8 @@ class Database:
         """Whether a pooler gives each transaction another connection."""
         self.sql = Catalog(schema)
         self.is_open = False
-        self._relations = lock_key(schema, "relations")
+        self.relations = lock_key(schema, "relations")
+        """The lock of :meth:`atomic`."""
         self._writer: Connection | None = None
         self._reader: Connection | None = None
         self._is_reader_stale = False
@@ -293,16 +294,16 @@ class Database:
         """Statements of one call, all or none, inside a block and outside of one; one such call at a time."""
         if not self.is_in_block:
             with self.transaction():
-                self.command(f"SELECT pg_advisory_xact_lock({self._relations})")
+                self.command(f"SELECT pg_advisory_xact_lock({self.relations})")
                 yield
             return
         with self.savepoint():
-            self.command(f"SELECT pg_advisory_xact_lock({self._relations})")
+            self.command(f"SELECT pg_advisory_xact_lock({self.relations})")
             yield
 
     def try_relations(self) -> bool:
         """Take the lock of :meth:`atomic` for the transaction that is open, unless another one has it."""
-        row = self.command(f"SELECT pg_try_advisory_xact_lock({self._relations})").fetchone()
+        row = self.command(f"SELECT pg_try_advisory_xact_lock({self.relations})").fetchone()
         return row is not None and bool(row[0])
 
     @contextmanager

@@ -12,12 +12,13 @@ from jobify.model.status import JobStatus
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.errors import TransactionConflictError
+from jobify.storage.postgres.writing import WritingStatements
 from jobify.storage.sql.dependencies import add_edges, forget_parents, parent_states
 from jobify.storage.sql.jobs import successor_row
 from jobify.storage.sql.needs import make_room, set_aside_needed
 from jobify.types import Microseconds
 
-__all__ = ("Jobs",)
+__all__ = ("Jobs", "TakenError", "insert_free", "insert_rows", "insert_with_parents", "replace_row")
 
 _COLUMNS = 19
 """Of a NewJob; its parents are no column."""
@@ -31,7 +32,7 @@ _MANY = 32
 _SCHEDULED = JobStatus.SCHEDULED.value
 
 
-class _TakenError(Exception):
+class TakenError(Exception):
     """Another process has taken an id or a unique key that was free."""
 
 
@@ -63,26 +64,28 @@ class Jobs:
         for job in jobs:  # not any(): a generator costs this hot path more than the comparison
             if job.parents:
                 self._wait_for_keys([job for job in jobs if job.unique_key is not None])
-                return self._insert_slowly(jobs, self._insert_with_parents)
+                return self._insert_slowly(jobs, insert_with_parents)
         if len(jobs) == 1:  # one statement, which has nothing to undo
-            if self._insert(jobs):
+            if insert_rows(self._database, jobs):
                 return [True]
         elif self._insert_all(jobs):
             return [True] * len(jobs)
-        return self._insert_slowly(jobs, self._insert_free)
+        return self._insert_slowly(jobs, insert_free)
 
-    def _insert_slowly(self, jobs: Sequence[NewJob], insert: Callable[[Sequence[NewJob]], list[bool]]) -> list[bool]:
+    def _insert_slowly(
+        self, jobs: Sequence[NewJob], insert: Callable[[WritingStatements, Sequence[NewJob]], list[bool]]
+    ) -> list[bool]:
         """Insert with more than one statement; again if what it has found free is taken meanwhile."""
         while True:
-            with suppress(_TakenError), self._database.atomic():
-                return insert(jobs)
+            with suppress(TakenError), self._database.atomic():
+                return insert(self._database, jobs)
 
     def _wait_for_keys(self, jobs: Sequence[NewJob]) -> None:
         """Wait for open transactions that hold the unique keys of these jobs, because nothing must wait that holds the
         lock of ``atomic``."""
         if jobs:
             with self._database.together():
-                self._database.run_for("undo_insert", self._insert(jobs))
+                self._database.run_for("undo_insert", insert_rows(self._database, jobs))
 
     def _insert_all(self, jobs: Sequence[NewJob]) -> bool:
         """Insert all of them, or none."""
@@ -94,7 +97,7 @@ class Jobs:
             return self._undone_unless_all(jobs)
 
     def _undone_unless_all(self, jobs: Sequence[NewJob]) -> bool:
-        added = self._insert(jobs)
+        added = insert_rows(self._database, jobs)
         if len(added) < len(jobs):
             self._database.run_for("undo_insert", added)
         return len(added) == len(jobs)
@@ -114,41 +117,6 @@ class Jobs:
             raise
         return True
 
-    def _insert(self, jobs: Sequence[NewJob]) -> list[str]:
-        """Insert what has no conflict; the ids."""
-        columns = list(zip(*jobs, strict=True))
-        if not _are_plain(jobs):
-            name = "insert_claimed" if any(columns[_OWNER]) else "insert"
-            return self._database.rows_in(name, columns[:_COLUMNS])
-        return self._database.rows_in("insert_plain", [*columns[:4], *columns[6:9]])
-
-    def _insert_with_parents(self, jobs: Sequence[NewJob]) -> list[bool]:
-        known = parent_states(self._database, jobs)  # before any of them makes room
-        is_added = self._insert_free(jobs)
-        add_edges(self._database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
-        return is_added
-
-    def _insert_free(self, jobs: Sequence[NewJob]) -> list[bool]:
-        """Insert the jobs whose ids and unique keys are free, after ended ones have made room."""
-        database = self._database
-        ids = set(database.rows_for("unfinished", [job.id for job in jobs]))
-        keys = set(database.rows_for("keys_taken", [job.unique_key for job in jobs if job.unique_key is not None]))
-        free: list[NewJob] = []
-        is_free: list[bool] = []
-        for job in jobs:
-            is_free.append(job.id not in ids and (job.unique_key is None or job.unique_key not in keys))
-            if is_free[-1]:
-                free.append(job)
-                ids.add(job.id)
-                if job.unique_key is not None:
-                    keys.add(job.unique_key)
-        if not free:
-            return is_free
-        make_room(database, free)
-        if len(self._insert(free)) < len(free):
-            raise _TakenError
-        return is_free
-
     # -- replace -------------------------------------------------------------------------------------------------------
 
     def replace(self, job: NewJob, progress: Progress | None) -> bool:
@@ -157,15 +125,7 @@ class Jobs:
                 f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
             )
         with self._database.atomic():
-            set_aside_needed(self._database, [job])
-            row = successor_row(job, progress or Progress(0, 0))
-            if self._database.run("replace", *row):
-                forget_parents(self._database, [job.id])
-                return True
-            self._database.run("drop_successor", job.id)
-            self._database.run("successor", *row)
-            self._database.run("mark_successor", job.id)
-        return False
+            return replace_row(self._database, job, progress)
 
     # -- history, purge ------------------------------------------------------------------------------------------------
 
@@ -197,6 +157,59 @@ class Jobs:
         self._database.run_for("mark_causes_of_kept", heirs)
         purged = self._database.run_for("purge", [seq for seq, _, child in found if child is None], now)
         return purged if found else None
+
+
+# -- inserting, on any connection --------------------------------------------------------------------------------------
+
+
+def insert_rows(database: WritingStatements, jobs: Sequence[NewJob]) -> list[str]:
+    """Insert what has no conflict; the ids."""
+    columns = list(zip(*jobs, strict=True))
+    if not _are_plain(jobs):
+        return database.rows_in("insert_claimed" if any(columns[_OWNER]) else "insert", columns[:_COLUMNS])
+    return database.rows_in("insert_plain", [*columns[:4], *columns[6:9]])
+
+
+def insert_with_parents(database: WritingStatements, jobs: Sequence[NewJob]) -> list[bool]:
+    """:func:`insert_free`, where some of the jobs have parents."""
+    known = parent_states(database, jobs)  # before any of them makes room
+    is_added = insert_free(database, jobs)
+    add_edges(database, [job for job, added in zip(jobs, is_added, strict=True) if added], known)
+    return is_added
+
+
+def insert_free(database: WritingStatements, jobs: Sequence[NewJob]) -> list[bool]:
+    """Insert the jobs whose ids and unique keys are free, after ended ones have made room."""
+    ids = set(database.rows_for("unfinished", [job.id for job in jobs]))
+    keys = set(database.rows_for("keys_taken", [job.unique_key for job in jobs if job.unique_key is not None]))
+    free: list[NewJob] = []
+    is_free: list[bool] = []
+    for job in jobs:
+        is_free.append(job.id not in ids and (job.unique_key is None or job.unique_key not in keys))
+        if is_free[-1]:
+            free.append(job)
+            ids.add(job.id)
+            if job.unique_key is not None:
+                keys.add(job.unique_key)
+    if not free:
+        return is_free
+    make_room(database, free)
+    if len(insert_rows(database, free)) < len(free):
+        raise TakenError
+    return is_free
+
+
+def replace_row(database: WritingStatements, job: NewJob, progress: Progress | None) -> bool:
+    """Put a job in the place of the one with its id, or, while that runs, behind it: then False."""
+    set_aside_needed(database, [job])
+    row = successor_row(job, progress or Progress(0, 0))
+    if database.run("replace", *row):
+        forget_parents(database, [job.id])
+        return True
+    database.run("drop_successor", job.id)
+    database.run("successor", *row)
+    database.run("mark_successor", job.id)
+    return False
 
 
 def _are_plain(jobs: Sequence[NewJob]) -> bool:

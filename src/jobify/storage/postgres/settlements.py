@@ -19,9 +19,10 @@ from jobify.model.records import AttemptRecord, Settled, Settlement
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.doubt import ClaimKey, Doubt
 from jobify.storage.postgres.statements import texts
+from jobify.storage.postgres.writing import WritingStatements
 from jobify.storage.sql.settlements import history_of, settle_held
 
-__all__ = ("Settlements",)
+__all__ = ("SettlementRows", "Settlements")
 
 _COLUMNS: Final = 16
 _ALIKE: Final = tuple(map(Settlement._fields.index, (
@@ -43,7 +44,7 @@ class Settlements:
     def __init__(self, database: Database, doubt: Doubt) -> None:
         self._database = database
         self._doubt = doubt
-        self._plain = texts()["if_plain"]
+        self._rows = SettlementRows(database)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         if not settlements:
@@ -84,7 +85,7 @@ class Settlements:
 
     def _settle_plain_apart(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Settle what is plain in a statement by itself, then the rest."""
-        applied = self._settle(settlements, self._plain)
+        applied = self._rows.settle_plain(settlements)
         rest = [one for one in settlements if one.id not in applied]
         if not rest:
             return [Settled.APPLIED] * len(settlements)
@@ -97,27 +98,45 @@ class Settlements:
 
     def _settle_held(self, settlements: Sequence[Settlement]) -> list[Settled]:
         with self._database.atomic():
-            return settle_held(self._database, self, settlements)
+            return settle_held(self._database, self._rows, settlements)
 
     def _settle_plain_first(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Settle what is plain in one statement, then the rest. Nothing is settled if another transaction has the lock
         that the rest needs: it may wait for rows that are plain, and the two would wait for each other."""
         with self._database.together():
-            applied = self._settle(settlements, self._plain)
-            self._add_history([one for one in settlements if one.id in applied])
+            applied = self._rows.settle_plain(settlements)
             rest = [one for one in settlements if one.id not in applied]
             if not rest:
                 return [Settled.APPLIED] * len(settlements)
             if not self._database.try_relations():
                 raise _RelationsHeldError
-            met = iter(settle_held(self._database, self, rest))
+            met = iter(settle_held(self._database, self._rows, rest))
             return [Settled.APPLIED if one.id in applied else next(met) for one in settlements]
 
     def _settle_all(self, settlements: Sequence[Settlement]) -> bool:
         """Settle all of them in one statement, or none."""
-        statement = self._database.sql("settle_all", if_plain=self._plain)
+        statement = self._database.sql("settle_all", if_plain=self._rows.if_plain)
         parameters = (*_columns(settlements), len(settlements))
         return self._database.execute(statement, parameters).rowcount == len(settlements)
+
+
+class SettlementRows:
+    """How settlements are written, on any connection."""
+
+    def __init__(self, database: WritingStatements) -> None:
+        self._database = database
+        self.if_plain = texts()["if_plain"]
+
+    def settle_plain(self, settlements: Sequence[Settlement]) -> set[str]:
+        """Settle those whose claims hold and for whose jobs nothing is pending, with their history; their ids.
+
+        Those with a history are settled inside a transaction.
+        """
+        applied = self._settle(settlements, self.if_plain)
+        lines = history_of([one for one in settlements if one.id in applied])
+        if lines:
+            self.add_history(lines)
+        return applied
 
     def _settle(self, settlements: Sequence[Settlement], if_plain: str) -> set[str]:
         """Settle those whose claims hold; their ids."""
@@ -137,9 +156,6 @@ class Settlements:
     def add_history(self, lines: Sequence[AttemptRecord]) -> None:
         """Add lines to the history of jobs."""
         self._database.run_rows("add_history", lines)
-
-    def _add_history(self, settlements: Sequence[Settlement]) -> None:
-        self.add_history(history_of(settlements))
 
 
 def _claim_of(settlement: Settlement) -> ClaimKey:

@@ -10,6 +10,7 @@
 ``settlements``        the ends of attempts
 ``doubt``              calls whose answers were lost with the connection
 ``queries``            get, find, count
+``joined``             calls on a user's connection; ``writing`` is what they have in common with the others
 ``owners``             processes; ``liveness`` says who lives, by the locks that a ``session`` holds; ``notifier`` wakes
                        others by ``channels``, ``changes`` notices commits of others
 ``storage.sql``        beside this package, what is the same in every SQL database
@@ -50,11 +51,13 @@ from jobify.model.records import (
 from jobify.runtime import fork
 from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
+from jobify.storage.postgres.channels import work_channel
 from jobify.storage.postgres.claims import Claims
 from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.database import Database, lock_key
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.jobs import Jobs
+from jobify.storage.postgres.joined import JoinedPostgres, Joining
 from jobify.storage.postgres.owners import Owners
 from jobify.storage.postgres.queries import Queries
 from jobify.storage.postgres.schema import prepare
@@ -64,6 +67,7 @@ from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import Timekeeping
+from jobify.storage.transactions import Statements
 from jobify.types import Microseconds
 
 __all__ = ("PostgresStorage",)
@@ -82,10 +86,12 @@ class PostgresStorage:
     it leaves out comes from the environment (``PGPASSWORD``, ``PGSERVICE``).
 
     ``notify`` says how processes learn of what others have done. ``"after_commit"``: they are notified after the
-    commit, which costs those who commit nothing. ``"in_transaction"``: the same, but a job that is enqueued in a
-    transaction of yours notifies in it, for connections that cannot say when they commit; all such transactions of the
-    database then commit one at a time. ``"poll"``: processes look once a second. That is for a pooler that gives each
-    transaction another connection; they have leases of 10 seconds then, where they else hold a lock.
+    commit, which costs those who commit nothing. A connection of yours that does not say when it commits (psycopg,
+    asyncpg) is looked after by the process that enqueues: a worker wakes within milliseconds of a short transaction,
+    and within a second of any. ``"in_transaction"``: on such a connection the transaction itself notifies, whatever
+    becomes of the process; but the server lets all that do so commit one at a time. ``"poll"``: processes look once a
+    second. That is for a pooler that gives each transaction another connection; they have leases of 10 seconds then,
+    where they else hold a lock.
 
     >>> from jobify.storage import PostgresStorage
     >>> storage = PostgresStorage("postgresql://shop@db/shop")
@@ -128,6 +134,7 @@ class PostgresStorage:
         self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
         self._reports, self._times = Reports(database), Times(database)
         self._owners = Owners(database, self.clock)
+        self._joining = Joining(database, work_channel(self.schema) if self.notify == "in_transaction" else None)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -161,6 +168,10 @@ class PostgresStorage:
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
+
+    def join(self, statements: Statements) -> JoinedPostgres:
+        """The writing calls on a user's connection: see :mod:`jobify.storage.transactions`."""
+        return self._joining.join(statements)
 
     nonblocking = nonblocking_claims = unflushed_writes = None
 

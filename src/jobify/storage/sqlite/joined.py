@@ -26,7 +26,7 @@ from functools import cache
 from typing import Any, Final
 
 from jobify.exceptions import ConfigurationError
-from jobify.model.records import NewJob, Report, Settled, Settlement
+from jobify.model.records import NewJob, Progress, Report, Settled, Settlement
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.jobs import Jobs
@@ -109,6 +109,15 @@ class JoinedSQLite:
     def find_unique(self, key: str) -> str | None:
         found = decode_rows(self._database.row(sql("unfinished_with_key"), (key,))[0])
         return found[0] if found else None
+
+    def hold(self, id: str) -> None:
+        self._database.execute(_CHANGE_NOTHING)  # from then on no other one writes
+
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool:
+        return self._jobs.replace(job, progress)
+
+    def notify(self) -> bool:
+        return False
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
         return self._reports.report(reports)

@@ -7,12 +7,13 @@ start or replace at once agree on one row.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 from jobify.exceptions import DuplicateJobError, PayloadError, UnknownDependencyError
 from jobify.model.cron import Cron, have_same_rule, have_same_start, have_same_times, is_stopped
 from jobify.model.job_options import JobOptions, read_options
-from jobify.model.records import JobRecord, NewJob, Progress, SummaryIds
+from jobify.model.records import JobRecord, NewJob, Progress, Relations, SummaryIds
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.base import Storage
 from jobify.types import Microseconds
@@ -20,6 +21,7 @@ from jobify.types import Microseconds
 __all__ = (
     "DeclaredSchedule",
     "ReplaceResult",
+    "ReplaceTarget",
     "find_identical",
     "insert",
     "is_up_to_date",
@@ -36,6 +38,20 @@ class ReplaceResult(NamedTuple):
     is_unchanged: bool
     progress: Progress
     due_at: Microseconds
+
+
+class ReplaceTarget(Protocol):
+    """The part of a storage that :func:`replace` needs."""
+
+    def transaction(self) -> AbstractContextManager[None]: ...
+
+    def get(self, ids: Sequence[str]) -> list[JobRecord]: ...
+
+    def relations(self, id: str) -> Relations: ...
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[bool]: ...
+
+    def replace(self, job: NewJob, progress: Progress | None = None) -> bool: ...
 
 
 class DeclaredSchedule(NamedTuple):
@@ -68,7 +84,7 @@ def insert(storage: Storage, job: NewJob, former_keys: Sequence[str]) -> JobReco
         return _record(storage, other)
 
 
-def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: bool) -> ReplaceResult:
+def replace(storage: ReplaceTarget, job: NewJob, *, known: Container[str], is_force: bool) -> ReplaceResult:
     """Replace the unfinished job that has the id of ``job``, or insert it.
 
     The same task, arguments and time change nothing, unless forced. A schedule keeps the progress of the one it
@@ -93,7 +109,7 @@ def replace(storage: Storage, job: NewJob, *, known: Container[str], is_force: b
         return ReplaceResult(record, False, progress, job.due_at)
 
 
-def _require_no_children(storage: Storage, id: str) -> None:
+def _require_no_children(storage: ReplaceTarget, id: str) -> None:
     for child in storage.get(SummaryIds(storage.relations(id).children)):
         if child.status not in TERMINAL:
             raise UnknownDependencyError(child.id, id, "which would become a schedule, and has no end")
@@ -209,12 +225,12 @@ def options_with_request_digest(job: NewJob) -> str | None:
     return JobOptions(request_digest=_digest(job.payload)).text()
 
 
-def _unfinished(storage: Storage, job_id: str) -> JobRecord | None:
+def _unfinished(storage: ReplaceTarget, job_id: str) -> JobRecord | None:
     record = _record(storage, job_id)
     return None if record is None or record.status in TERMINAL else record
 
 
-def _record(storage: Storage, job_id: str) -> JobRecord | None:
+def _record(storage: ReplaceTarget, job_id: str) -> JobRecord | None:
     return next(iter(storage.get((job_id,))), None)
 
 

@@ -1,0 +1,103 @@
+"""``Connection`` of asyncpg, also one that its pool has lent.
+
+asyncpg prepares each statement with parameters, keeps it, and converts values by codecs that the user may have chosen
+for the connection. Neither must matter or change, so nothing is prepared here: values are written into the text of a
+statement as literals (:mod:`~jobify.transactions.literals`), and answers are read from ``COPY ... TO STDOUT``, each row
+as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from jobify.storage.transactions import Answer
+from jobify.transactions.bridge import refuse_blocking, run_awaiting
+from jobify.transactions.commits import notify_when_visible
+from jobify.transactions.literals import with_literals
+from jobify.transactions.port import Stored, Work
+
+__all__ = ("AsyncpgConnection",)
+
+T = TypeVar("T")
+
+_WRITES: Final = re.compile(r"\b(INSERT INTO|DELETE FROM|(?<!FOR NO KEY )UPDATE)\s")
+_READS: Final = re.compile(r"\s*(SELECT|WITH)\b")
+
+
+class _Statements:
+    dialect = "postgresql"
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    @property
+    def connection(self) -> object:
+        """Of what a pool has lent, the connection itself."""
+        return getattr(self._connection, "_con", self._connection)
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return bool(self._connection.is_in_transaction())
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
+        query = _answering(statement)
+        if query is None:
+            status = await self._connection.execute(with_literals(statement, parameters))
+            count = status.rpartition(" ")[2]
+            return Answer(rowcount=int(count) if count.isdigit() else -1)
+        parts: list[bytes] = []
+
+        async def take(data: bytes) -> None:
+            parts.append(bytes(data))
+
+        await self._connection.copy_from_query(with_literals(query, parameters), output=take, encoding="utf-8")
+        rows = [_row(line) for line in b"".join(parts).decode().splitlines()]
+        return Answer(rows, len(rows))
+
+
+@lru_cache(1000)
+def _answering(statement: str) -> str | None:
+    """A query whose rows are the answers of a statement, each as JSON. None: it has no answer."""
+    if "RETURNING" in statement:
+        return f"WITH answer AS ({statement}) SELECT row_to_json(answer) FROM answer"
+    if _READS.match(statement) and not _WRITES.search(statement):
+        return f"SELECT row_to_json(answer) FROM ({statement}) AS answer"
+    return None
+
+
+def _row(line: str) -> tuple[Any, ...]:
+    """A line of ``COPY``, which doubles backslashes. Two columns may have one name, so a row is no dict."""
+    row: tuple[Any, ...] = json.loads(line.replace("\\\\", "\\"), object_pairs_hook=_values)
+    return row
+
+
+def _values(pairs: list[tuple[str, Any]]) -> tuple[Any, ...]:
+    return tuple([value for _, value in pairs])
+
+
+class AsyncpgConnection:
+    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
+
+    tells_commits = False
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def require_blocking(self) -> None:
+        refuse_blocking(self._connection)
+
+    def run(self, work: Work[T]) -> T:
+        refuse_blocking(self._connection)
+
+    async def arun(self, work: Work[T]) -> T:
+        return await run_awaiting(work, _Statements(self._connection))
+
+    def after_commit(self, stored: Stored) -> None:
+        if self._connection.is_in_transaction():
+            notify_when_visible(stored)
+        else:
+            stored.notify()

@@ -1,0 +1,188 @@
+"""``Connection`` and ``AsyncConnection`` of psycopg 3.
+
+Statements run on cursors of our own. What the user has chosen for the connection does not reach them: their rows are
+tuples, their adapters are those below, and nothing is prepared, because that would stay on the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import AsyncRawCursor, RawCursor
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap, Dumper, Loader
+from psycopg.pq import Format, TransactionStatus
+from psycopg.rows import TupleRow, tuple_row
+from psycopg.types.array import ListDumper
+from psycopg.types.bool import BoolBinaryDumper, BoolBinaryLoader, BoolDumper
+from psycopg.types.none import NoneDumper
+from psycopg.types.numeric import (
+    Float8BinaryLoader,
+    FloatBinaryDumper,
+    FloatDumper,
+    Int2BinaryLoader,
+    Int4BinaryLoader,
+    Int8BinaryDumper,
+    Int8BinaryLoader,
+    Int8Dumper,
+    OidBinaryLoader,
+)
+from psycopg.types.string import ByteaBinaryLoader, BytesBinaryDumper, StrBinaryDumper, StrDumper
+
+from jobify.storage.transactions import Answer
+from jobify.transactions.bridge import refuse_blocking, run_awaiting
+from jobify.transactions.commits import notify_when_visible
+from jobify.transactions.port import Stored, Work
+
+__all__ = ("AsyncPsycopgConnection", "PsycopgConnection")
+
+T = TypeVar("T")
+
+
+class _TextLoader(Loader):
+    """A text in the encoding of the connection; psycopg's own gives bytes where there is none (``SQL_ASCII``)."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> str:
+        encoding = "utf-8" if self.connection is None else self.connection.info.encoding
+        return bytes(data).decode("utf-8" if encoding == "ascii" else encoding)
+
+
+class _BytesDumper(Dumper):
+    """Bytes in a list. psycopg's own doubles their backslash if ``standard_conforming_strings`` is off."""
+
+    oid = 17
+
+    def dump(self, obj: bytes) -> Buffer:
+        return b"\\x" + obj.hex().encode()
+
+
+def _plain_adapters() -> AdaptersMap:
+    """For the types that a storage gives and gets, and whatever is registered elsewhere."""
+    adapters = AdaptersMap(types=psycopg.adapters.types)
+    for kind, text, binary in (
+        (int, Int8Dumper, Int8BinaryDumper),
+        (float, FloatDumper, FloatBinaryDumper),
+        (str, StrDumper, StrBinaryDumper),
+        (bytes, _BytesDumper, BytesBinaryDumper),
+        (bool, BoolDumper, BoolBinaryDumper),
+        (type(None), NoneDumper, NoneDumper),
+    ):
+        adapters.register_dumper(kind, text)
+        adapters.register_dumper(kind, binary)
+    adapters.register_dumper(list, ListDumper)
+    for name, loader in (
+        (0, _TextLoader),  # any other type
+        ("int2", Int2BinaryLoader),
+        ("int4", Int4BinaryLoader),
+        ("int8", Int8BinaryLoader),
+        ("oid", OidBinaryLoader),
+        ("float8", Float8BinaryLoader),
+        ("bool", BoolBinaryLoader),
+        ("bytea", ByteaBinaryLoader),
+    ):
+        adapters.register_loader(name, loader)
+    return adapters
+
+
+_ADAPTERS: Final = _plain_adapters()
+
+
+class _Cursor(RawCursor[TupleRow]):
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
+
+
+class _AsyncCursor(AsyncRawCursor[TupleRow]):
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _ADAPTERS
+
+
+def _is_in_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """On a connection that is not set to commit each statement psycopg begins a transaction by itself."""
+    return not connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE
+
+
+class _Statements:
+    dialect = "postgresql"
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return _is_in_transaction(self.connection)
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
+        with _Cursor(self.connection, row_factory=tuple_row) as cursor:
+            cursor.execute(statement.encode(), parameters, prepare=False, binary=True)
+            return Answer([] if cursor.description is None else cursor.fetchall(), cursor.rowcount)
+
+
+class PsycopgConnection:
+    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
+
+    tells_commits = False
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def require_blocking(self) -> None:
+        pass
+
+    def run(self, work: Work[T]) -> T:
+        return work(_Statements(self._connection))
+
+    async def arun(self, work: Work[T]) -> T:
+        return self.run(work)
+
+    def after_commit(self, stored: Stored) -> None:
+        if _is_in_transaction(self._connection):
+            notify_when_visible(stored)
+        else:
+            stored.notify()
+
+
+class _AwaitedStatements:
+    dialect = "postgresql"
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self.connection = connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return _is_in_transaction(self.connection)
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
+        async with _AsyncCursor(self.connection, row_factory=tuple_row) as cursor:
+            await cursor.execute(statement.encode(), parameters, prepare=False, binary=True)
+            return Answer([] if cursor.description is None else await cursor.fetchall(), cursor.rowcount)
+
+
+class AsyncPsycopgConnection:
+    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
+
+    tells_commits = False
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    def require_blocking(self) -> None:
+        refuse_blocking(self._connection)
+
+    def run(self, work: Work[T]) -> T:
+        refuse_blocking(self._connection)
+
+    async def arun(self, work: Work[T]) -> T:
+        return await run_awaiting(work, _AwaitedStatements(self._connection))
+
+    def after_commit(self, stored: Stored) -> None:
+        if _is_in_transaction(self._connection):
+            notify_when_visible(stored)
+        else:
+            stored.notify()
