@@ -31,6 +31,7 @@ POSTGRES_READY := $(POSTGRES_VENV)/.ready
 TEST_MINUTES := 8 to 12
 # Tests wait about as long as they compute: with two processes for each core, the cores are never idle.
 PROCESSES ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
+ON_POSTGRES := app checklist client engine gateway integrations jobs lifecycle middleware router runtime serializers worker
 TYPED := src examples bench tools
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 # GNU make 4 can hold back the output of parallel steps until each is complete; older ones interleave.
@@ -39,7 +40,7 @@ BESIDE := --keep-going --jobs=2 $(SYNC)
 # The longest first: while it runs, the others run beside it.
 LINTS := lint-basedpyright lint-mypy lint-imports lint-ruff
 
-.PHONY: help check test lint fmt demo docs docs-serve bench perf perf-baseline chaos clean \
+.PHONY: help check test test-postgres lint fmt demo docs docs-serve bench perf perf-baseline chaos clean \
 	lint-ruff lint-mypy lint-basedpyright lint-imports test-modules
 
 help:  ## show this list
@@ -56,6 +57,9 @@ test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, counts,
 	@failed=0; $(MAKE) $(BESIDE) $(LINTS) perf test-modules || failed=$$?; \
 	$(BIN)/python -m pytest --cov --numprocesses=$(PROCESSES) --dist=worksteal || exit $$?; \
 	exit $$failed
+
+test-postgres: $(DEV)  ## run all tests whose jobs can be in PostgreSQL there (30 minutes); make test runs a part of them
+	@$(BIN)/python -m pytest --storage=postgres --numprocesses=$(PROCESSES) --dist=worksteal $(ON_POSTGRES:%=tests/%)
 
 lint: $(DEV)  ## run the linters, type checkers and the layer check only
 	@$(MAKE) $(BESIDE) $(LINTS)

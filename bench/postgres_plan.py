@@ -137,7 +137,7 @@ POSTGRES_EXPERIMENTS = (
     Experiment(
         "postgres-idle",
         _PROGRAM,
-        count=15,
+        count=30,
         quick_count=1,
         ours=DEFAULT,
         our_product=_OURS,

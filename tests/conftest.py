@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from postgres_server import PostgresServer, TestDatabases, shared_server
-from support import MEASURED, run
+from postgres_server import PostgresServer, SpareDatabases, TestDatabases, shared_server
+from support import MEASURED, jobs_in, run
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -51,12 +51,48 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.option.markexpr == "fast" and folder and folder not in FAST_FOLDERS else None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--storage",
+        choices=["sqlite", "postgres"],
+        help="where the jobs of all tests are that do not choose it themselves (default: sqlite; both for the tests "
+        "that are marked with it)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked over both storages."""
+    if metafunc.definition.get_closest_marker("both_storages") and metafunc.config.option.storage is None:
+        metafunc.parametrize("jobs_on", ["sqlite", "postgres"], indirect=True)
+
+
+def parameters_of(item: pytest.Item) -> dict[str, object]:
+    """The values with which a parametrized test is called."""
+    return dict(item.callspec.params) if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+
+
+def is_pointless(item: pytest.Item, storage: str | None) -> bool:
+    """Whether the jobs of a test are elsewhere than they are to be: in a file, because that is what it is about, or in
+    memory."""
+    given = parameters_of(item)
+    is_fixed = "memory" in given.values() or "sqlite_file" in getattr(item, "fixturenames", ())
+    return is_fixed and given.get("jobs_on", storage) == "postgres"
+
+
+def is_fast(item: pytest.Item) -> bool:
+    """Whether a test belongs to the inner loop, which starts no server."""
+    return folder_of(item.path) in FAST_FOLDERS and parameters_of(item).get("jobs_on") != "postgres"
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test as fast or slow."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what would be done twice, and mark each test as fast or slow."""
+    pointless = [item for item in items if is_pointless(item, config.option.storage)]
+    config.hook.pytest_deselected(items=pointless)
+    items[:] = [item for item in items if item not in set(pointless)]
     for item in items:
         if item.get_closest_marker("slow") is None:
-            item.add_marker("fast" if folder_of(item.path) in FAST_FOLDERS else "slow")
+            item.add_marker("fast" if is_fast(item) else "slow")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -116,6 +152,39 @@ def postgres_template(postgres_databases: TestDatabases) -> str:
     storage.open()
     storage.close()
     return url
+
+
+@pytest.fixture(scope="session")
+def spare_databases(postgres_databases: TestDatabases) -> SpareDatabases:
+    """Databases with the tables of Jobify, to be used one after the other."""
+    from jobify.storage import PostgresStorage  # imports psycopg, which few tests need
+
+    url = postgres_databases.create()
+    storage = PostgresStorage(url)
+    storage.open()
+    storage.close()
+    return SpareDatabases(postgres_databases, url)
+
+
+@pytest.fixture(autouse=True)
+def jobs_on(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The storage that ``support.durable`` gives: that of ``--storage``, or SQLite."""
+    kind: str = getattr(request, "param", request.config.option.storage) or "sqlite"
+    if kind == "sqlite":
+        yield kind
+        return
+    spare: SpareDatabases = request.getfixturevalue("spare_databases")
+    with jobs_in(spare.take) as urls:
+        yield kind
+        for url in urls:
+            spare.give_back(url)
+
+
+@pytest.fixture
+def sqlite_file(tmp_path: Path) -> Path:
+    """The file that ``support.durable(tmp_path)`` uses. A test with this fixture is about SQLite, or about files: it is
+    left out where the jobs are in PostgreSQL."""
+    return tmp_path / "jobs.db"
 
 
 @pytest.fixture

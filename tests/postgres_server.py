@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-__all__ = ("PostgresServer", "TestDatabases", "shared_server")
+__all__ = ("PostgresServer", "SpareDatabases", "TestDatabases", "shared_server")
 
 _PATIENCE = 60.0
 """Seconds."""
@@ -368,6 +368,43 @@ class TestDatabases:
         for name in list(self._left):
             self.drop(_with_database(self._url, name))
         self._admin.close()
+
+
+class SpareDatabases:
+    """Databases with the tables of Jobify and no row, which are used again: emptying one takes a tenth of the time that
+    making one does."""
+
+    def __init__(self, databases: TestDatabases, template: str) -> None:
+        self._databases = databases
+        self._template = template
+        self._spare: list[str] = []
+
+    def take(self) -> str:
+        """The URL of a database that nobody uses."""
+        return self._spare.pop() if self._spare else self._databases.create(self._template)
+
+    def give_back(self, url: str) -> None:
+        """End what is connected to a database, and empty its tables."""
+        import psycopg
+
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_END_OTHERS)
+            connection.execute(_EMPTY)  # TRUNCATE would make a new file for each table and each index
+        self._spare.append(url)
+
+
+_END_OTHERS = """
+    SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+_EMPTY = """
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'jobify' AND tablename <> 'migrations' LOOP
+            EXECUTE format('DELETE FROM jobify.%I', name);
+        END LOOP;
+        INSERT INTO jobify.clock (id, changes) VALUES (1, 0);
+    END $$
+"""
 
 
 def _database_of(url: str) -> str:

@@ -7,12 +7,13 @@ import os
 import re
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,9 +87,70 @@ def stopped(*pids: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def durable(directory: Path, **options: Any) -> SQLiteStorage:
-    """The storage of a test: a new object for the same file, as another process has it."""
-    return SQLiteStorage(directory / "jobs.db", synchronous="normal", **options)
+# -- the storage of a test ---------------------------------------------------------------------------------------------
+
+_take: Callable[[], str] | None = None
+_urls: dict[Path, str] = {}
+
+
+@contextmanager
+def jobs_in(take: Callable[[], str]) -> Iterator[Collection[str]]:
+    """In this block the jobs are in PostgreSQL: ``take`` gives the URL of a database for each directory. Those that it
+    has given so far."""
+    global _take  # tests call durable() without passing on where
+    _take = take
+    try:
+        yield _urls.values()
+    finally:
+        _take = None
+        _urls.clear()
+
+
+def durable(directory: Path, **options: Any) -> Any:
+    """A new storage object for the jobs of this directory, as another process has it: a file there, or a database that
+    belongs to it, as the fixture ``jobs_on`` says. Options are those of SQLiteStorage."""
+    if _take is None:
+        return SQLiteStorage(directory / "jobs.db", synchronous="normal", **options)
+    from jobify.storage import PostgresStorage  # imports psycopg, which few tests need
+
+    return PostgresStorage(address(directory))
+
+
+def address(directory: Path) -> str:
+    """What a user would give to ``Jobify(storage=...)`` for the same jobs: a path or a URL."""
+    if _take is None:
+        return str(directory / "jobs.db")
+    place = directory.resolve()
+    if place not in _urls:
+        _urls[place] = _take()
+    return _urls[place]
+
+
+def storage_code(directory: Path) -> str:
+    """The same in the code of a program, which has it as ``STORAGE``."""
+    if _take is not None:
+        return f"STORAGE = {address(directory)!r}\n"
+    path = address(directory)
+    return f"from jobify.storage import SQLiteStorage\nSTORAGE = SQLiteStorage({path!r}, synchronous='normal')\n"
+
+
+def execute(storage: Any, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Execute a statement on the tables of a storage past the library; each ``?`` in it is one of the values. The rows
+    that it returns; a statement that changes no row is a mistake."""
+    if isinstance(storage, SQLiteStorage):
+        with closing(sqlite3.connect(storage.database, timeout=PATIENCE)) as file, file:
+            found = file.execute(statement, values)
+            return found.fetchall() if found.description else _changed(found.rowcount)
+    import psycopg
+
+    with psycopg.connect(storage.url, options=f"-c search_path={storage.schema}") as server:
+        asked = server.execute(statement.replace("?", "%s").encode(), values)
+        return asked.fetchall() if asked.description else _changed(asked.rowcount)
+
+
+def _changed(count: int) -> list[tuple[Any, ...]]:
+    assert count > 0
+    return []
 
 
 def nudge(app: Jobify) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from jobify import Jobify
 from jobify.model.records import AttemptRecord, JobRecord
-from jobify.storage import SQLiteStorage
+from support import durable, storage_code
 
 PATIENCE = 40.0
 """Seconds after which a test that waits has failed. Nothing takes as long; it is no measurement."""
@@ -24,9 +24,8 @@ APP = """
     import asyncio, os, time
     from pathlib import Path
     from jobify import Cron, Jobify, RunMode
-    from jobify.storage import SQLiteStorage
 
-    app = Jobify(storage=SQLiteStorage("jobs.db", synchronous="normal"))
+    app = Jobify(storage=STORAGE)
     GO = Path("go")
 
     def note(text):
@@ -89,9 +88,9 @@ class Site:
 
     def __init__(self, folder: Path, *code: str) -> None:
         self.folder = folder
-        (folder / "plant.py").write_text("".join(map(textwrap.dedent, (APP, *code))))
-        self.app = Jobify(storage=SQLiteStorage(folder / "jobs.db", synchronous="normal"))
-        self.storage = SQLiteStorage(folder / "jobs.db", synchronous="normal")
+        (folder / "plant.py").write_text(storage_code(folder) + "".join(map(textwrap.dedent, (APP, *code))))
+        self.app = Jobify(storage=durable(folder))
+        self.storage = durable(folder)
         self.storage.open()
         self._commands: list[Command] = []
 

@@ -203,7 +203,7 @@ def _queries(product: Product, seconds: int) -> None:
     with _Worker(product), psycopg.connect(os.environ[POSTGRES], autocommit=True) as database:
         product.noops(range(2))
         _numbers()
-        time.sleep(3)  # until the first rounds of its services are over, and counted
+        time.sleep(13)  # a session that becomes idle says only after ten seconds how many transactions it has made
         before = database.execute(asked).fetchone()
         time.sleep(seconds)
         after = database.execute(asked).fetchone()

@@ -34,16 +34,13 @@ from jobify.router import RootRoute
 from jobify.serializers import ExtendedJSONSerializer, JSONSerializer
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
+from support import durable
 
 PARAMETERS = [
     "tz", "state", "dumper", "loader", "storage", "lifespan", "serializer", "middleware", "outer_middleware",
     "cron_factory", "loop_factory", "exception_handlers", "threadpool_executor", "processpool_executor", "route_class",
     "plugins", "uuid_generator",
 ]  # fmt: skip
-
-
-def durable(tmp_path: Path) -> SQLiteStorage:
-    return SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
 
 
 def test_all_parameters_are_keyword_only_and_optional() -> None:

@@ -22,8 +22,7 @@ from jobify.exceptions import (
     JobTimedOutError,
     JobTimeoutError,
 )
-from jobify.storage import SQLiteStorage
-from support import soon
+from support import durable, soon
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -239,7 +238,7 @@ async def test_cancel_removes_it(tmp_path: Path) -> None:
     ran = []
 
     async def life(first: bool) -> None:
-        storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
+        storage = durable(tmp_path)
         app = Jobify(storage=storage)
 
         @app.task(name="work")

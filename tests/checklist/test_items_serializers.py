@@ -19,7 +19,7 @@ import pytest
 from pydantic import BaseModel
 
 from jobify import Jobify, serializers, typeadapter
-from jobify.storage import SQLiteStorage
+from support import durable
 
 CBOR = {
     "datetime_as_timestamp": False, "timezone": None, "value_sharing": False, "encoders": None, "default": None,
@@ -160,7 +160,7 @@ def run_restored(tmp_path: Path, annotation: Any, value: Any, **options: Any) ->
     seen: list[Any] = []
 
     async def life(schedule: bool) -> None:
-        app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="normal"), **options)
+        app = Jobify(storage=durable(tmp_path), **options)
 
         async def take(value: Any) -> None:
             seen.append(value)

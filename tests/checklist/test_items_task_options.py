@@ -16,7 +16,7 @@ import pytest
 from checklist_tasks import process_id
 from jobify import INJECT, Cron, JobContext, Jobify, JobStatus, MisfirePolicy, RouteOptions, RunMode, SmartRetry
 from jobify.exceptions import JobTimeoutError
-from jobify.storage import SQLiteStorage
+from support import durable
 
 
 @pytest.mark.promise("item-34")
@@ -137,7 +137,7 @@ async def test_durable(tmp_path: Path) -> None:
     ran = []
 
     async def life(schedule: bool) -> None:
-        app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="normal"))
+        app = Jobify(storage=durable(tmp_path))
 
         @app.task(name="kept")
         def kept() -> None:
@@ -166,7 +166,7 @@ async def test_durable(tmp_path: Path) -> None:
 
 @pytest.mark.promise("item-38")
 async def test_every_second_without_the_database(tmp_path: Path) -> None:
-    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
+    storage = durable(tmp_path)
     app = Jobify(storage=storage)
     ticked = asyncio.Event()
 
@@ -258,7 +258,7 @@ def test_all_options_together() -> None:
 
 @pytest.mark.promise("item-41")
 async def test_naive_start_date(tmp_path: Path) -> None:
-    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="normal"))
+    app = Jobify(storage=durable(tmp_path))
     start = datetime(2127, 1, 1)
     cron = Cron("0 18 * * 1-5", max_runs=100, max_failures=5, misfire_policy=MisfirePolicy.ALL, start_date=start)
 

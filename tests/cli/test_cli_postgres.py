@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -76,6 +78,16 @@ def test_migrate_makes_a_schema_once(empty: Shop, empty_postgres: str) -> None:
     assert empty("db", "migrate").out == f"{where}\tmade\n"
     assert empty("db", "migrate").out == f"{where}\tup to date\n"
     assert "\tother\t" in empty("db", "migrate", "--schema", "other").out
+
+
+def test_several_processes_migrate_at_once(empty: Shop, empty_postgres: str) -> None:
+    command = [sys.executable, "-m", "jobify", "db", "migrate", "--database", empty_postgres]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        said, _ = process.communicate(timeout=60)
+        assert (process.returncode, f"schema version {NEWEST}" in said) == (0, True), said
+    assert empty("db", "migrate").out.endswith("up to date\n")
+    assert empty("db", "check").code == 0
 
 
 def test_without_a_schema_none_is_made(empty: Shop, empty_postgres: str) -> None:

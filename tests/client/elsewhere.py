@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobify import Jobify
-from jobify.storage import SQLiteStorage, Storage
+from jobify.storage import Storage
 from jobify.storage.memory import MemoryStorage
 from support import PATIENCE, durable
 
@@ -29,7 +29,7 @@ class World:
 
     def storage(self) -> Storage:
         """The storage of one more app."""
-        return SQLiteStorage(self._storage.database, synchronous="normal") if self.kind == "sqlite" else self._storage  # type: ignore[union-attr,return-value]
+        return durable(self.directory) if self.kind == "sqlite" else self._storage  # type: ignore[no-any-return]
 
     @contextmanager
     def running(self, declare: Callable[[Jobify], object], **options: object) -> Iterator[Jobify]:

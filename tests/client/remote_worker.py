@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,10 +145,3 @@ class Waits(threading.Thread):
         self.join(20)
         assert not self.is_alive()
         return self.found
-
-
-def damage(directory: Path, statement: str, *values: object) -> None:
-    """Change rows past the library."""
-    connection = sqlite3.connect(directory / "jobs.db", isolation_level=None)
-    connection.execute(statement, values)
-    connection.close()

@@ -12,7 +12,7 @@ from elsewhere import World, until
 
 from jobify import Jobify, JobResult, chain, chord, chunks, group, starmap
 from jobify.exceptions import ConfigurationError, PayloadError, TaskCancelledError
-from support import Program, durable, run, soon
+from support import Program, address, durable, run, soon
 
 
 class Tasks:
@@ -154,7 +154,7 @@ def test_a_long_chain_is_as_good_as_a_short_one(world: World, tasks: Tasks) -> N
     job = workflow.apply()
     assert count(world.app) == 1000
     with world.running(Tasks):
-        assert job.result(timeout=60) == 1000
+        assert job.result(timeout=110) == 1000
 
 
 def test_options_are_each_steps_own(world: World, tasks: Tasks) -> None:
@@ -238,16 +238,16 @@ async def test_a_process_may_die_right_after_it_has_applied(tmp_path: Path) -> N
     Program(
         tmp_path,
         """
-        import os
+        import os, sys
         from jobify import Jobify, chord, group
-        from jobify.storage import SQLiteStorage
 
-        app = Jobify(storage=SQLiteStorage("jobs.db"))
+        app = Jobify(storage=sys.argv[1])
         add = app.task(lambda x: x, name="add")
         total = app.task(lambda numbers: 0, name="total")
         chord(group(add.s(n) for n in range(3)), total.s().set(job_id="last")).apply()
         os._exit(0)
         """,
+        address(tmp_path),
     ).finish()
 
     app = Jobify(storage=durable(tmp_path))

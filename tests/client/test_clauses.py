@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from elsewhere import World, until
-from remote_worker import Place, damage
+from remote_worker import Place
 
 import jobify
 from jobify import Cron, Jobify, JobResult, RunMode, SmartRetry, chain, chord, chunks, exceptions, group, starmap
@@ -26,9 +26,9 @@ from jobify.exceptions import (
     TaskFailedError,
 )
 from jobify.model.records import JobRecord
-from jobify.storage import SQLiteStorage
+from jobify.storage import SQLiteStorage, Storage
 from probes import reader_of
-from support import durable, eventually, soon
+from support import durable, eventually, execute, soon
 
 TWICE = SmartRetry(1, initial_delay=0, jitter=False)
 
@@ -110,6 +110,7 @@ def test_every_workflow_returns_handles(app: Jobify) -> None:
 
 @pytest.mark.promise("j7", "j10")
 @pytest.mark.parametrize("name", ["status", "progress"])
+@pytest.mark.usefixtures("sqlite_file")
 def test_a_read_is_one_select_by_the_primary_key(place: Place, name: str) -> None:
     job = place.app.enqueue("add", (1,))
     getattr(job, name)
@@ -173,14 +174,15 @@ async def test_the_event_loop_goes_on_while_the_storage_takes_its_time(
     job = place.app.enqueue("add", (1,))
     place.worker.succeed(place.worker.claim())
     asked, may_answer = threading.Event(), threading.Event()
-    get = SQLiteStorage.get
+    kind = type(place.app.configs.storage)
+    get = kind.get
 
-    def slow(self: SQLiteStorage, ids: Sequence[str]) -> list[JobRecord]:
+    def slow(self: Storage, ids: Sequence[str]) -> list[JobRecord]:
         asked.set()
         assert may_answer.wait(20), "the event loop has waited, too"
         return get(self, ids)
 
-    monkeypatch.setattr(SQLiteStorage, "get", slow)
+    monkeypatch.setattr(kind, "get", slow)
     waiting = asyncio.ensure_future(job.aresult())
     await eventually(asked.is_set)
     may_answer.set()
@@ -234,7 +236,7 @@ def test_a_cron_that_was_stopped_for_good_is_dead(world: World) -> None:
 
 async def test_what_cannot_be_read_waits_for_code_that_can(place: Place, tmp_path: Path) -> None:
     job = place.app.enqueue("add", (1,), retry=TWICE)
-    damage(tmp_path, "UPDATE jobs SET payload = CAST('{' AS BLOB)")
+    execute(durable(tmp_path), "UPDATE jobs SET payload = ?", b"{")
 
     app = Jobify(storage=durable(tmp_path))
     declare(app)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from elsewhere import until
-from remote_worker import Place, damage, declare, has_waited
+from remote_worker import Place, declare, has_waited
 
 from jobify import Jobify, JobResult, JobRouter
 from jobify.client import admin
@@ -27,7 +27,7 @@ from jobify.model.public_status import public_status
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from probes import client_of, connection_of, record_of
-from support import durable, eventually, run
+from support import durable, eventually, execute, run
 
 
 def test_words_of_other_releases_have_not_ended() -> None:
@@ -37,7 +37,7 @@ def test_words_of_other_releases_have_not_ended() -> None:
 
 def test_damaged_rows_are_shown_as_far_as_they_can_be(place: Place, tmp_path: Path) -> None:
     job = place.app.enqueue("add", (1,), metadata={"a": 1})
-    damage(tmp_path, "UPDATE jobs SET options = '[', rule = '['")
+    execute(durable(tmp_path), "UPDATE jobs SET options = '[', rule = '['")
     assert job.metadata == {}
     document = job.to_dict()
     assert (document["metadata"], document["cron"]) == ({}, None)

@@ -631,6 +631,7 @@ def test_arguments_that_cannot_be_stored_are_refused(tmp_path: Path) -> None:
     app.close()
 
 
+@pytest.mark.usefixtures("sqlite_file")
 def test_a_locked_file_is_the_callers_error(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path, timeout=0.05))
     tasks = Tasks(app)

@@ -19,7 +19,7 @@ from jobify.storage.memory import MemoryStorage
 from probes import shared_of
 from support import PATIENCE, a_while, run, soon
 
-pytestmark = pytest.mark.promise("f47")
+pytestmark = [pytest.mark.promise("f47"), pytest.mark.usefixtures("sqlite_file")]
 
 
 @contextmanager

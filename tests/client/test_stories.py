@@ -15,7 +15,9 @@ from jobify import INJECT, Job, Jobify, RunMode, SmartRetry, current_job
 from jobify.engine.execution import dispatcher
 from jobify.engine.services import change_listener
 from jobify.exceptions import TaskCancelledError
-from support import Program, durable, eventually, soon
+from support import Program, address, durable, eventually, soon
+
+pytestmark = pytest.mark.both_storages
 
 
 def declare(app: Jobify) -> None:
@@ -189,11 +191,10 @@ def test_an_acknowledged_call_is_on_disk(tmp_path: Path) -> None:
     program = Program(
         tmp_path,
         """
-        import asyncio, os
+        import asyncio, os, sys
         from jobify import Jobify, chain
-        from jobify.storage import SQLiteStorage
 
-        app = Jobify(storage=SQLiteStorage("jobs.db"))
+        app = Jobify(storage=sys.argv[1])
         task = app.task(lambda *_: None, name="task")
         task.delay()
         task.apply_async(priority=2)
@@ -202,6 +203,7 @@ def test_an_acknowledged_call_is_on_disk(tmp_path: Path) -> None:
         asyncio.run(task.adelay())
         os._exit(0)
         """,
+        address(tmp_path),
     )
     program.finish()
     app = Jobify(storage=durable(tmp_path))

@@ -21,7 +21,6 @@ from jobify.model.records import (
     JobRecord,
     OwnerProfile,
 )
-from jobify.storage import SQLiteStorage
 from probes import database_of, waiters_of
 from support import durable, eventually, run, soon
 
@@ -56,18 +55,23 @@ async def test_many_who_wait_are_one_client(place: Place) -> None:
     assert [wait.end() for wait in waiting] == [1] * 20
 
 
+def threads_of_callers() -> set[threading.Thread]:
+    """All threads but those of storages, which notify others as long as the storage is open."""
+    return {thread for thread in threading.enumerate() if thread.name != "jobify-postgres"}
+
+
 def test_enqueuing_leaves_no_owner_and_no_thread_behind(place: Place) -> None:
-    before = set(threading.enumerate())
+    before = threads_of_callers()
     job = place.app.enqueue("add", (1,))
     assert job.status == "pending"
     assert place.clients() == 0
-    assert not set(threading.enumerate()) - before
+    assert not threads_of_callers() - before
 
 
 def test_no_thread_is_left_without_waiters(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion_listener, "IDLE_TIMEOUT", 0.001)
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.001)
-    before = set(threading.enumerate())
+    before = threads_of_callers()
     job = place.app.enqueue("add", (1,))
     for _ in range(3):  # it begins again, too
         with pytest.raises(TimeoutError):
@@ -75,7 +79,7 @@ def test_no_thread_is_left_without_waiters(place: Place, monkeypatch: pytest.Mon
         with pytest.raises(TimeoutError):
             run(job.aresult(timeout=0.001))
         until(lambda: place.clients() == 0)
-        until(lambda: not set(threading.enumerate()) - before)
+        until(lambda: not threads_of_callers() - before)
 
 
 async def test_a_wait_that_is_cancelled_is_forgotten(place: Place) -> None:
@@ -98,7 +102,7 @@ def test_waiters_learn_that_the_storage_is_unavailable(place: Place, monkeypatch
         raise StorageUnavailableError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(SQLiteStorage, "get", away)
+        patch.setattr(type(place.app.configs.storage), "get", away)
         place.worker.notify_clients()
         assert isinstance(waiting.end(), StorageUnavailableError)
     place.worker.succeed(place.worker.claim())
@@ -109,7 +113,7 @@ def test_it_polls_if_no_process_can_notify_it(place: Place, monkeypatch: pytest.
     def refuses(self: object, profile: OwnerProfile, *, now: int) -> int:
         raise StorageUnavailableError("read-only")
 
-    monkeypatch.setattr(SQLiteStorage, "register", refuses)
+    monkeypatch.setattr(type(place.app.configs.storage), "register", refuses)
     job = place.app.enqueue("add", (1,))
     waiting = Waits(job, poll_interval=0.001, max_poll_interval=0.01)
     place.worker.succeed(place.worker.claim())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,9 @@ from elsewhere import World, until
 from jobify import Jobify, chain, chord, chunks, group, starmap
 from jobify.exceptions import TaskCancelledError
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, run
+from support import durable, eventually, execute, run
+
+pytestmark = pytest.mark.both_storages
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -262,17 +263,17 @@ def test_its_cost_is_the_sum_of_both(tmp_path: Path) -> None:
         chain(group(shop.load.s(n) for n in range(count)), group(shop.mail.s() for _ in range(count))).apply()
         app.enqueue_many("mail", [()] * count, depends_on=group(shop.load.s(n) for n in range(count)).apply())
     app.close()
-    connection = sqlite3.connect(tmp_path / "jobs.db")
-    assert connection.execute("SELECT count(*) FROM dependencies").fetchone() == (2 * (2 * 50 + 2 * 100),)
-    (longest,) = connection.execute("SELECT max(length(options)) FROM jobs").fetchone()
+    storage = durable(tmp_path)
+    assert execute(storage, "SELECT count(*) FROM dependencies") == [(2 * (2 * 50 + 2 * 100),)]
+    ((longest,),) = execute(storage, "SELECT max(length(options)) FROM jobs")
     assert longest < 100
-    connection.close()
 
 
 # -- files of an earlier release ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.promise("f12", "f13", "f14")
+@pytest.mark.usefixtures("sqlite_file")
 async def test_workflows_of_an_older_file_go_on(tmp_path: Path) -> None:
     shutil.copy(DATA / "workflow_6.db", tmp_path / "jobs.db")
     app = Jobify(storage=durable(tmp_path), clock=FakeClock(datetime(2031, 1, 1, tzinfo=UTC)))

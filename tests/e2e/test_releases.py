@@ -18,8 +18,8 @@ import pytest
 
 from jobify import Jobify
 from jobify.model.records import JobRecord
-from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.schema import migrations
+from support import durable, storage_code
 from workers import Command, wait_for
 
 pytestmark = pytest.mark.promise("f34")
@@ -27,8 +27,7 @@ pytestmark = pytest.mark.promise("f34")
 HEAD = """
 import asyncio, dataclasses
 from jobify import Cron, Jobify, RunMode
-from jobify.storage import SQLiteStorage
-app = Jobify(storage=SQLiteStorage("../jobs.db", synchronous="normal"){options})
+app = Jobify(storage=STORAGE{options})
 """
 DATA = Path(__file__).parents[1] / "data"
 
@@ -39,8 +38,8 @@ class Releases:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._commands: list[Command] = []
-        self.client = Jobify(storage=SQLiteStorage(folder / "jobs.db", synchronous="normal"))
-        self._storage = SQLiteStorage(folder / "jobs.db", synchronous="normal")
+        self.client = Jobify(storage=durable(folder))
+        self._storage = durable(folder)
 
     def write(self, name: str, code: str, *, options: str = "", **modules: str) -> None:
         """The release ``name``, with the tasks in ``code``, and other modules."""
@@ -49,7 +48,9 @@ class Releases:
         for module, text in modules.items():
             (place / f"{module}.py").write_text(textwrap.dedent(text))
         imports = "".join(f"import {module}\n" for module in modules)
-        (place / "shop.py").write_text(imports + HEAD.format(options=options) + textwrap.dedent(code))
+        (place / "shop.py").write_text(
+            storage_code(self.folder) + imports + HEAD.format(options=options) + textwrap.dedent(code)
+        )
 
     def store(self, name: str, call: str) -> str:
         """The id of the job that an expression in ``shop`` of this release enqueues."""

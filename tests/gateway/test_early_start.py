@@ -22,6 +22,8 @@ from jobify.testing.storage_contract.given import NOW, PROFILE, end, one, runnin
 from probes import database_of
 from support import eventually, soon
 
+pytestmark = pytest.mark.usefixtures("sqlite_file")
+
 HERE, THERE = "event loop", "jobify-storage"
 
 

@@ -25,6 +25,8 @@ from jobify.testing.storage_contract.given import NOW, PROFILE, end, job, line, 
 from jobify.types import Microseconds
 from support import eventually, run, soon
 
+pytestmark = pytest.mark.usefixtures("sqlite_file")
+
 HERE = "event loop"
 THERE = "jobify-storage"
 
@@ -630,4 +632,35 @@ async def test_the_first_claim_after_a_while_is_made_at_once(
     go_on.set()
     await soon(asyncio.gather(busy, claim))
     assert storage.calls == [(THERE, 0)]
+    await gate.stop()
+
+
+class ClaimsFirst(SQLiteStorage):
+    """Settles only after a claim was answered."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "jobs.db")
+        self.claims_first = True
+        self.is_answered = threading.Event()
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        assert self.is_answered.wait(30)
+        return super().settle(settlements)
+
+
+async def test_a_claim_that_is_not_flushed_does_not_wait_for_writes_that_are(tmp_path: Path) -> None:
+    storage = ClaimsFirst(tmp_path)
+    gate = ThreadedGateway(storage)
+    await gate.start()
+    owner = await gate.call(lambda: storage.register(PROFILE, now=NOW))
+    await gate.call(lambda: storage.insert([running("runs", owner), job("waits")]))
+    settled: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+    request = ClaimRequest(owner, (TaskSlots(("task",), 10),), None, 0, ClaimScope.ORDINARY)
+    (held,) = storage.get(["runs"])
+    gate.settle(end(owner, held), settled.set_result, audience=None)
+    claimed = await soon(gate.claim(request, now=lambda: NOW))
+    assert [claim.id for claim in claimed.claims] == ["waits"]
+    assert not settled.done()
+    storage.is_answered.set()
+    assert await soon(settled) is Settled.APPLIED
     await gate.stop()

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobify import Jobify, JobStatus
 from jobify.gateway.notification import JOB_ENDED, NEW_WORK, STATE_CHANGED, Audience, merge
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
+from jobify.storage.base import Notifier
+from jobify.storage.postgres.notifier import PostgresNotifier
+from jobify.storage.postgres.session import Session
 from jobify.storage.sqlite.notifier import DatagramNotifier
 from jobify.testing.storage_contract.given import job as row
 from support import durable, eventually, soon
+
+pytestmark = pytest.mark.both_storages
 
 Notification = tuple[bool, bool, tuple[int, ...]]
 
@@ -32,8 +38,16 @@ def test_audiences_add_up() -> None:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The addresses of each group of datagrams, arrivals left out."""
+    """The addresses of each group of datagrams, or the channels of each group of notifications; arrivals left out."""
     found: list[list[str]] = []
+    say: Callable[[Session, dict[str, str]], None] = Session.say
+
+    def spy_on_words(session: Session, words: dict[str, str]) -> None:
+        if channels := [channel for channel, word in words.items() if not word]:
+            found.append(channels)
+        say(session, words)
+
+    monkeypatch.setattr(Session, "say", spy_on_words)
     send: Callable[[DatagramNotifier, bytes, Iterable[str]], None] = DatagramNotifier._send
 
     def spy(notifier: DatagramNotifier, message: bytes, addresses_given: Iterable[str]) -> None:
@@ -49,14 +63,19 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Notification]:
     found: list[Notification] = []
-    notify = DatagramNotifier.notify
+    for kind in (DatagramNotifier, PostgresNotifier):
+        _spy_on(kind, monkeypatch, found)
+    return found
 
-    def spy(notifier: DatagramNotifier, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
+
+def _spy_on(kind: type[Notifier], monkeypatch: pytest.MonkeyPatch, found: list[Notification]) -> None:
+    notify = kind.notify
+
+    def spy(notifier: Any, *, workers: bool, clients: bool, owners: Collection[int] = ()) -> None:
         found.append((workers, clients, tuple(owners)))
         notify(notifier, workers=workers, clients=clients, owners=owners)
 
-    monkeypatch.setattr(DatagramNotifier, "notify", spy)
-    return found
+    monkeypatch.setattr(kind, "notify", spy)
 
 
 def app_in(directory: Path) -> Jobify:

@@ -13,7 +13,7 @@ from jobify.gateway.sharing import SharedStorage, share
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
-from support import PATIENCE
+from support import PATIENCE, durable
 
 
 class SlowToClose(SQLiteStorage):
@@ -68,7 +68,7 @@ def test_who_comes_while_the_last_user_closes_the_storage_finds_it_open(tmp_path
 
 @pytest.mark.promise("f47")
 def test_a_holder_from_before_a_close_has_the_same_lock_as_users_after_it(tmp_path: Path) -> None:
-    storage = SQLiteStorage(tmp_path / "jobs.db")
+    storage = durable(tmp_path)
     early = share(storage)
     early.open(first)
     early.close(first)
@@ -84,7 +84,7 @@ def test_a_holder_from_before_a_close_has_the_same_lock_as_users_after_it(tmp_pa
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_a_storage_that_is_out_of_use_is_not_kept(tmp_path: Path, kind: str) -> None:
-    storage = MemoryStorage() if kind == "memory" else SQLiteStorage(tmp_path / "jobs.db")
+    storage = MemoryStorage() if kind == "memory" else durable(tmp_path)
     shared = share(storage)
     shared.open(first)
     shared.close(first)

@@ -15,7 +15,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 
-pytestmark = pytest.mark.promise("f46")
+pytestmark = [pytest.mark.promise("f46"), pytest.mark.usefixtures("sqlite_file")]
 
 
 def _run(folder: Path, code: str) -> str:

@@ -15,6 +15,8 @@ from jobify.exceptions import StorageCorruptError, StorageReplacedError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 
+pytestmark = pytest.mark.usefixtures("sqlite_file")
+
 ENDS = ("", "-wal", "-shm")
 LIMIT = 60.0
 """Seconds after which a test that waits has failed."""

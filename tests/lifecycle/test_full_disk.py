@@ -16,6 +16,7 @@ from support import durable, eventually, soon
 
 
 @pytest.mark.promise("f52")
+@pytest.mark.usefixtures("sqlite_file")
 async def test_a_full_disk_is_one_line_until_it_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

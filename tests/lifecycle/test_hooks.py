@@ -14,10 +14,9 @@ import pytest
 
 from jobify import JobFailure, Jobify, RunMode
 from jobify.exceptions import ConfigurationError, JobLostError, ProcessDiedError
-from jobify.storage import SQLiteStorage
-from support import durable, eventually, run, soon
+from support import address, durable, eventually, run, soon
 
-pytestmark = pytest.mark.promise("f6")
+pytestmark = [pytest.mark.promise("f6"), pytest.mark.both_storages]
 
 RAISED = [KeyError("pager"), SystemExit(4), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
 
@@ -79,9 +78,8 @@ def test_a_hook_that_cannot_take_the_failure_is_refused() -> None:
 WORKER = """
 import asyncio, sys, time
 from jobify import Jobify, RunMode
-from jobify.storage import SQLiteStorage
 
-app = Jobify(storage=SQLiteStorage(sys.argv[1]))
+app = Jobify(storage=sys.argv[1])
 
 @app.task(name="hang", queue="shelves")
 async def hang() -> None:
@@ -104,8 +102,8 @@ async def test_a_job_whose_process_died_is_told_once_by_the_process_that_found_i
     tmp_path: Path, caplog: pytest.LogCaptureFixture, max_crashes: int
 ) -> None:
     """The hooks of the process that takes the job up are called, as for any other attempt that was lost."""
-    path = tmp_path / "jobs.db"
-    app = Jobify(storage=SQLiteStorage(path), max_crashes=max_crashes)
+    place = address(tmp_path)
+    app = Jobify(storage=place, max_crashes=max_crashes)
     task = app.task(hang, name="hang", queue="shelves", run_mode=RunMode.THREAD)
     heard: list[tuple[str, JobFailure]] = []
     app.on_retry(lambda failure: heard.append(("retry", failure)))
@@ -113,7 +111,7 @@ async def test_a_job_whose_process_died_is_told_once_by_the_process_that_found_i
     app.on_dead(lambda failure: heard.append(("dead", failure)))
     job = task.delay()
     before = datetime.now(UTC)
-    with subprocess.Popen([sys.executable, "-c", WORKER, str(path)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", WORKER, place], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
         process.kill()

@@ -22,7 +22,7 @@ from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, running
-from support import a_while, eventually, run
+from support import a_while, address, durable, eventually, run
 
 pytestmark = pytest.mark.promise("f44")
 
@@ -63,14 +63,14 @@ async def stop_at_once(app: Jobify) -> None:
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
     """What another process sees."""
-    storage = SQLiteStorage(tmp_path / "jobs.db")
+    storage = durable(tmp_path)
     storage.open()
     yield storage
     storage.close()
 
 
 def test_a_thread_that_outlives_its_app_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
-    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
+    app = Jobify(storage=durable(tmp_path))
     work = Work(app)
 
     async def main() -> None:
@@ -95,7 +95,7 @@ def test_a_thread_that_outlives_its_app_keeps_its_job(tmp_path: Path, storage: S
 
 @pytest.mark.parametrize("kind", ["sqlite", "memory"])
 async def test_an_app_that_starts_again_waits_for_the_thread_of_its_earlier_life(tmp_path: Path, kind: str) -> None:
-    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db") if kind == "sqlite" else MemoryStorage(), max_crashes=1)
+    app = Jobify(storage=durable(tmp_path) if kind == "sqlite" else MemoryStorage(), max_crashes=1)
     work = Work(app)
 
     await app.startup()
@@ -114,7 +114,7 @@ async def test_an_app_that_starts_again_waits_for_the_thread_of_its_earlier_life
 
 
 async def test_a_coroutine_that_refuses_to_end_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
-    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
+    app = Jobify(storage=durable(tmp_path))
     has_begun, may_end = asyncio.Event(), asyncio.Event()
 
     @app.task(name="stubborn")
@@ -136,7 +136,7 @@ async def test_a_coroutine_that_refuses_to_end_keeps_its_job(tmp_path: Path, sto
 
 
 async def test_what_has_not_begun_is_given_back_at_once(tmp_path: Path, storage: SQLiteStorage) -> None:
-    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"), threadpool_executor=ThreadPoolExecutor(1))
+    app = Jobify(storage=durable(tmp_path), threadpool_executor=ThreadPoolExecutor(1))
     work = Work(app)
 
     await app.startup()
@@ -156,7 +156,7 @@ async def test_what_has_not_begun_is_given_back_at_once(tmp_path: Path, storage:
 async def test_an_outcome_that_comes_after_the_end_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
+    app = Jobify(storage=durable(tmp_path))
     work = Work(app)
 
     await app.startup()
@@ -175,7 +175,7 @@ async def test_an_outcome_that_comes_after_the_end_is_said_once(
 
 def test_a_loop_that_was_closed_under_a_thread_does_not_free_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
     """The app was not shut down at all, and starts again in another event loop."""
-    app = Jobify(storage=SQLiteStorage(tmp_path / "jobs.db"))
+    app = Jobify(storage=durable(tmp_path))
     work = Work(app)
 
     async def first() -> None:
@@ -208,7 +208,7 @@ PROGRAM = """
 
     if "slow" in sys.argv:
         logging.getLogger("jobify").addHandler(Slow())
-    app = Jobify(storage="jobs.db")
+    app = Jobify(storage=PLACE)
     notes = Path("notes")
 
     @app.task(name="work")
@@ -232,8 +232,8 @@ PROGRAM = """
 
 @pytest.mark.parametrize("handler", ["quick", "slow"])
 def test_two_interrupts_do_not_make_two_runs_overlap(tmp_path: Path, handler: str) -> None:
-    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
-    storage = SQLiteStorage(tmp_path / "jobs.db")
+    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM).replace("PLACE", repr(address(tmp_path))))
+    storage = durable(tmp_path)
     notes = tmp_path / "notes"
     command = [sys.executable, "program.py", handler]
     first = subprocess.Popen([*command, "push"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -273,6 +273,7 @@ def _until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("sqlite_file")
 def test_a_mark_that_cannot_be_written_frees_nothing(
     storage: SQLiteStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -33,6 +33,8 @@ from jobify.storage.memory import MemoryStorage
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, label, nudge, run, soon
 
+pytestmark = pytest.mark.both_storages
+
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForTypeCheckers
 

@@ -8,10 +8,8 @@ import functools
 import importlib
 import logging
 import shutil
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from jobify.exceptions import JobFailedError
 from jobify.model.records import JobRecord
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, nudge, run, soon
+from support import durable, eventually, execute, nudge, run, soon
 
 pytestmark = pytest.mark.promise("f34")
 
@@ -188,7 +186,7 @@ async def test_it_expires(tmp_path: Path) -> None:
     app = new_release(tmp_path)
     async with app:
         await parked(app)
-        write(tmp_path, "UPDATE jobs SET expires_at = ? WHERE id = 'job'", SystemClock().now())
+        execute(durable(tmp_path), "UPDATE jobs SET expires_at = ? WHERE id = 'job'", SystemClock().now())
         await eventually(lambda: app.get_job("job").reason == "expired")
         assert [line.outcome for line in app.configs.storage.attempts("job")] == ["parked"]
 
@@ -342,11 +340,6 @@ def test_a_result_that_is_an_argument_and_cannot_be_read(tmp_path: Path) -> None
         run(life())
 
 
-def write(directory: Path, statement: str, *parameters: Any) -> None:
-    with closing(sqlite3.connect(directory / "jobs.db")) as connection, connection:
-        assert connection.execute(statement, parameters).rowcount
-
-
 async def test_a_fresh_call_is_refused_where_it_is_made(tmp_path: Path) -> None:
     app = new_release(tmp_path)
     async with app:
@@ -362,7 +355,7 @@ async def test_a_job_of_this_process_fails_and_whoever_waits_hears_why(tmp_path:
     app = new_release(tmp_path)
     async with app:
         job = await task_of(app).schedule(7, express=True).delay(3600, job_id="job")
-        write(tmp_path, "UPDATE jobs SET payload = CAST('[[7],{}]' AS BLOB), due_at = 1 WHERE id = 'job'")
+        execute(durable(tmp_path), "UPDATE jobs SET payload = ?, due_at = 1 WHERE id = 'job'", b"[[7],{}]")
         nudge(app)
         with pytest.raises(JobFailedError):
             await soon(job)
@@ -447,6 +440,7 @@ async def test_a_type_error_of_the_task_itself_fails_it(tmp_path: Path, shop: Pa
         assert app.get_job("job").status == "failed"
 
 
+@pytest.mark.usefixtures("sqlite_file")
 def test_calls_of_an_older_file_are_parked_and_run(tmp_path: Path) -> None:
     """The file is of the release before there were parked calls."""
     shutil.copy(DATA / "schema_6_calls.db", tmp_path / "jobs.db")

@@ -18,6 +18,7 @@ from passed_tasks import Mailer, Tools, again, app, bound, double, send
 from jobify import INJECT, Job, JobContext, Jobify, JobRouter, State, TaskTracker, group
 from jobify.exceptions import ConfigurationError
 from jobify.router import Router
+from support import durable
 
 pytestmark = pytest.mark.promise("f36")
 
@@ -89,7 +90,7 @@ def call(task: Any, *args: Any) -> tuple[Any, str]:
 
 
 async def test_what_belongs_to_its_process_says_what_to_pass_on(tmp_path: Path) -> None:
-    app = Jobify(storage=tmp_path / "jobs.db")
+    app = Jobify(storage=durable(tmp_path))
 
     @app.task(name="add")
     async def add(a: list[int]) -> int:

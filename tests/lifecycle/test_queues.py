@@ -19,6 +19,8 @@ from jobify.testing.clock import FakeClock
 from probes import backends_of, events_of
 from support import durable, eventually, run, soon
 
+pytestmark = pytest.mark.both_storages
+
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
 

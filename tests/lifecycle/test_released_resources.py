@@ -17,7 +17,6 @@ from refused_tasks import add
 
 from jobify import Jobify, RunMode
 from jobify.exceptions import ApplicationStateError
-from jobify.storage import SQLiteStorage
 from jobify.storage.base import Storage
 from jobify.storage.memory import MemoryStorage
 from probes import connection_of, waiters_of
@@ -100,7 +99,7 @@ async def test_apps_in_memory_leave_nothing(storage: Storage | bool) -> None:
 def test_a_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
     running = threads()
     for n in range(30):
-        app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
+        app, double = build(durable(tmp_path))
         job = double.delay(n)
         with suppress(TimeoutError):
             job.result(timeout=0.01)
@@ -111,7 +110,7 @@ def test_a_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
 
 async def test_an_async_client_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
     running = threads()
-    app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
+    app, double = build(durable(tmp_path))
     job = await double.adelay(1)
     with suppress(TimeoutError):
         await job.aresult(timeout=0.01)
@@ -121,7 +120,7 @@ async def test_an_async_client_leaves_nothing_when_it_is_closed(tmp_path: Path) 
 
 
 async def test_closing_a_client_makes_the_calls_that_it_was_given(tmp_path: Path) -> None:
-    app, double = build(SQLiteStorage(tmp_path / "jobs.db"))
+    app, double = build(durable(tmp_path))
     calls = [asyncio.ensure_future(double.adelay(n)) for n in range(20)]
     await asyncio.sleep(0)
     app.close()

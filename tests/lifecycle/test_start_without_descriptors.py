@@ -13,6 +13,8 @@ import asyncio, os, resource, threading
 from jobify import Jobify
 from jobify.storage import SQLiteStorage
 
+pytestmark = pytest.mark.usefixtures("sqlite_file")
+
 app = Jobify(storage=SQLiteStorage("jobs.db"))
 
 @app.task(name="echo")

@@ -237,6 +237,7 @@ def test_a_schedule_of_no_declaration_is_resumed_or_made_again(tmp_path: Path) -
     shop.live(main, cron=None)
 
 
+@pytest.mark.usefixtures("sqlite_file")
 def test_a_rule_that_cannot_be_read_stops_the_schedule_and_is_shown(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
 
@@ -255,6 +256,7 @@ def test_a_rule_that_cannot_be_read_stops_the_schedule_and_is_shown(tmp_path: Pa
     shop.live(main, cron=None)
 
 
+@pytest.mark.usefixtures("sqlite_file")
 async def test_stopped_schedules_of_an_older_file_are_shown_and_resumed(tmp_path: Path) -> None:
     shutil.copy(DATA / "schema_5.db", tmp_path / "jobs.db")
     clock = FakeClock(datetime(2030, 1, 1, 13, tzinfo=UTC))

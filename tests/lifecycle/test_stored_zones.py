@@ -161,6 +161,7 @@ def change_rule(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "", 5, "UTC+99:00", "Europe"])
+@pytest.mark.usefixtures("sqlite_file")
 async def test_a_zone_that_is_not_known_here_parks_the_schedule(tmp_path: Path, zone: Any) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
     path = tmp_path / "jobs.db"
@@ -186,6 +187,7 @@ async def test_a_zone_that_is_not_known_here_parks_the_schedule(tmp_path: Path, 
         await eventually(lambda: app.configs.storage.get(["daily"])[0].error is None)
 
 
+@pytest.mark.usefixtures("sqlite_file")
 async def test_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) -> None:
     """And by the app's parser. It gets both when it is written next."""
     path = tmp_path / "jobs.db"
@@ -212,6 +214,7 @@ async def test_a_rule_of_an_old_file_is_read_in_the_apps_zone(tmp_path: Path) ->
         assert (written["zone"], written["parser"]) == ("Europe/Berlin", "jobify:create_crontab")
 
 
+@pytest.mark.usefixtures("sqlite_file")
 def test_a_declared_cron_of_an_old_file_is_the_same_one(tmp_path: Path) -> None:
     clock, runs = FakeClock(DAWN), list[datetime]()
     declared = "report__jobify_cron_definition"

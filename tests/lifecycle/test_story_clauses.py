@@ -110,6 +110,7 @@ async def test_a_start_reads_none_of_the_jobs_that_wait(tmp_path: Path) -> None:
 @pytest.mark.promise("b33")
 @pytest.mark.parametrize("column", ["payload", "due_at", "status", "task", "attempt"])
 @pytest.mark.parametrize("value", [None, "text"])
+@pytest.mark.usefixtures("sqlite_file")
 async def test_a_value_of_a_wrong_type_does_not_get_into_the_file(tmp_path: Path, column: str, value: Any) -> None:
     app = Jobify(storage=durable(tmp_path))
 
@@ -159,6 +160,7 @@ async def test_a_cron_is_done_only_when_no_run_can_follow(tmp_path: Path) -> Non
 
 
 @pytest.mark.promise("rule-16")
+@pytest.mark.usefixtures("sqlite_file")
 def test_the_constructor_of_the_sqlite_storage() -> None:
     parameters = inspect.signature(SQLiteStorage).parameters
     assert list(parameters)[:2] == ["database", "timeout"]

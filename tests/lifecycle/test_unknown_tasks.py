@@ -74,6 +74,7 @@ def test_jobs_of_unknown_tasks_are_kept_and_reported(tmp_path: Path, caplog: pyt
             caplog.clear()
 
 
+@pytest.mark.usefixtures("sqlite_file")
 async def test_neither_start_nor_stop_waits_for_the_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _fill(tmp_path)
     storage = SlowToCount(tmp_path / "jobs.db")

@@ -13,7 +13,7 @@ import waiting_tasks
 
 from jobify import Jobify, RunMode, current_job
 from probes import runners_of, slots_of
-from support import durable, eventually, run, soon
+from support import address, durable, eventually, run, soon
 
 pytestmark = pytest.mark.promise("f23")
 
@@ -113,7 +113,7 @@ def test_a_thread_that_waits_has_another_one_started(tmp_path: Path, kind: str, 
 async def test_a_child_process_that_waits_has_another_one_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WAITING_DB", str(tmp_path / "jobs.db"))
+    monkeypatch.setenv("WAITING_DB", address(tmp_path))
     app = waiting_tasks.build()
 
     async with app:

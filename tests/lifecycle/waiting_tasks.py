@@ -6,12 +6,11 @@ import os
 from functools import lru_cache
 
 from jobify import Jobify, RunMode
-from jobify.storage import SQLiteStorage
 
 
 def build() -> Jobify:
     """An app on the database that the environment names."""
-    app = Jobify(storage=SQLiteStorage(os.environ["WAITING_DB"], synchronous="normal"))
+    app = Jobify(storage=os.environ["WAITING_DB"])
     app.task(nest, name="nest", run_mode=RunMode.PROCESS)
     return app
 

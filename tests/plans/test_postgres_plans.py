@@ -7,7 +7,7 @@ read of each table; what a statement may read is a small multiple of what it ans
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import psycopg
@@ -118,12 +118,14 @@ def test_a_claim_promotes_what_is_due(storage: PostgresStorage) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 100])
-def test_a_settlement_reads_what_it_changes(storage: PostgresStorage, count: int) -> None:
+@pytest.mark.parametrize("fields", [(), ("error",), ("history",)], ids=["alike", "each", "history"])
+def test_a_settlement_reads_what_it_changes(storage: PostgresStorage, count: int, fields: Collection[str]) -> None:
     owner = fill_ready(storage)
     claims = claim_once(storage, owner, limit=count).claims
     for _ in range(2):  # many others run
         claim_once(storage, owner, limit=100, tasks=("mail", "sum"))
-    settlements = [end(owner, claim, history=(line(claim.id),)) for claim in claims]
+    own = {"error": lambda id: id, "history": lambda id: (line(id),)}
+    settlements = [end(owner, claim, **{name: own[name](claim.id) for name in fields}) for claim in claims]
     assert rows_read(storage, lambda: storage.settle(settlements)) <= 5 * count + 5
 
 

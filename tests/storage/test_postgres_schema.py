@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,17 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from jobify import Jobify
 from jobify.exceptions import StorageError, StorageVersionError
 from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.storage import PostgresStorage
 from jobify.storage.postgres import maintenance, schema
 from jobify.storage.postgres.database import lock_key
+from support import eventually, soon
 
 INDEX = """-- outside of a transaction
 CREATE INDEX CONCURRENTLY jobs_of_task ON @jobs (task);
 
 -- What is written twice must not be.
 CREATE UNIQUE INDEX CONCURRENTLY attempts_once ON @attempts (job_id, outcome);
+"""
+JOBS_INDEX = """-- outside of a transaction
+CREATE INDEX CONCURRENTLY jobs_of_task ON @jobs (task);
 """
 WORKER = OwnerProfile(OwnerRole.WORKER, None, (), 1)
 
@@ -115,6 +121,37 @@ def test_a_process_of_the_older_release_goes_on_beside_a_newer_one(
     assert [each.id for each in older.owners() if each.is_alive] == [owner]
     older.deregister(owner)
     older.close()
+
+
+async def test_jobs_run_in_both_releases_during_and_after_a_migration(
+    postgres_url: str, knows: Callable[..., None]
+) -> None:
+    """What waits, what runs and what is enqueued meanwhile; no attempt is lost by it."""
+    may_end = asyncio.Event()
+
+    def app_of_a_release() -> Jobify:
+        app = Jobify(storage=postgres_url, concurrency=3)
+
+        @app.task(name="hold")
+        async def hold(number: int) -> int:
+            await may_end.wait()
+            return number
+
+        return app
+
+    older, newer = app_of_a_release(), app_of_a_release()
+    async with older:
+        jobs = [await older.aenqueue("hold", (number,)) for number in range(6)]
+        await eventually(lambda: len([job for job in jobs if job.status == "running"]) == 3)
+        knows("ALTER TABLE @jobs ADD COLUMN colour text;", JOBS_INDEX)
+        async with newer:
+            jobs += [await app.aenqueue("hold", (number,)) for number in range(6, 12) for app in (older, newer)]
+            may_end.set()
+            assert [await soon(job.aresult()) for job in jobs[:6]] == list(range(6))
+            assert [await soon(job.aresult()) for job in jobs[6:]] == [number for number in range(6, 12) for _ in "12"]
+        jobs.append(await older.aenqueue("hold", (12,)))
+        assert await soon(jobs[-1].aresult()) == 12
+    assert [job.attempt for job in jobs] == [1] * len(jobs)
 
 
 @pytest.mark.parametrize("has_rows", [True, False])

@@ -168,8 +168,7 @@ def checked_renewal(limits: Limits, max_tasks: int | None, max_memory: int | Non
 def checked_clock(clock: Any, storage: Storage) -> Clock:
     """The clock: by default that of the storage, if it is on a server, and else that of the machine."""
     if clock is None:
-        of_storage: Clock | None = getattr(storage, "clock", None)
-        return SystemClock() if of_storage is None else of_storage
+        return SystemClock() if storage.clock is None else storage.clock
     if isinstance(clock, type) or not (callable(getattr(clock, "now", None)) and hasattr(clock, "monotonic")):
         raise ConfigurationError(
             f"clock is {clock!r}; it must be an object with now() and monotonic(), such as SystemClock()."

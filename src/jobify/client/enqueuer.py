@@ -27,9 +27,10 @@ from jobify.jobs.job_result import JobResult
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
 from jobify.jobs.schedule_builder import PushRequest
-from jobify.model.clock import Clock
+from jobify.model.clock import Clock, ServerTime
 from jobify.model.records import NewJob
 from jobify.router.outer_chain import OuterCall, run_outer
+from jobify.runtime.spawn import spawn
 from jobify.serializers.offload import is_large, off_loop
 from jobify.storage.base import Storage
 from jobify.storage.transactions import JoinedStorage
@@ -83,18 +84,32 @@ class ClientEnqueuer:
         self._operations = operations
         self._config = config
         self._clock = clock
+        self._unread: ServerTime | None = config.storage.clock if clock is config.storage.clock else None
+        """The clock of a server that may not have been read yet; opening the storage does that."""
 
-    @property
-    def _is_time_known(self) -> bool:
-        """Whether the clock can be read. That of a server is known once the storage is open."""
-        return getattr(self._clock, "is_synchronised", True)
+    def _read_clock(self) -> None:
+        """Open the storage, if its clock was not read before."""
+        unread = self._unread
+        if unread is not None and not unread.is_synchronised:
+            self._connection.reader()
+        self._unread = None
+
+    async def _once_read(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Make a call when the clock has been read; to its end even if the caller is cancelled, as any call is that was
+        begun."""
+
+        async def read_and_call() -> T:
+            await self._threads.writer.call(self._read_clock)
+            return await call()
+
+        return await asyncio.shield(spawn(read_and_call()))
 
     # -- without options -----------------------------------------------------------------------------------------------
 
     def delay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
         """Store one job."""
-        if not self._is_time_known:
-            self._connection.reader()
+        if self._unread is not None:
+            self._read_clock()
         resolved = self._tasks.of(task)
         if resolved.has_outer:
             return self.submit((JobRequest(task, args, kwargs),))[0]
@@ -103,8 +118,8 @@ class ClientEnqueuer:
 
     async def adelay(self, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> JobResult[Any]:
         """Store one job, in a transaction that it shares with concurrent calls."""
-        if not self._is_time_known:
-            await self._threads.writer.call(self._connection.reader)
+        if self._unread is not None:
+            return await self._once_read(lambda: self.adelay(task, args, kwargs))
         resolved = self._tasks.of(task)
         if resolved.has_outer:
             return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
@@ -116,12 +131,12 @@ class ClientEnqueuer:
 
     def delay_all(self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[JobResult[Any]]:
         """Store a job for each call, in one transaction."""
-        if not self._is_time_known:
-            self._connection.reader()
-        resolved, plain = self._tasks.of(task), self._rows.plain
+        if self._unread is not None:
+            self._read_clock()
+        resolved = self._tasks.of(task)
         if resolved.has_outer:
             return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
-        rows = [plain(resolved, args, kwargs) for args, kwargs in calls]
+        rows = self._rows.plain_each(resolved, calls)
         if not rows:
             return []
         with self._connection as storage, storage.transaction():
@@ -160,8 +175,8 @@ class ClientEnqueuer:
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch."""
-        if not self._is_time_known:
-            self._connection.reader()
+        if self._unread is not None:
+            self._read_clock()
         jobs = self.check(requests)
         if any(job.task.has_outer for job in jobs):
             run_sync(partial(self.run_outer_chains, jobs, is_blocking=True))
@@ -171,9 +186,9 @@ class ClientEnqueuer:
 
     async def asubmit(self, requests: Sequence[JobRequest]) -> list[JobResult[Any]]:
         """Store a batch, without blocking."""
+        if self._unread is not None:
+            return await self._once_read(lambda: self.asubmit(requests))
         writer = self._threads.writer
-        if not self._is_time_known:
-            await writer.call(self._connection.reader)
         jobs = self.check(requests)
         if any(job.task.has_outer for job in jobs):
             await self.run_outer_chains(jobs, is_blocking=False)

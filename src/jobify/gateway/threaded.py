@@ -5,7 +5,9 @@ commit (a flush to the disk) is paid once for hundreds of jobs; without load a c
 
 Large values are written alone, one after the other, and small ones go first each time. Within a group the order is:
 inserts, reports, settlements, claims, then everything else one by one. That order is legal because a caller learns of
-its insert before it can make another call for that job, and calls that overlap in time have no order anyway.
+its insert before it can make another call for that job, and calls that overlap in time have no order anyway. Where a
+claim does not wait for the disk as other writes do (``Storage.claims_first``), claims are made before the group and are
+answered at once, so that their jobs run while the group is flushed.
 
 **Non-blocking writes.** Handing a call to a thread, and its result back, costs more than a commit that does not wait
 for the disk. So if a turn of the event loop makes exactly one call, the thread is idle, and the storage supports it
@@ -75,6 +77,7 @@ class ThreadedGateway:
         self.storage = storage
         self.on_local_change: Callable[[], None] = _ignore
         self.on_lost: Callable[[StorageLostError], None] = _ignore
+        self._has_claims_first = storage.claims_first
         self._shared = share(storage)
         self._inserts: BatchQueue[NewJob] = BatchQueue(storage.insert, _MAX_GROUP)
         self._reports: BatchQueue[Sequence[Report]] = BatchQueue(partial(report_all, storage), _MAX_GROUP)
@@ -265,6 +268,10 @@ class ThreadedGateway:
         """Make the calls that share a transaction; whether a queue was too long to be served at once."""
         audiences = [self._audiences.popleft() for _ in range(len(self._audiences))]
         taken = self._taken
+        if self._has_claims_first and (claims := self._claims.take(taken)) is not None:
+            with self._shared.lock:
+                execute_together(self.storage, [claims])
+            self._deliver()
         self._inserts.take(taken)
         reports, settlements = self._reports.take(taken), self._settlements.take(taken)
         self._claims.take(taken)

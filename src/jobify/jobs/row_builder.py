@@ -13,7 +13,7 @@ Nothing is stored here. What cannot be stored is refused: PayloadError.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -116,6 +116,20 @@ class RowBuilder:
             self._new_id(), task.name, task.queue, task.priority, _SCHEDULED, True, now, now, payload,
             None, None, None, None, None, 0, 0, None, None, None,
         )  # fmt: skip
+
+    def plain_each(self, task: CalledTask, calls: Sequence[tuple[tuple[Any, ...], Any]]) -> list[NewJob]:
+        """:meth:`plain` for many calls of a task, all due at one moment."""
+        check, types, new_id, now = task.check, task.types, self._new_id, self._clock.now()
+        name, queue, priority, payload = task.name, task.queue, task.priority, self._payload
+        rows = []
+        for args, kwargs in calls:
+            if check is not None:
+                check(*args, **kwargs)
+            rows.append(NewJob(
+                new_id(), name, queue, priority, _SCHEDULED, True, now, now, payload(task, args, kwargs, types),
+                None, None, None, None, None, 0, 0, None, None, None,
+            ))  # fmt: skip
+        return rows
 
     def row(self, task: CalledTask, request: JobRequest, job_id: str, parents: tuple[str, ...] = ()) -> NewJob:
         """A job with options; ``parents`` are the ids of the jobs of its workflow that it waits for, each once."""

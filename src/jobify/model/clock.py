@@ -16,7 +16,7 @@ from typing import Protocol
 
 from jobify.types import Microseconds
 
-__all__ = ("SECOND", "Clock", "SystemClock", "from_datetime", "iso", "seconds", "to_datetime")
+__all__ = ("SECOND", "Clock", "ServerTime", "SystemClock", "from_datetime", "iso", "seconds", "to_datetime")
 
 SECOND: Microseconds = 1_000_000
 """A second in microseconds, the unit of all times in rows."""
@@ -51,6 +51,16 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start; never jumps. For durations, and to notice that the wall clock was set."""
+        ...
+
+
+class ServerTime(Clock, Protocol):
+    """The clock of a server, read from afar."""
+
+    @property
+    def is_synchronised(self) -> bool:
+        """Whether the server's clock was read; before that, this one shows the time of the machine. Once True it stays
+        so."""
         ...
 
 

@@ -19,7 +19,8 @@ object, uncopied: nothing is encoded for it. It is called on an event loop's thr
 its calls may wait for anything; and an engine may hold its jobs back until another user reads them
 (:class:`jobify.gateway.inline.InlineGateway`). So it is neither durable nor shared.
 
-**Time.** Every call that depends on the time takes ``now``. A storage has no clock.
+**Time.** Every call that depends on the time takes ``now``. A storage reads no clock itself; one whose jobs are on a
+server gives the server's to the app, as its ``clock``.
 
 **Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is ``(id, owner,
 fence)``; the fence is raised by every claim and by every change of a waiting job (``replace``, ``reschedule``), so an
@@ -67,6 +68,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
+from jobify.model.clock import ServerTime
 from jobify.model.records import (
     AttemptRecord,
     CancelResult,
@@ -115,6 +117,19 @@ class Storage(OwnerPort, Protocol):
     """Other processes may read and change the same jobs."""
     is_in_memory: bool
     """Values stay the objects they are, and no call waits; see *Values* in the module's text."""
+    claims_first: bool
+    """Claims are not flushed, unlike other writes: they are made before these, outside of a ``transaction``."""
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two looks at what other processes do, at least. 0: a look costs next to nothing."""
+        ...
+
+    @property
+    def clock(self) -> ServerTime | None:
+        """The clock by which the jobs are due, for an app that is given no other: that of the server, synchronised from
+        ``open`` on. None: that of the machine."""
+        ...
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -217,8 +232,8 @@ class Storage(OwnerPort, Protocol):
         ...
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        """Apply the ends of attempts; for each, what it met. One whose claim does not hold changes nothing; of two for
-        the same claim the first one holds.
+        """Apply the ends of attempts, each atomically; for each, what it met. One whose claim does not hold changes
+        nothing; of two for a claim the first one holds. What a call that raises has applied is not refused later.
 
         A job with a pending replacement becomes the replacement, whatever the settlement says. One whose cancel was
         requested never waits again: a settlement to waiting ends it cancelled, as its ``cancel`` said. The history line

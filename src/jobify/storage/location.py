@@ -1,4 +1,4 @@
-"""Where a storage keeps its jobs, in words for people; and how costly it is to look there."""
+"""Where a storage keeps its jobs, in words for people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from jobify.exceptions import ConfigurationError
 from jobify.storage.base import Storage
 
-__all__ = ("check_is_path", "location_of", "poll_interval")
+__all__ = ("check_is_path", "location_of")
 
 _NO_PATHS: Final = ("~/", "file:", "sqlite:")
 
@@ -18,12 +18,6 @@ def location_of(storage: Storage) -> str:
         return "in the memory of this process"
     database = getattr(storage, "database", None)
     return database if isinstance(database, str) else repr(storage)
-
-
-def poll_interval(storage: Storage) -> float:
-    """Seconds between two looks at what other processes do, at least. 0 where a look costs next to nothing; a storage
-    on a server says otherwise by an attribute of this name."""
-    return float(getattr(storage, "poll_interval", 0.0))
 
 
 def check_is_path(path: str) -> None:

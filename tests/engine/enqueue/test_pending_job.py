@@ -10,8 +10,7 @@ import pytest
 
 from jobify import Job, Jobify
 from jobify.exceptions import ApplicationStateError
-from jobify.storage import SQLiteStorage
-from support import PATIENCE
+from support import PATIENCE, durable
 
 Push = Callable[[int], Awaitable[Job[int]]]
 
@@ -28,7 +27,7 @@ def in_an_app(tmp_path: Any, check: Callable[[Jobify, Any], Awaitable[None]]) ->
             await check(app, double)
             await app.wait_all(10)
 
-    asyncio.run(main(Jobify(storage=SQLiteStorage(tmp_path / "jobs.db", synchronous="normal"))))
+    asyncio.run(main(Jobify(storage=durable(tmp_path))))
     asyncio.run(main(Jobify(storage=False)))
 
 

@@ -15,6 +15,8 @@ from jobify.exceptions import DuplicateJobError, PayloadError
 from jobify.testing.clock import FakeClock
 from support import a_while, durable, eventually, nudge, run, soon
 
+pytestmark = pytest.mark.both_storages
+
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 LATE = NOON + timedelta(hours=1)
 

@@ -25,6 +25,9 @@ from jobify.storage import SQLiteStorage
 from probes import attempts_of, engine_of, record_of, slots_of
 from support import Program, durable, eventually, soon
 
+pytestmark = pytest.mark.usefixtures("sqlite_file")
+"""PostgreSQL cannot say which jobs had begun in a process that has died, so none is claimed ahead there."""
+
 MANY = 30
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import pytest
 from jobify import Job, Jobify, JobStatus
 from jobify.model.task_options import RunMode
 from probes import engine_of
-from support import durable, eventually
+from support import durable, eventually, execute
 
 pytestmark = pytest.mark.promise("f4")
 
@@ -41,12 +39,8 @@ class Runs:
 
 def _take(app: Jobify, job: Job[Any]) -> None:
     """What recovery does for another process that takes this one for dead."""
-    with closing(sqlite3.connect(app.configs.storage.database)) as connection, connection:  # type: ignore[attr-defined]
-        taken = connection.execute(
-            "UPDATE jobs SET status = 'scheduled', ready = 1, owner = NULL WHERE id = ? AND status = 'running'",
-            (job.id,),
-        )
-        assert taken.rowcount == 1
+    statement = "UPDATE jobs SET status = 'scheduled', ready = TRUE, owner = NULL WHERE id = ? AND status = 'running'"
+    execute(app.configs.storage, statement, job.id)
 
 
 def _is_at_rest(app: Jobify) -> bool:

@@ -16,6 +16,8 @@ from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
 from probes import service_of
 from support import durable, eventually, run
 
+pytestmark = pytest.mark.both_storages
+
 
 def _die_holding(directory: Path, *ids: str) -> None:
     """Die with these jobs, unless they are there and to be claimed: then with those."""

@@ -51,7 +51,7 @@ def workers(
 
 @contextmanager
 def _saying_that_workers_wait() -> Iterator[None]:
-    """Where the database cannot be asked, say what its workers do meanwhile."""
+    """Where the database cannot be read, say what its workers do meanwhile."""
     from jobify.exceptions import StorageUnavailableError
 
     try:

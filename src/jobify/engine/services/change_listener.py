@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Callable
 
 from jobify.engine.service import Periodic
+from jobify.engine.services.looks import Looks
 from jobify.gateway.backend import Backend
 from jobify.runtime.backoff import Backoff
-from jobify.storage.location import poll_interval
 
 __all__ = ("ChangeListener",)
 
@@ -31,6 +31,7 @@ class ChangeListener(Periodic):
         super().__init__(_POLL_WITHOUT_NOTIFIER)
         self._backend = backend
         self._on_change = on_change
+        self._looks = Looks(backend.storage)
         self._fileno = -1
         self._backoff = Backoff(*_PAUSES)
         self._paused: asyncio.TimerHandle | None = None
@@ -44,7 +45,8 @@ class ChangeListener(Periodic):
                 pass
             else:
                 self._fileno, self._interval = notifier.fileno(), _POLL_WITH_NOTIFIER
-        self._interval = max(self._interval, poll_interval(self._backend.storage))
+        if self._looks.cost_queries:
+            self._interval = _POLL_WITH_NOTIFIER
         await super().start()
 
     async def stop(self) -> None:
@@ -80,6 +82,8 @@ class ChangeListener(Periodic):
             self._notify()
 
     async def step(self) -> None:
+        if self._looks.is_too_soon():
+            return
         if await self._backend.gate.call(self._backend.storage.has_external_changes, flush=False):
             self._notify()
 

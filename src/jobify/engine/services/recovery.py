@@ -1,8 +1,8 @@
 """Release the jobs of processes that have died; keep the heartbeat of this one.
 
 A live process holds a lock that the kernel drops at its death, so a death is certain and known at once. Every process
-checks the locks of the others twice a second (once a second if there were none). The first one that finds a dead owner
-releases its jobs, in one transaction.
+checks the locks of the others twice a second (once a second if there were none, or if each check is a query). The first
+one that finds a dead owner releases its jobs, in one transaction.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from jobify.config import Limits
 from jobify.engine.execution.job_log import JobLog
 from jobify.engine.service import Periodic
+from jobify.engine.services.looks import Looks
 from jobify.gateway.backend import Backend
 from jobify.gateway.notification import STATE_CHANGED
 from jobify.model.clock import Clock
@@ -20,7 +21,6 @@ from jobify.model.records import JobRecord, Recovered, SummaryIds
 from jobify.model.status import JobStatus
 from jobify.runtime.logs import get_logger
 from jobify.storage.base import HEARTBEAT, Storage
-from jobify.storage.location import poll_interval
 from jobify.storage.suspicion import Death
 
 __all__ = ("Heartbeat", "Recovery")
@@ -47,8 +47,11 @@ class Recovery(Periodic):
         self._limits = limits
         self._clock = clock
         self._on_recovered = on_recovered
+        self._looks = Looks(backend.storage)
 
     async def step(self) -> None:
+        if self._looks.is_too_soon():
+            return
         recovered, deaths, records, self._interval = await self._backend.gate.call(self._recover, flush=False)
         for death in deaths:
             self._report_death(death)
@@ -70,7 +73,12 @@ class Recovery(Periodic):
         )
         needed = [job.id for job in recovered if job.is_crash and self._needs_row(job)]
         rows = storage.get(SummaryIds(needed)) if needed else []
-        return recovered, deaths, {row.id: row for row in rows}, _interval(storage)
+        return recovered, deaths, {row.id: row for row in rows}, self._next_interval(storage)
+
+    def _next_interval(self, storage: Storage) -> float:
+        """Seconds until the next check. Where each is a query, no other one is made to find out whether there are
+        others."""
+        return _ALONE if self._looks.cost_queries or len(storage.owners()) <= 1 else _INTERVAL
 
     def _needs_row(self, job: Recovered) -> bool:
         """Whether the job ends, or a hook is called for it."""
@@ -98,12 +106,6 @@ class Recovery(Periodic):
             self._job_log.cancelled_with_process(row)
         elif row.crashes < self._limits.max_crashes:  # else its last crash is in doubt, and may turn out to be its end
             self._job_log.lost(row, job.attempt, now=self._clock.now())
-
-
-def _interval(storage: Storage) -> float:
-    """Seconds between two checks. Where each is a query, no other one is made to find out whether there are others."""
-    least = poll_interval(storage)
-    return max(_ALONE, least) if least or len(storage.owners()) <= 1 else _INTERVAL
 
 
 def _listed(jobs: Sequence[Recovered]) -> str:

@@ -55,6 +55,9 @@ class MemoryStorage:
     is_durable: bool = False
     is_shared: bool = False
     is_in_memory: bool = True
+    claims_first: bool = False
+    poll_interval: float = 0.0
+    clock = None
 
     def __init__(self, keep: int = 10_000, *, keep_bytes: int = 64_000_000, keeps_arguments: bool = True) -> None:
         self._table = Table()

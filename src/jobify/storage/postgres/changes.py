@@ -14,10 +14,10 @@ from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.session import Session
 
-__all__ = ("Changes",)
+__all__ = ("FRESH", "Changes")
 
-_FRESH: Final = 1.5
-"""Seconds for which a look that was made for another purpose is good enough."""
+FRESH: Final = 2.5
+"""Seconds for which a look that was made for another purpose is good enough: a little longer than between two."""
 
 
 class _Look(NamedTuple):
@@ -55,7 +55,7 @@ class Changes:
 
     def were_made(self) -> bool:
         """Whether others have committed since the last call."""
-        if self._newest is not None and self._clock.monotonic() - self._noted_at > _FRESH:
+        if self._newest is not None and self._clock.monotonic() - self._noted_at > FRESH:
             self._newest = None
         before, self._last = self._last, self._newest or self._look()
         return self._last.ended - before.ended > self._last.own - before.own

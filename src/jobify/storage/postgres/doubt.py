@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 from jobify.exceptions import StorageUnavailableError
 from jobify.storage.postgres.database import Database
 
-__all__ = ("Doubt",)
+__all__ = ("ClaimKey", "Doubt")
 
 ClaimKey: TypeAlias = tuple[str, int, int]
 """The id, the owner, the fence."""
@@ -82,6 +82,10 @@ class Doubt:
         for owner, ids in list(self._inserts.items()):
             self._database.run_for("delete_inserted", ids, owner)
             del self._inserts[owner]
+
+    def add_settled(self, claims: Iterable[ClaimKey]) -> None:
+        """These were settled by a call that has failed afterwards."""
+        self._add(0, frozenset(claims))
 
     def take_settled(self, claims: Iterable[ClaimKey]) -> set[ClaimKey]:
         """Those of these claims whose settlements are in doubt; they are not any more."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+
+import psycopg
 
 from jobify.model.records import AttemptRecord, NewJob, Progress
 from jobify.model.status import JobStatus
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.doubt import Doubt
+from jobify.storage.postgres.errors import TransactionConflictError
 from jobify.storage.postgres.writing import WritingStatements
 from jobify.storage.sql.dependencies import add_edges, forget_parents, parent_states
 from jobify.storage.sql.jobs import successor_row
@@ -24,6 +27,8 @@ _OPTIONAL = slice(len(NewJob._fields) - len(NewJob._field_defaults), None)
 _NOTHING = tuple(NewJob._field_defaults.values())
 _PURGED = 1000
 """Jobs that one transaction of ``purge`` deletes at most."""
+_MANY = 32
+"""So many jobs are inserted with a statement that fails at a conflict; for fewer, a savepoint costs what it saves."""
 _SCHEDULED = JobStatus.SCHEDULED.value
 
 
@@ -35,7 +40,9 @@ class Jobs:
     """Writing calls of :class:`jobify.storage.base.Storage`; others are in :mod:`jobify.storage.sql.jobs`.
 
     The usual insert is one statement. It leaves out what has a conflict. Then nothing of it may stay, because jobs run
-    in the order in which they stand in the call: all of it is done again, after ended jobs have made room.
+    in the order in which they stand in the call: all of it is done again, after ended jobs have made room. Many plain
+    jobs at once, whose ids are new nearly always, are inserted by a statement that fails at the first conflict: that
+    costs the server a third less for each job than to look for a conflict first.
     """
 
     def __init__(self, database: Database, doubt: Doubt) -> None:
@@ -82,6 +89,8 @@ class Jobs:
 
     def _insert_all(self, jobs: Sequence[NewJob]) -> bool:
         """Insert all of them, or none."""
+        if len(jobs) >= _MANY and _are_plain(jobs):
+            return self._insert_or_fail(jobs)
         if self._database.is_in_block:
             return self._undone_unless_all(jobs)
         with self._database.together():
@@ -92,6 +101,21 @@ class Jobs:
         if len(added) < len(jobs):
             self._database.run_for("undo_insert", added)
         return len(added) == len(jobs)
+
+    def _insert_or_fail(self, jobs: Sequence[NewJob]) -> bool:
+        """:meth:`_insert_all` for jobs with nothing but their arguments."""
+        columns = list(zip(*jobs, strict=True))
+        name, parameters = "insert_new", [*columns[:4], *columns[6:9]]
+        if all(column.count(column[0]) == len(jobs) for column in parameters[1:6]):
+            name, parameters[1:6] = "insert_alike", [column[0] for column in parameters[1:6]]
+        try:
+            with self._database.savepoint() if self._database.is_in_block else nullcontext():
+                self._database.run(name, *parameters)
+        except TransactionConflictError as error:
+            if isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                return False
+            raise
+        return True
 
     # -- replace -------------------------------------------------------------------------------------------------------
 
@@ -135,15 +159,20 @@ class Jobs:
         return purged if found else None
 
 
+def _are_plain(jobs: Sequence[NewJob]) -> bool:
+    """Whether all are due, with nothing but their arguments."""
+    return all(job[_OPTIONAL] == _NOTHING and job.ready and job.status == _SCHEDULED for job in jobs)
+
+
 # -- inserting, on any connection --------------------------------------------------------------------------------------
 
 
 def insert_rows(database: WritingStatements, jobs: Sequence[NewJob]) -> list[str]:
     """Insert what has no conflict; the ids."""
     columns = list(zip(*jobs, strict=True))
-    for job in jobs:
-        if not (job[_OPTIONAL] == _NOTHING and job.ready and job.status == _SCHEDULED):
-            return database.rows_in("insert_claimed" if any(columns[_OWNER]) else "insert", columns[:_COLUMNS])
+    if not _are_plain(jobs):
+        name = "insert_claimed" if any(columns[_OWNER]) else "insert"
+        return database.rows_in(name, columns[:_COLUMNS])
     return database.rows_in("insert_plain", [*columns[:4], *columns[6:9]])
 
 

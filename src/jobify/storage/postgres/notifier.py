@@ -44,6 +44,11 @@ class PostgresNotifier:
         session = self._session
         return session is not None and (self._has_peers or not session.is_listening)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process listens, and there is no other one."""
+        return not self.has_listeners
+
     def set_peers(self, *, are_there: bool) -> None:
         """Whether other processes were there at the last look."""
         self._has_peers = are_there

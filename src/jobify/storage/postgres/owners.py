@@ -14,7 +14,7 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.runtime.logs import get_logger
 from jobify.storage import process
-from jobify.storage.postgres.changes import Changes
+from jobify.storage.postgres.changes import FRESH, Changes
 from jobify.storage.postgres.channels import channels_of
 from jobify.storage.postgres.clock import ServerClock
 from jobify.storage.postgres.connection import Connection
@@ -60,6 +60,8 @@ class _Owner(NamedTuple):
     """Whether a suspect waits for its verdict; the same in each row."""
     snapshot: str
     now: Microseconds
+    next_expiry: Microseconds | None
+    """When the next waiting job expires; the same in each row."""
 
     @property
     def record(self) -> OwnerRecord:
@@ -74,6 +76,15 @@ class _Owner(NamedTuple):
 def owner_records(rows: Sequence[Sequence[Any]]) -> list[OwnerRecord]:
     """The answer of ``owners``."""
     return [_Owner._make(row).record for row in rows]
+
+
+class _Expiries(NamedTuple):
+    """What a look has shown of the jobs that expire."""
+
+    next_at: Microseconds | None
+    own_commits: int
+    """Transactions of this process until then."""
+    seen_at: float
 
 
 class _LocalOwner(NamedTuple):
@@ -97,6 +108,7 @@ class Owners:
         self.notifier = PostgresNotifier(self._channels)
         self._session = Session(database, self.notifier.receive, self.notifier.receive)
         self.changes = Changes(database, self._session, clock)
+        self._expiries: _Expiries | None = None
 
     def open(self) -> None:
         """From now on, other processes can be notified; once an owner is registered, this one, too. Once only."""
@@ -246,8 +258,20 @@ class Owners:
         """Remember what a look has shown besides."""
         if rows:
             self.changes.note(rows[0].snapshot)
+            self._expiries = _Expiries(rows[0].next_expiry, self._database.own_commits, self._clock.monotonic())
         self._liveness.forget_all_but({row.id for row in rows})
         self.notifier.set_peers(are_there=any(row.id not in self._own for row in rows))
+
+    def may_expire(self, now: Microseconds) -> bool:
+        """Whether a waiting job may have expired. False if the last look, which was just made, has shown that none has,
+        and this process has changed nothing since."""
+        seen = self._expiries
+        return (
+            seen is None
+            or self._clock.monotonic() - seen.seen_at > FRESH
+            or seen.own_commits != self._database.own_commits
+            or (seen.next_at is not None and seen.next_at <= now)
+        )
 
     def _is_verdict_due(self, rows: Sequence[_Owner], now: Microseconds) -> bool:
         if rows and not rows[0].has_held:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -72,6 +72,9 @@ from jobify.types import Microseconds
 
 __all__ = ("PostgresStorage",)
 
+_POLL: Final = 1.0
+_ALONE: Final = 2.0
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -108,11 +111,15 @@ class PostgresStorage:
         self.notify = _checked_notify(notify)
         self.clock = ServerClock()
         """The server's clock, which decides what is due; as this machine shows it until the storage is open."""
-        self.poll_interval = 1.0
-        """Seconds between two looks at what other processes do, at least: each is a query."""
-        self.is_durable = self.is_shared = True
+        self.is_durable = self.is_shared = self.claims_first = True
         self.is_in_memory = False
         self._connect()
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two looks at what other processes do, at least: each is a query. Where there are no others,
+        and one that comes announces itself, they are only for notifications that were lost."""
+        return _ALONE if self.notify != "poll" and self._owners.notifier.is_alone else _POLL
 
     def __repr__(self) -> str:
         return f"PostgresStorage({self.database!r}, schema={self.schema!r})"
@@ -228,6 +235,8 @@ class PostgresStorage:
         return self._database.rows("cancel_requests", owner)
 
     def expire(self, *, now: Microseconds, limit: int, delete_at: Microseconds | None) -> list[Expired]:
+        if not (self._database.is_in_block or self._owners.may_expire(now)):
+            return []
         return self._again(self._changes.expire, now=now, limit=limit, delete_at=delete_at)
 
     def retry(self, ids: Sequence[str], *, now: Microseconds, with_dependents: bool = True) -> list[bool]:

@@ -50,6 +50,12 @@ class OwnerContract(StorageCase):
     def test_what_is_in_memory_is_neither_durable_nor_shared(self, storage: Storage) -> None:
         assert not (storage.is_in_memory and (storage.is_durable or storage.is_shared))
 
+    def test_its_clock_has_been_read_once_it_is_open(self, storage: Storage) -> None:
+        assert storage.clock is None or storage.clock.is_synchronised
+
+    def test_how_often_others_may_be_looked_at(self, storage: Storage) -> None:
+        assert storage.poll_interval >= 0
+
     # -- register, owners, retire --------------------------------------------------------------------------------------
 
     def test_an_owner_lives_until_it_is_deregistered(self, storage: Storage) -> None:

@@ -55,6 +55,19 @@ SELECT *, 'scheduled', true, 0, 0 FROM unnest(
 ON CONFLICT DO NOTHING
 RETURNING id
 
+-- name: insert_new
+-- The same, of which none has a conflict.
+INSERT INTO @jobs (id, task, queue, priority, due_at, created_at, payload, status, ready, fence, attempt)
+SELECT *, 'scheduled', true, 0, 0 FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[]
+)
+
+-- name: insert_alike
+-- The same, where only the ids and the arguments differ.
+INSERT INTO @jobs (id, task, queue, priority, due_at, created_at, payload, status, ready, fence, attempt)
+SELECT id, $2::text, $3::text, $4::bigint, $5::bigint, $6::bigint, payload, 'scheduled', true, 0, 0
+FROM unnest($1::text[], $7::bytea[]) AS v (id, payload)
+
 -- name: undo_insert
 -- What this transaction has just added.
 DELETE FROM @jobs WHERE id = ANY ($1::text[])

@@ -27,7 +27,8 @@ UPDATE @owners SET is_leaving = true WHERE id = $1
 
 -- name: owners
 -- Each with whether it lives. Its lock is tried as one that several may hold, and for no longer than this statement
--- takes, so that those who look do not take one another for the owner. Then, whether a suspect waits for its verdict.
+-- takes, so that those who look do not take one another for the owner. Then, the same in each row, whether a suspect waits
+-- for its verdict, and when the next waiting job expires: so an idle process makes one query instead of two.
 SELECT
     id, host, pid, started_at, seen_at, role, queues, tasks, concurrency, lock_key, process, is_leaving,
     lease_until IS NOT NULL,
@@ -36,7 +37,11 @@ SELECT
         ELSE lease_until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
     END,
     (SELECT EXISTS (SELECT 1 FROM @suspects WHERE is_held)), pg_current_snapshot()::text,
-    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+    (
+        SELECT expires_at FROM @jobs WHERE expires_at IS NOT NULL AND status = 'scheduled'
+        ORDER BY expires_at, seq LIMIT 1
+    )
 FROM @owners ORDER BY id
 
 -- name: snapshot

@@ -4,6 +4,18 @@
 $1::text[], $2::boolean[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[],
 $9::text[], $10::bigint[], $11::bigint[], $12::boolean[], $13::boolean[], $14::text[], $15::bigint[], $16::bigint[]
 
+-- name: settled_alike
+-- The same where these columns are one value: that of ordinary jobs that have succeeded.
+SELECT
+    $1::text AS status, $2::boolean AS ready, v.due_at, $4::bigint AS offset_at, v.attempt, $6::bigint AS run_count,
+    $7::bigint AS failure_count, v.result, $9::text AS error, v.finished_at, v.delete_at, $12::boolean AS is_dead,
+    $13::boolean AS is_lost, v.id, $15::bigint AS owner, v.fence
+FROM unnest($3::bigint[], $5::bigint[], $8::bytea[], $10::bigint[], $11::bigint[], $14::text[], $16::bigint[])
+    AS v (due_at, attempt, result, finished_at, delete_at, id, fence)
+
+-- name: settled_each
+SELECT * FROM unnest({settled_columns})
+
 -- name: settled_values
 status = v.status, ready = v.ready, due_at = v.due_at, offset_at = v.offset_at, attempt = v.attempt,
 run_count = v.run_count, failure_count = v.failure_count, result = v.result, error = v.error,
@@ -17,7 +29,7 @@ crashes = CASE v.attempt WHEN 0 THEN 0 ELSE crashes + v.is_lost::integer END
 -- the place again, but at the other conditions. (owner + 0, status || '': what runs is in an index, too, which looks small
 -- to the planner at times when nothing runs.)
 UPDATE @jobs SET {settled_values}
-FROM unnest({settled_columns}) AS v (
+FROM ({settled}) AS v (
     status, ready, due_at, offset_at, attempt, run_count, failure_count, result, error, finished_at, delete_at, is_dead,
     is_lost, id, owner, fence
 )
