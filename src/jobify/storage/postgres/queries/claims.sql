@@ -3,8 +3,8 @@
 -- Claimants. A statement that gives jobs to an owner locks the owner's row (FOR KEY SHARE), and what removes an owner locks
 -- it, too (FOR UPDATE), before it looks at what the owner holds. So a claim that is under way when its process dies either
 -- finds the row removed, and takes nothing, or the removal sees its jobs: none runs for an owner that is not there, where
--- nothing would recover it. Neither of the two waits for the other; each skips a row that is locked. Heartbeats do not
--- conflict with a claim.
+-- nothing would recover it. A claim skips a row that is locked, and so does a recovery, which comes again; only an owner
+-- that leaves waits for a claim of its own. Heartbeats do not conflict with a claim.
 
 -- name: claim_columns
 jobs.id, jobs.task, jobs.queue, jobs.priority, jobs.due_at, jobs.created_at, jobs.payload, jobs.rule, jobs.offset_at,
@@ -24,8 +24,8 @@ UPDATE @jobs SET ready = true FROM (
 -- task. locked: so many of each that no other transaction has locked; of one pair they are the first ones, of several the
 -- order is that of first unless another process takes some of them at the same time.
 --
--- Nothing is taken for an owner that others have removed or are removing; see above. The owner's row is locked only if there is
--- something to take, so that a claim in vain writes nothing.
+-- Nothing is taken for an owner that others have removed or are removing; see above. The owner's row is locked only if
+-- there is something to take, so that a claim in vain writes nothing.
 -- Nothing is taken if there is something to promote, so that what is due comes in its order; $6: take all the same.
 -- Parameters: tasks, limit, owner, now, the latest due time, $6, the number of this call, and those of {lane}. The last
 -- columns are the same in each row, and there is one row at least.
