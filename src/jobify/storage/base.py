@@ -68,7 +68,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from jobify.model.clock import ServerTime
 from jobify.model.records import (
     AttemptRecord,
     CancelResult,
@@ -90,6 +89,7 @@ from jobify.model.records import (
 from jobify.storage.kinship import Kinship
 from jobify.storage.ownership import HEARTBEAT, BegunJobs, Notifier, OwnerPort
 from jobify.storage.timekeeping import Timekeeping
+from jobify.storage.traits import StorageTraits
 from jobify.types import Microseconds
 
 __all__ = ("HEARTBEAT", "BegunJobs", "Notifier", "Storage", "UnflushedWrites")
@@ -107,29 +107,10 @@ class UnflushedWrites(AbstractContextManager[None], Protocol):
 
 
 @runtime_checkable
-class Storage(OwnerPort, Protocol):
-    """Where jobs live. See the module's text for threads, time, ownership and errors; the calls about owners are those
-    of :class:`~jobify.storage.ownership.OwnerPort`."""
-
-    is_durable: bool
-    """What is acknowledged survives the process."""
-    is_shared: bool
-    """Other processes may read and change the same jobs."""
-    is_in_memory: bool
-    """Values stay the objects they are, and no call waits; see *Values* in the module's text."""
-    claims_first: bool
-    """Claims are not flushed, unlike other writes: they are made before these, outside of a ``transaction``."""
-
-    @property
-    def poll_interval(self) -> float:
-        """Seconds between two looks at what other processes do, at least. 0: a look costs next to nothing."""
-        ...
-
-    @property
-    def clock(self) -> ServerTime | None:
-        """The clock by which the jobs are due, for an app that is given no other: that of the server, synchronised from
-        ``open`` on. None: that of the machine."""
-        ...
+class Storage(StorageTraits, OwnerPort, Protocol):
+    """Where jobs live. See the module's text for threads, time, ownership and errors; what a storage says of itself is
+    in :class:`~jobify.storage.traits.StorageTraits`, the calls about owners in
+    :class:`~jobify.storage.ownership.OwnerPort`."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

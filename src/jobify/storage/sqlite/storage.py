@@ -121,9 +121,8 @@ class SQLiteStorage:
         own_file: bool | None = None,
     ) -> None:
         self.database = checked_path(database)
-        self.timeout = checked_timeout(timeout)
+        self.timeout, self.mode = checked_timeout(timeout), checked_mode(mode)
         self.synchronous = checked_synchronous(synchronous)
-        self.mode = checked_mode(mode)
         self.own_file = checked_own_file(own_file)
         self.is_durable = self.is_shared = self.database != MEMORY
         self.is_in_memory = self.claims_first = False  # ":memory:" neither: it keeps bytes, and its calls may wait
