@@ -19,8 +19,7 @@ object, uncopied: nothing is encoded for it. It is called on an event loop's thr
 its calls may wait for anything; and an engine may hold its jobs back until another user reads them
 (:class:`jobify.gateway.inline.InlineGateway`). So it is neither durable nor shared.
 
-**Time.** Every call that depends on the time takes ``now``. A storage reads no clock itself; one whose jobs are on a
-server gives the server's to the app, as its ``clock``.
+**Time.** Every call that depends on the time takes ``now``. A storage reads no clock; see ``clock`` for a server's.
 
 **Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is ``(id, owner,
 fence)``; the fence is raised by every claim and by every change of a waiting job (``replace``, ``reschedule``), so an
