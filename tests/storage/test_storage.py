@@ -12,6 +12,7 @@ from jobify.storage import PostgresStorage, SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract import SharedStorageContract, StorageContract
 from postgres_server import TestDatabases
+from support import durable, prepare
 
 
 @pytest.mark.slow
@@ -22,12 +23,13 @@ class TestMemoryStorage(StorageContract):
 
 class TestSQLiteStorage(StorageContract, SharedStorageContract):
     def new_storage(self, directory: Path) -> Storage:
-        return SQLiteStorage(directory / "jobs.db", synchronous="normal")
+        return durable(directory)
 
 
 @pytest.mark.slow
 class TestSQLiteStorageBesideOtherTables(StorageContract, SharedStorageContract):
     def new_storage(self, directory: Path) -> Storage:
+        prepare(directory / "shop.db", own_file=False)
         return SQLiteStorage(directory / "shop.db", synchronous="normal", own_file=False)
 
 
