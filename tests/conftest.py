@@ -151,7 +151,7 @@ def postgres_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tes
 @pytest.fixture(scope="session")
 def postgres_template(postgres_databases: TestDatabases) -> str:
     """A database that Jobify has prepared, to be copied."""
-    from jobify.storage import PostgresStorage
+    from jobify.storage import PostgresStorage  # imports psycopg, which few tests need
 
     url = postgres_databases.create()
     storage = PostgresStorage(url)
@@ -161,15 +161,9 @@ def postgres_template(postgres_databases: TestDatabases) -> str:
 
 
 @pytest.fixture(scope="session")
-def spare_databases(postgres_databases: TestDatabases) -> SpareDatabases:
+def spare_databases(postgres_databases: TestDatabases, postgres_template: str) -> SpareDatabases:
     """Databases with the tables of Jobify, to be used one after the other."""
-    from jobify.storage import PostgresStorage  # imports psycopg, which few tests need
-
-    url = postgres_databases.create()
-    storage = PostgresStorage(url)
-    storage.open()
-    storage.close()
-    return SpareDatabases(postgres_databases, url)
+    return SpareDatabases(postgres_databases, postgres_template)
 
 
 @pytest.fixture(autouse=True)
