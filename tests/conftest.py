@@ -35,8 +35,12 @@ FAST_FOLDERS = {
     "serializers", "storage", "typeadapter",
 }  # fmt: skip
 """Where a test is fast unless it is marked as slow. Elsewhere all are slow: they start programs, or wait for much."""
-UNMEASURED_FOLDERS = {"docs", "e2e", "races"}
-"""Where coverage leaves out the programs that tests start: they run what is measured elsewhere, and twice as fast."""
+UNMEASURED = {
+    "client", "crash", "docs", "e2e", "lifecycle", "races", "transactions",
+    "worker/test_supervisor.py", "worker/test_worker_forks.py",
+}  # fmt: skip
+"""Where coverage leaves out the programs that tests start: they run what is measured elsewhere, and twice as fast. A
+mark does that for a test: ``unmeasured``."""
 
 
 def folder_of(path: Path) -> str:
@@ -110,7 +114,9 @@ def pytest_collection() -> Generator[None, object, object]:
 @pytest.fixture(autouse=True)
 def unmeasured_programs(request: pytest.FixtureRequest) -> Iterator[None]:
     """Do not measure the programs that a test starts, where that finds nothing new."""
-    is_unmeasured = folder_of(request.path) in UNMEASURED_FOLDERS
+    path, folder = request.path, folder_of(request.path)
+    is_marked = request.node.get_closest_marker("unmeasured") is not None
+    is_unmeasured = is_marked or not UNMEASURED.isdisjoint((folder, f"{folder}/{path.name}"))
     kept = {name: os.environ.pop(name) for name in MEASURED & os.environ.keys() if is_unmeasured}
     yield
     os.environ.update(kept)
@@ -145,7 +151,7 @@ def postgres_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tes
 @pytest.fixture(scope="session")
 def postgres_template(postgres_databases: TestDatabases) -> str:
     """A database that Jobify has prepared, to be copied."""
-    from jobify.storage import PostgresStorage
+    from jobify.storage import PostgresStorage  # imports psycopg, which few tests need
 
     url = postgres_databases.create()
     storage = PostgresStorage(url)
@@ -155,15 +161,9 @@ def postgres_template(postgres_databases: TestDatabases) -> str:
 
 
 @pytest.fixture(scope="session")
-def spare_databases(postgres_databases: TestDatabases) -> SpareDatabases:
+def spare_databases(postgres_databases: TestDatabases, postgres_template: str) -> SpareDatabases:
     """Databases with the tables of Jobify, to be used one after the other."""
-    from jobify.storage import PostgresStorage  # imports psycopg, which few tests need
-
-    url = postgres_databases.create()
-    storage = PostgresStorage(url)
-    storage.open()
-    storage.close()
-    return SpareDatabases(postgres_databases, url)
+    return SpareDatabases(postgres_databases, postgres_template)
 
 
 @pytest.fixture(autouse=True)

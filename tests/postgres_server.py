@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-__all__ = ("PostgresServer", "SpareDatabases", "TestDatabases", "shared_server")
+__all__ = ("EMPTY", "PostgresServer", "SpareDatabases", "TestDatabases", "shared_server")
 
 _PATIENCE = 60.0
 """Seconds."""
@@ -389,7 +389,7 @@ class SpareDatabases:
 
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(_END_OTHERS)
-            connection.execute(_EMPTY)  # TRUNCATE would make a new file for each table and each index
+            connection.execute(EMPTY)
         self._spare.append(url)
 
 
@@ -397,14 +397,22 @@ _END_OTHERS = """
     SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
-_EMPTY = """
+EMPTY = b"""
     DO $$ DECLARE name text; BEGIN
-        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'jobify' AND tablename <> 'migrations' LOOP
+        SET LOCAL lock_timeout = '30s';
+        SET LOCAL session_replication_role = replica;  -- no triggers
+        FOR name IN SELECT tablename FROM pg_tables
+            WHERE schemaname = 'jobify' AND tablename NOT IN ('clock', 'migrations')
+        LOOP
             EXECUTE format('DELETE FROM jobify.%I', name);
         END LOOP;
+        DELETE FROM jobify.clock;
         INSERT INTO jobify.clock (id, changes) VALUES (1, 0);
+        PERFORM setval(format('jobify.%I', sequencename), start_value, false)
+            FROM pg_sequences WHERE schemaname = 'jobify' AND last_value IS NOT NULL;
     END $$
 """
+"""Makes the tables as they were at first. TRUNCATE would make a new file for each table and each index."""
 
 
 def _database_of(url: str) -> str:

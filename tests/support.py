@@ -13,8 +13,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from jobify import Jobify
@@ -106,14 +108,34 @@ def jobs_in(take: Callable[[], str]) -> Iterator[Collection[str]]:
         _urls.clear()
 
 
-def durable(directory: Path, **options: Any) -> Any:
+def durable(directory: Path, *, is_new: bool = False, **options: Any) -> Any:
     """A new storage object for the jobs of this directory, as another process has it: a file there, or a database that
-    belongs to it, as the fixture ``jobs_on`` says. Options are those of SQLiteStorage."""
+    belongs to it, as the fixture ``jobs_on`` says. Options are those of SQLiteStorage. ``is_new``: the storage makes
+    the file and its tables."""
     if _take is None:
-        return SQLiteStorage(directory / "jobs.db", synchronous="normal", **options)
+        path = directory / "jobs.db"
+        if not is_new:
+            prepare(path)
+        return SQLiteStorage(path, synchronous="normal", **options)
     from jobify.storage import PostgresStorage  # imports psycopg, which few tests need
 
     return PostgresStorage(address(directory))
+
+
+def prepare(path: Path, **options: Any) -> None:
+    """Write a file, if there is none, that holds what a storage has made of it: that takes ten times as long."""
+    with suppress(FileExistsError), open(path, "xb") as file:
+        file.write(_made(**options))
+
+
+@cache
+def _made(**options: Any) -> bytes:
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "jobs.db"
+        storage = SQLiteStorage(path, **options)
+        storage.open()
+        storage.close()
+        return path.read_bytes()
 
 
 def address(directory: Path) -> str:

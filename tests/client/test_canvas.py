@@ -147,6 +147,7 @@ def test_cancelling_the_first_cancels_the_rest(world: World, tasks: Tasks) -> No
     assert last.status == "cancelled"
 
 
+@pytest.mark.no_cover  # others run the same lines, less often
 def test_a_long_chain_is_as_good_as_a_short_one(world: World, tasks: Tasks) -> None:
     workflow = chain(tasks.add.s(0))
     for _ in range(999):

@@ -114,7 +114,7 @@ def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path) -> None:
     """B25, B26: callers get the error, jobs finish, and everything goes on when there is room again."""
     out = Program(tmp_path, PREAMBLE + OUTAGE).finish()
     assert sorted(out.strip()[2:-2].split('", "')) == sorted([*map(str, range(50)), "104", "loop", "thread"])
-    storage = durable(tmp_path)
+    storage = durable(tmp_path, is_new=True)
     storage.open()
     try:
         records = storage.find(JobQuery(limit=1000, is_schedule=False))

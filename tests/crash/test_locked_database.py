@@ -190,7 +190,7 @@ async def test_a_start_on_a_locked_database_leaves_the_event_loop_free(tmp_path:
     first = Shop(tmp_path)
     async with first.app:
         pass
-    app = Jobify(storage=durable(tmp_path, timeout=60))
+    app = Jobify(storage=durable(tmp_path, is_new=True, timeout=60))
     with locked(tmp_path):
         starting = asyncio.ensure_future(app.startup())
         for _ in range(300):

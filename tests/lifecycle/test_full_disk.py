@@ -20,7 +20,7 @@ from support import durable, eventually, soon
 async def test_a_full_disk_is_one_line_until_it_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = Jobify(storage=durable(tmp_path))
+    app = Jobify(storage=durable(tmp_path, is_new=True))
     is_full, failures = False, 0
 
     def guard(name: str) -> None:

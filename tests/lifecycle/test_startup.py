@@ -20,7 +20,7 @@ from support import durable, eventually, run, soon
 
 @pytest.mark.promise("b35")
 def test_one_app_in_several_event_loops(tmp_path: Path) -> None:
-    app = Jobify(storage=durable(tmp_path))
+    app = Jobify(storage=durable(tmp_path, is_new=True))
 
     @app.task
     async def double(number: int) -> int:
@@ -40,7 +40,7 @@ def test_one_app_in_several_event_loops(tmp_path: Path) -> None:
 @pytest.mark.promise("b35")
 @pytest.mark.parametrize("is_durable", [True, False])
 def test_a_loop_that_was_closed_without_a_shutdown(tmp_path: Path, is_durable: bool) -> None:
-    app = Jobify(storage=durable(tmp_path) if is_durable else False)
+    app = Jobify(storage=durable(tmp_path, is_new=True) if is_durable else False)
     runs = []
 
     @app.task(name="work")
@@ -67,7 +67,7 @@ def test_a_loop_that_was_closed_without_a_shutdown(tmp_path: Path, is_durable: b
 
 
 async def test_a_call_from_another_event_loop_is_refused(tmp_path: Path) -> None:
-    app = Jobify(storage=durable(tmp_path))
+    app = Jobify(storage=durable(tmp_path, is_new=True))
 
     @app.task
     async def work() -> None: ...
@@ -85,7 +85,7 @@ async def test_a_call_from_another_event_loop_is_refused(tmp_path: Path) -> None
 
 @pytest.mark.promise("b36")
 def test_lives_one_after_the_other(tmp_path: Path) -> None:
-    app = Jobify(storage=durable(tmp_path))
+    app = Jobify(storage=durable(tmp_path, is_new=True))
     router = JobRouter(prefix="r")
 
     @router.task(cron=Cron("0 0 1 1 *"))
@@ -177,7 +177,7 @@ class Part:
 )
 async def test_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: list[str]) -> None:
     part = Part([])
-    app = Jobify(storage=durable(tmp_path), plugins=[part], lifespan=part.app)
+    app = Jobify(storage=durable(tmp_path, is_new=True), plugins=[part], lifespan=part.app)
     app.include_router(JobRouter(lifespan=part.router))
 
     @app.task
@@ -194,7 +194,7 @@ async def test_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: l
         await app.shutdown()
     with pytest.raises(ApplicationStateError):
         await work.push()
-    storage = durable(tmp_path)
+    storage = durable(tmp_path, is_new=True)
     storage.open()
     assert storage.owners() == [], "the file is closed and nobody is taken for a worker"
     storage.close()
@@ -207,7 +207,7 @@ async def test_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: l
 @pytest.mark.parametrize("point", ["plugin down", "app down", "router down"])
 async def test_a_stop_that_fails_stops_the_rest(tmp_path: Path, point: str) -> None:
     part = Part([])
-    app = Jobify(storage=durable(tmp_path), plugins=[part], lifespan=part.app)
+    app = Jobify(storage=durable(tmp_path, is_new=True), plugins=[part], lifespan=part.app)
     app.include_router(JobRouter(lifespan=part.router))
 
     part.failing = point
@@ -253,7 +253,7 @@ async def test_a_start_that_is_cancelled_is_undone(tmp_path: Path) -> None:
         await asyncio.Event().wait()
         yield
 
-    app = Jobify(storage=durable(tmp_path), lifespan=lifespan)
+    app = Jobify(storage=durable(tmp_path, is_new=True), lifespan=lifespan)
     app.include_router(JobRouter(lifespan=endless))
 
     starting = asyncio.create_task(app.startup())
@@ -268,7 +268,7 @@ async def test_a_start_that_is_cancelled_is_undone(tmp_path: Path) -> None:
 @pytest.mark.promise("b38")
 @pytest.mark.parametrize("ticks", range(30))
 async def test_a_start_can_be_cancelled_anywhere(tmp_path: Path, ticks: int) -> None:
-    app = Jobify(storage=durable(tmp_path))
+    app = Jobify(storage=durable(tmp_path, is_new=True))
 
     @app.task(cron="0 0 1 1 *")
     async def yearly() -> str:
@@ -311,7 +311,7 @@ async def test_a_lifespan_may_push_and_wait(tmp_path: Path) -> None:
         results.append(await soon(await warm_up.push()))
         yield
 
-    app = Jobify(storage=durable(tmp_path), lifespan=lifespan)
+    app = Jobify(storage=durable(tmp_path, is_new=True), lifespan=lifespan)
 
     @app.task
     async def warm_up() -> str:
@@ -345,7 +345,7 @@ async def test_the_context_of_a_job_leads_to_the_app() -> None:
 
 
 def test_an_abandoned_life_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    app = Jobify(storage=durable(tmp_path))
+    app = Jobify(storage=durable(tmp_path, is_new=True))
     run(app.startup())
     with caplog.at_level(logging.WARNING, logger="jobify"):
         run(app.shutdown())

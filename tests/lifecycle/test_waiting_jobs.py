@@ -58,6 +58,7 @@ async def _astream(job: Any, app: Jobify) -> int:
 
 
 @pytest.mark.parametrize("wait", [_await, _wait, _aresult, _await_end, _astream], ids=lambda wait: wait.__name__)
+@pytest.mark.no_cover  # others run the same lines, less often
 async def test_a_hundred_parents_wait_with_one_slot(storage: Any, wait: Callable[..., Any]) -> None:
     app = Jobify(storage=storage, concurrency=1)
 

@@ -165,6 +165,7 @@ def _family(storage: SQLiteStorage) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("calls", [_life, _family])
+@pytest.mark.no_cover  # others run the same lines, less often
 def test_no_call_costs_more_among_600_000_jobs(
     calls: Callable[[SQLiteStorage], dict[str, int]], crowded: SQLiteStorage, empty: SQLiteStorage
 ) -> None:
@@ -230,6 +231,7 @@ def test_a_claim_costs_by_what_it_takes_not_by_what_is_ready(empty: SQLiteStorag
     assert among_many < 2 * among_few
 
 
+@pytest.mark.no_cover  # others run the same lines, less often
 def test_a_hundred_thousand_overdue_jobs_are_staged_in_steps(crowded: SQLiteStorage, empty: SQLiteStorage) -> None:
     empty.insert([job(f"{number}", due_at=NOW + SECOND) for number in range(STEP)])
     owners = [storage.register(PROFILE, now=NOW) for storage in (empty, crowded)]

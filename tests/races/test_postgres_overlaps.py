@@ -202,6 +202,7 @@ def field(postgres_databases: Any, postgres_template: str) -> Iterator[Field]:
 
 
 @pytest.mark.parametrize("one", CALLS)
+@pytest.mark.no_cover  # others run the same lines, less often
 def test_two_calls_at_once_are_as_one_after_the_other(field: Field, one: str) -> None:
     for other in CALLS:
         first, second, state = field.serially(other, one)

@@ -11,7 +11,8 @@ import pytest
 from jobify.storage import PostgresStorage, SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract import SharedStorageContract, StorageContract
-from postgres_server import TestDatabases
+from postgres_server import EMPTY, TestDatabases
+from support import durable, prepare
 
 
 @pytest.mark.slow
@@ -22,37 +23,19 @@ class TestMemoryStorage(StorageContract):
 
 class TestSQLiteStorage(StorageContract, SharedStorageContract):
     def new_storage(self, directory: Path) -> Storage:
-        return SQLiteStorage(directory / "jobs.db", synchronous="normal")
+        return durable(directory)
 
 
 @pytest.mark.slow
 class TestSQLiteStorageBesideOtherTables(StorageContract, SharedStorageContract):
     def new_storage(self, directory: Path) -> Storage:
+        prepare(directory / "shop.db", own_file=False)
         return SQLiteStorage(directory / "shop.db", synchronous="normal", own_file=False)
 
 
 class TestSQLiteStorageInFull(SharedStorageContract):
     def new_storage(self, directory: Path) -> Storage:
         return SQLiteStorage(directory / "jobs.db")
-
-
-_EMPTY = b"""
-    DO $$
-        DECLARE name text;
-        BEGIN
-            SET LOCAL lock_timeout = '30s';
-            SET LOCAL session_replication_role = replica;  -- no triggers
-            FOR name IN SELECT tablename FROM pg_tables
-                WHERE schemaname = 'jobify' AND tablename NOT IN ('clock', 'migrations')
-            LOOP
-                EXECUTE format('DELETE FROM jobify.%I', name);
-            END LOOP;
-            UPDATE jobify.clock SET (changes, trusted_at, doubted_at) = (0, NULL, NULL);
-            PERFORM setval(format('jobify.%I', sequencename), start_value, false)
-                FROM pg_sequences WHERE schemaname = 'jobify' AND last_value IS NOT NULL;
-        END
-    $$
-"""
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +52,7 @@ def empty_shared_database(shared_url: str) -> Iterator[Callable[[], None]]:
     with psycopg.connect(shared_url, autocommit=True) as connection:
 
         def empty() -> None:
-            connection.execute(_EMPTY)
+            connection.execute(EMPTY)
 
         yield empty
 

@@ -21,6 +21,7 @@ KINDS = ["hold_on_loop", "hold_in_thread", "hold_in_process"]
 
 @pytest.mark.promise("f25")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.unmeasured
 def test_a_worker_that_is_told_to_stop_lets_running_jobs_finish(site: Make, number: signal.Signals) -> None:
     here = site(PROCESS_TASK)
     worker = here.worker()
@@ -95,6 +96,7 @@ def test_a_second_signal_ends_a_worker_whose_event_loop_is_blocked(site: Make) -
 
 
 @pytest.mark.promise("f25")
+@pytest.mark.unmeasured
 def test_signals_of_one_moment_are_one_wish(site: Make) -> None:
     """``timeout`` signals its child, then the process group; nothing is interrupted."""
     here = site(PROCESS_TASK)
@@ -114,6 +116,7 @@ def test_signals_of_one_moment_are_one_wish(site: Make) -> None:
 
 
 @pytest.mark.promise("f25")
+@pytest.mark.unmeasured
 def test_a_hang_up_that_is_ignored_stays_ignored(site: Make) -> None:
     """``nohup jobify worker``."""
     here = site()
@@ -170,6 +173,7 @@ def test_an_idle_worker_stops_and_leaves_the_list(site: Make) -> None:
 
 
 @pytest.mark.promise("t10")
+@pytest.mark.unmeasured
 def test_a_worker_without_queues_serves_all(site: Make) -> None:
     here = site()
     worker = here.worker()
@@ -178,6 +182,7 @@ def test_a_worker_without_queues_serves_all(site: Make) -> None:
     assert worker.stop() == 0
 
 
+@pytest.mark.unmeasured
 def test_a_worker_with_queues_serves_only_those(site: Make) -> None:
     here = site()
     other = here.enqueue("quick", 1, queue="other")
@@ -187,6 +192,7 @@ def test_a_worker_with_queues_serves_only_those(site: Make) -> None:
     assert here.row(other).attempt == 0
 
 
+@pytest.mark.unmeasured
 def test_no_more_jobs_run_at_once_than_it_was_told(site: Make) -> None:
     here = site()
     worker = here.worker("--concurrency", "2")
@@ -206,6 +212,7 @@ def test_no_more_jobs_run_at_once_than_it_was_told(site: Make) -> None:
 
 
 @pytest.mark.promise("t1")
+@pytest.mark.unmeasured
 def test_the_job_of_a_killed_worker_is_run_again_by_another(site: Make) -> None:
     here = site()
     workers = {worker.pid: worker for worker in (here.worker(), here.worker())}
@@ -220,6 +227,7 @@ def test_the_job_of_a_killed_worker_is_run_again_by_another(site: Make) -> None:
 
 
 @pytest.mark.promise("t2")
+@pytest.mark.unmeasured
 def test_the_death_of_a_child_costs_one_attempt(site: Make) -> None:
     here = site(PROCESS_TASK)
     worker = here.worker()
@@ -234,6 +242,7 @@ def test_the_death_of_a_child_costs_one_attempt(site: Make) -> None:
     assert worker.stop() == 0
 
 
+@pytest.mark.unmeasured
 def test_the_children_of_a_killed_worker_die_with_it(site: Make) -> None:
     here = site(PROCESS_TASK)
     worker = here.worker()
@@ -260,6 +269,7 @@ def test_a_cron_runs_once_per_due_time_in_three_workers(site: Make) -> None:
 
 
 @pytest.mark.promise("t13")
+@pytest.mark.unmeasured
 def test_eight_workers_share_a_file_without_a_locked_database(site: Make) -> None:
     here = site()
     jobs = [here.enqueue("quick", number) for number in range(100)]
