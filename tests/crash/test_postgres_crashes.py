@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -51,6 +52,30 @@ async def test_the_server_restarts(own_postgres: PostgresServer, caplog: pytest.
         own_postgres.start()
 
     await lives_through(own_postgres.url(), restart, caplog)
+
+
+async def test_an_outcome_is_written_when_the_server_is_there_again(own_postgres: PostgresServer) -> None:
+    app, runs, may_end = Jobify(storage=PostgresStorage(own_postgres.url())), list[str](), asyncio.Event()
+
+    @app.task(name="work")
+    async def work() -> str:
+        runs.append("begun")
+        await may_end.wait()
+        runs.append("ended")
+        return "done"
+
+    async with app:
+        job = await work.push()
+        await eventually(lambda: runs)
+        own_postgres.stop()
+        may_end.set()
+        await eventually(lambda: runs == ["begun", "ended"])
+        with pytest.raises(StorageUnavailableError):  # it is written after the outcome
+            await work.push()
+        own_postgres.start()
+        assert await soon(job) == "done"
+        assert await soon(await work.push()) == "done"
+    assert runs == ["begun", "ended"] * 2
 
 
 async def test_the_server_crashes(own_postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:

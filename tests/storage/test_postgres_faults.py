@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -104,6 +108,30 @@ def test_a_database_that_takes_no_writes(postgres_url: str) -> None:
         assert one(storage, "a")
 
 
+def test_a_connection_to_a_standby_is_given_up(postgres_url: str) -> None:
+    """The name in the URL may lead to the new primary by now, so the next call connects again: reading, too."""
+
+    def set_default(what: str) -> None:
+        options = "-c default_transaction_read_only=off"
+        with psycopg.connect(postgres_url, autocommit=True, options=options) as connection:
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} {what}".encode())
+
+    with opened(postgres_url) as storage:
+        storage.insert([job("a")])
+        set_default("SET default_transaction_read_only = on")
+        end_connections(postgres_url)
+        with pytest.raises(StorageUnavailableError, match="Point the URL at the primary"), storage.transaction():
+            storage.insert([job("b")])
+        assert one(storage, "a")
+        reader = storage._database._reader
+        with pytest.raises(StorageUnavailableError, match="Point the URL at the primary"):
+            storage.insert([job("b")])
+        set_default("RESET default_transaction_read_only")
+        assert storage.insert([job("b")]) == [True]
+        assert one(storage, "b")
+        assert storage._database._reader is not reader
+
+
 def test_a_statement_that_takes_too_long(postgres_url: str) -> None:
     with administrator(postgres_url) as connection:
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET statement_timeout = '200ms'")
@@ -127,6 +155,54 @@ def test_no_connection_is_left(postgres_url: str) -> None:
                 PostgresStorage(url).open()
         finally:
             connection.execute("DROP ROLE jobify_limited")
+
+
+def test_max_connections_is_reached() -> None:
+    server = PostgresServer(max_connections="8", superuser_reserved_connections="0", reserved_connections="0")
+    try:
+        server.start()
+        with opened(server.url()) as storage, ExitStack() as others:
+            storage.insert([job("a")])
+            with pytest.raises(psycopg.OperationalError):
+                while True:
+                    others.enter_context(psycopg.connect(server.url()))
+            with pytest.raises(StorageUnavailableError, match=r"no connection left\. Raise max_connections.*up to 3"):
+                PostgresStorage(server.url()).open()
+            assert storage.insert([job("b")]) == [True], "those that are connected go on"
+            others.close()
+            with opened(server.url()) as another:
+                assert one(another, "b")
+    finally:
+        server.remove()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="a file system of its own takes root")
+def test_the_disk_of_the_server_is_full(own_postgres: PostgresServer) -> None:
+    """What was answered is stored, what was refused is not, and once there is room it goes on."""
+    disk = own_postgres.directory / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=777", "tmpfs", str(disk)], check=True)
+    try:
+        (disk / "tables").mkdir(mode=0o700)
+        shutil.chown(disk / "tables", own_postgres.directory.owner())
+        with opened(own_postgres.url()) as storage, administrator(own_postgres.url()) as connection:
+            connection.execute(f"CREATE TABLESPACE small LOCATION '{disk / 'tables'}'")
+            connection.execute("ALTER TABLE jobify.jobs SET TABLESPACE small")
+            ballast = disk / "ballast"
+            ballast.write_bytes(bytes(4_000_000))
+            stored: list[str] = []
+            with pytest.raises(StorageUnavailableError, match=r"the disk of the server is full\. Make room there"):
+                while True:
+                    id = f"job-{len(stored)}"
+                    storage.insert([job(id, payload=bytes(1500))])
+                    stored.append(id)
+            assert len(storage.get(stored)) == len(stored)
+            assert storage.get([f"job-{len(stored)}"]) == []
+            ballast.unlink()
+            assert storage.insert([job("afterwards")]) == [True]
+    finally:
+        own_postgres.stop()
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_newer_schema_is_refused_and_not_touched(postgres_url: str) -> None:

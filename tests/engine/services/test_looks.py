@@ -35,8 +35,9 @@ def test_each_round_looks_unless_the_storage_wants_fewer(monkeypatch: pytest.Mon
     assert rounds(watched, 2, clock) == [True, True]
 
 
-def test_a_storage_that_says_nothing_is_looked_at_each_time() -> None:
-    storage: Any = object()
+def test_a_storage_where_a_look_costs_nothing_is_looked_at_each_time() -> None:
+    storage: Any = Polled()
+    storage.poll_interval = 0.0
     watched = Looks(storage)
     assert not watched.cost_queries
     assert [watched.is_too_soon() for _ in range(2)] == [False, False]

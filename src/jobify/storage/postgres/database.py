@@ -27,7 +27,7 @@ import psycopg
 from jobify.exceptions import StorageUnavailableError
 from jobify.storage.postgres.arrays import Array, escaped, restored_row
 from jobify.storage.postgres.connection import Connection, connect, is_gone
-from jobify.storage.postgres.errors import TransactionConflictError, explain
+from jobify.storage.postgres.errors import READ_ONLY, TransactionConflictError, explain
 from jobify.storage.postgres.statements import Catalog, Statement
 
 __all__ = ("Database", "lock_key")
@@ -61,6 +61,8 @@ class Database:
         """The lock of :meth:`atomic`."""
         self._writer: Connection | None = None
         self._reader: Connection | None = None
+        self._is_reader_stale = False
+        """Whether the reading connection may be to a server that is not the primary any more."""
         self._block_thread: int | None = None
         self._has_block_changed = False
         self.block = 0
@@ -140,8 +142,7 @@ class Database:
             try:
                 cursor = writer.execute(statement.query, _packed(statement, parameters), binary=True)
             except psycopg.Error as error:
-                if writer.closed:
-                    self._writer = None
+                self._give_up(writer, error)
                 raise explain(error, self.where) from error
             if cursor.rowcount > 0 and not (cursor.statusmessage or "").startswith("SELECT"):
                 self.note_change()
@@ -157,13 +158,23 @@ class Database:
     def command(self, text: str) -> Cursor:
         """Run a text without parameters on the writing connection, which is not prepared."""
         with self._writing:
-            assert self._writer is not None
+            writer = self._writer
+            assert writer is not None
             try:
-                return self._writer.execute(self.sql.qualified(text).encode(), prepare=False)
+                return writer.execute(self.sql.qualified(text).encode(), prepare=False)
             except psycopg.Error as error:
-                if self._writer.closed:
-                    self._writer = None
+                self._give_up(writer, error)
                 raise explain(error, self.where) from error
+
+    def _give_up(self, writer: Connection, error: psycopg.Error) -> None:
+        """Connect again before the next call, if this error has ended the connection, or if the server takes no writes:
+        it may be a standby now, and the URL lead to another server."""
+        if error.sqlstate == READ_ONLY:
+            self._is_reader_stale = True
+            with suppress(psycopg.Error):
+                writer.close()
+        if writer.closed:
+            self._writer = None
 
     def run(self, name: str, *parameters: Any) -> int:
         """See :class:`jobify.storage.sql.statements.Statements`; so the next ones."""
@@ -217,7 +228,11 @@ class Database:
     def _read(self, statement: Statement, parameters: Sequence[Any]) -> Cursor:
         with self._reading:
             reader = self._reader
+            if reader is not None and self._is_reader_stale:
+                with suppress(psycopg.Error):
+                    reader.close()
             if reader is None or is_gone(reader):
+                self._is_reader_stale = False
                 reader = self._reader = self.new_connection()
             try:
                 return reader.execute(statement.query, _packed(statement, parameters), binary=True)

@@ -10,8 +10,10 @@ import psycopg
 
 from jobify.exceptions import StorageError, StorageUnavailableError
 
-__all__ = ("TransactionConflictError", "explain", "explained", "is_conflict")
+__all__ = ("READ_ONLY", "TransactionConflictError", "explain", "explained", "is_conflict")
 
+READ_ONLY: Final = "25006"
+"""The SQLSTATE of a server that takes no writes."""
 _CONFLICTS: Final = frozenset({"40001", "40P01", "23505"})
 """serialization_failure, deadlock_detected, and unique_violation: an insert or a retry looks first whether there is
 room, so another transaction has taken it meanwhile."""
@@ -24,7 +26,7 @@ _UNAVAILABLE: Final = {
     "57014": "the statement took longer than statement_timeout, or was cancelled. Look for what keeps the server busy, "
     "or raise statement_timeout for this role",
     "55P03": "a lock was not granted within lock_timeout. Look for a long transaction in pg_stat_activity",
-    "25006": "the server takes no writes (a standby, or default_transaction_read_only). Point the URL at the primary",
+    READ_ONLY: "the server takes no writes (a standby, or default_transaction_read_only). Point the URL at the primary",
     "53100": "the disk of the server is full. Make room there",
     "53200": "the server has not enough memory",
     "53300": "the server has no connection left. Raise max_connections, or run fewer processes (each needs up to 3)",

@@ -159,11 +159,6 @@ class Jobs:
         return purged if found else None
 
 
-def _are_plain(jobs: Sequence[NewJob]) -> bool:
-    """Whether all are due, with nothing but their arguments."""
-    return all(job[_OPTIONAL] == _NOTHING and job.ready and job.status == _SCHEDULED for job in jobs)
-
-
 # -- inserting, on any connection --------------------------------------------------------------------------------------
 
 
@@ -171,8 +166,7 @@ def insert_rows(database: WritingStatements, jobs: Sequence[NewJob]) -> list[str
     """Insert what has no conflict; the ids."""
     columns = list(zip(*jobs, strict=True))
     if not _are_plain(jobs):
-        name = "insert_claimed" if any(columns[_OWNER]) else "insert"
-        return database.rows_in(name, columns[:_COLUMNS])
+        return database.rows_in("insert_claimed" if any(columns[_OWNER]) else "insert", columns[:_COLUMNS])
     return database.rows_in("insert_plain", [*columns[:4], *columns[6:9]])
 
 
@@ -216,3 +210,8 @@ def replace_row(database: WritingStatements, job: NewJob, progress: Progress | N
     database.run("successor", *row)
     database.run("mark_successor", job.id)
     return False
+
+
+def _are_plain(jobs: Sequence[NewJob]) -> bool:
+    """Whether all are due, with nothing but their arguments."""
+    return all(job[_OPTIONAL] == _NOTHING and job.ready and job.status == _SCHEDULED for job in jobs)

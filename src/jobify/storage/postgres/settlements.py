@@ -85,7 +85,7 @@ class Settlements:
 
     def _settle_plain_apart(self, settlements: Sequence[Settlement]) -> list[Settled]:
         """Settle what is plain in a statement by itself, then the rest."""
-        applied = self._rows.settle_where(settlements, self._rows.if_plain)
+        applied = self._rows.settle_plain(settlements)
         rest = [one for one in settlements if one.id not in applied]
         if not rest:
             return [Settled.APPLIED] * len(settlements)
@@ -121,20 +121,25 @@ class Settlements:
 
 
 class SettlementRows:
-    """How settlements are written, on any connection, inside a transaction or as one."""
+    """How settlements are written, on any connection."""
 
     def __init__(self, database: WritingStatements) -> None:
         self._database = database
         self.if_plain = texts()["if_plain"]
 
     def settle_plain(self, settlements: Sequence[Settlement]) -> set[str]:
-        """Settle those whose claims hold and for whose jobs nothing is pending, with their history; their ids."""
-        applied = self.settle_where(settlements, self.if_plain)
-        self.add_history(history_of([one for one in settlements if one.id in applied]))
+        """Settle those whose claims hold and for whose jobs nothing is pending, with their history; their ids.
+
+        Those with a history are settled inside a transaction.
+        """
+        applied = self._settle(settlements, self.if_plain)
+        lines = history_of([one for one in settlements if one.id in applied])
+        if lines:
+            self.add_history(lines)
         return applied
 
-    def settle_where(self, settlements: Sequence[Settlement], if_plain: str) -> set[str]:
-        """Settle those whose claims hold, and for whose jobs the condition ``if_plain`` does; their ids."""
+    def _settle(self, settlements: Sequence[Settlement], if_plain: str) -> set[str]:
+        """Settle those whose claims hold; their ids."""
         columns, name = _columns(settlements), "settled_each"
         if all(columns[index].count(columns[index][0]) == len(settlements) for index in _ALIKE):
             name = "settled_alike"
@@ -146,7 +151,7 @@ class SettlementRows:
     def settle_each(self, settlements: Sequence[Settlement]) -> None:
         """Settle these, whose claims hold."""
         if settlements:
-            self.settle_where(settlements, "")
+            self._settle(settlements, "")
 
     def add_history(self, lines: Sequence[AttemptRecord]) -> None:
         """Add lines to the history of jobs."""
