@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 from typing import Final, NamedTuple
 
-__all__ = ("ARRIVAL", "Channels", "channels_of", "work_channel")
+__all__ = ("ARRIVAL", "CLIENT_ARRIVAL", "Channels", "channels_of", "work_channel")
 
 ARRIVAL: Final = "+"
 """What is sent when an owner has registered. Else a notification says nothing: what has changed is read."""
+CLIENT_ARRIVAL: Final = "+client"
+"""The same of a client, which waits for the ends of jobs."""
 
 
 class Channels(NamedTuple):

@@ -8,7 +8,7 @@ notify commit one at a time, which costs all who enqueue most of their throughpu
 between the two is found by the others' next look.
 
 A process that listens knows from its looks at the owners, and from their arrivals, whether there are others. While
-there are none it says nothing.
+there are none it says nothing; and of the ends of jobs, while no client is there that waits for any.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 from collections.abc import Collection
 from contextlib import suppress
 
-from jobify.storage.postgres.channels import ARRIVAL, Channels
+from jobify.storage.postgres.channels import ARRIVAL, CLIENT_ARRIVAL, Channels
 from jobify.storage.postgres.session import Session
 
 __all__ = ("PostgresNotifier",)
@@ -33,7 +33,7 @@ class PostgresNotifier:
         self._session: Session | None = None
         self._ends: tuple[socket.socket, socket.socket] | None = None
         self._is_readable = False
-        self._has_peers = True
+        self._has_peers = self._has_clients = True
 
     def use(self, session: Session) -> None:
         """Send by this session."""
@@ -49,9 +49,9 @@ class PostgresNotifier:
         """Whether this process listens, and there is no other one."""
         return not self.has_listeners
 
-    def set_peers(self, *, are_there: bool) -> None:
-        """Whether other processes were there at the last look."""
-        self._has_peers = are_there
+    def set_peers(self, *, are_there: bool, are_waiting: bool) -> None:
+        """Whether other processes were there at the last look, and whether any of them waits for the ends of jobs."""
+        self._has_peers, self._has_clients = are_there, are_waiting
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -61,15 +61,16 @@ class PostgresNotifier:
         words = {self._channels.owner(owner): "" for owner in owners}
         if workers:
             words[self._channels.workers] = ""
-        if clients:
+        if clients and (self._has_clients or not self._session.is_listening):
             words[self._channels.clients] = ""
         if words:
             self._session.say(words)
 
-    def announce(self) -> None:
+    def announce(self, *, is_client: bool) -> None:
         """Tell the others that there is one more."""
         if self._session is not None:
-            self._session.say({self._channels.workers: ARRIVAL, self._channels.clients: ARRIVAL})
+            word = CLIENT_ARRIVAL if is_client else ARRIVAL
+            self._session.say({self._channels.workers: word, self._channels.clients: word})
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -86,8 +87,10 @@ class PostgresNotifier:
 
     def receive(self, channel: str = "", word: str = "") -> None:
         """Another process has notified this one, or may have tried to. In the thread of the session."""
-        if word == ARRIVAL:
+        if word in (ARRIVAL, CLIENT_ARRIVAL):
             self._has_peers = True
+        if word == CLIENT_ARRIVAL or not channel:  # or it may have been missed
+            self._has_clients = True
         ends = self._ends
         if ends is not None and not self._is_readable:
             self._is_readable = True

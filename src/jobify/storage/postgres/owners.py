@@ -130,7 +130,7 @@ class Owners:
         if not self._is_pooled:
             self.notifier.bind()
         self._listen()
-        self.notifier.announce()
+        self.notifier.announce(is_client=profile.role is OwnerRole.CLIENT)
         return owner
 
     def _columns(self, own: _LocalOwner, now: Microseconds) -> tuple[Any, ...]:
@@ -260,7 +260,8 @@ class Owners:
             self.changes.note(rows[0].snapshot)
             self._expiries = _Expiries(rows[0].next_expiry, self._database.own_commits, self._clock.monotonic())
         self._liveness.forget_all_but({row.id for row in rows})
-        self.notifier.set_peers(are_there=any(row.id not in self._own for row in rows))
+        others = [row.role for row in rows if row.id not in self._own]
+        self.notifier.set_peers(are_there=bool(others), are_waiting=OwnerRole.CLIENT.value in others)
 
     def may_expire(self, now: Microseconds) -> bool:
         """Whether a waiting job may have expired. False if the last look, which was just made, has shown that none has,
