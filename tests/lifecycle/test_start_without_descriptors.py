@@ -13,8 +13,6 @@ import asyncio, os, resource, threading
 from jobify import Jobify
 from jobify.storage import SQLiteStorage
 
-pytestmark = pytest.mark.usefixtures("sqlite_file")
-
 app = Jobify(storage=SQLiteStorage("jobs.db"))
 
 @app.task(name="echo")
@@ -63,6 +61,7 @@ asyncio.run(main())
 
 
 @pytest.mark.promise("f5")
+@pytest.mark.usefixtures("sqlite_file")
 def test_a_start_without_descriptors_leaves_nothing_behind(tmp_path: Path) -> None:
     said = Program(tmp_path, CODE).finish().splitlines()
     assert said[0] == "True True", said

@@ -19,8 +19,7 @@ object, uncopied: nothing is encoded for it. It is called on an event loop's thr
 its calls may wait for anything; and an engine may hold its jobs back until another user reads them
 (:class:`jobify.gateway.inline.InlineGateway`). So it is neither durable nor shared.
 
-**Time.** Every call that depends on the time takes ``now``. A storage reads no clock itself; one whose jobs are on a
-server gives the server's to the app, as its ``clock``.
+**Time.** Every call that depends on the time takes ``now``. A storage reads no clock; see ``clock`` for a server's.
 
 **Ownership.** A claim belongs to an *owner*, a process that called ``register``. The proof of a claim is ``(id, owner,
 fence)``; the fence is raised by every claim and by every change of a waiting job (``replace``, ``reschedule``), so an
@@ -68,7 +67,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from jobify.model.clock import ServerTime
 from jobify.model.records import (
     AttemptRecord,
     CancelResult,
@@ -119,17 +117,6 @@ class Storage(OwnerPort, Protocol):
     """Values stay the objects they are, and no call waits; see *Values* in the module's text."""
     claims_first: bool
     """Claims are not flushed, unlike other writes: they are made before these, outside of a ``transaction``."""
-
-    @property
-    def poll_interval(self) -> float:
-        """Seconds between two looks at what other processes do, at least. 0: a look costs next to nothing."""
-        ...
-
-    @property
-    def clock(self) -> ServerTime | None:
-        """The clock by which the jobs are due, for an app that is given no other: that of the server, synchronised from
-        ``open`` on. None: that of the machine."""
-        ...
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
+from jobify.model.clock import ServerTime
 from jobify.model.records import OwnerProfile, OwnerRecord, Recovered
 from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
@@ -83,6 +84,17 @@ class BegunJobs(Protocol):
 
 class OwnerPort(Protocol):
     """What a storage does for owners. Part of :class:`jobify.storage.base.Storage`."""
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two looks at what other processes do, at least. 0: a look costs next to nothing."""
+        ...
+
+    @property
+    def clock(self) -> ServerTime | None:
+        """The clock that all processes share, for an app that is given no other: that of a server, synchronised from
+        ``open`` on. None: that of the machine."""
+        ...
 
     def register(self, profile: OwnerProfile, *, now: Microseconds) -> int:
         """Enter this process as an owner; returns its id, which is never used twice.

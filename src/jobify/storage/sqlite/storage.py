@@ -125,9 +125,8 @@ class SQLiteStorage:
         self.synchronous = checked_synchronous(synchronous)
         self.mode = checked_mode(mode)
         self.own_file = checked_own_file(own_file)
-        self.is_durable = self.is_shared = self.database != MEMORY
-        self.is_in_memory = self.claims_first = False  # ":memory:" neither: it keeps bytes, and its calls may wait
-        self.poll_interval, self.clock = 0.0, None
+        self.is_durable = self.is_shared = self.database != MEMORY  # which keeps bytes, too, and whose calls may wait
+        self.is_in_memory, self.claims_first, self.poll_interval, self.clock = False, False, 0.0, None
         self._remove_temporary: weakref.finalize[..., Any] | None = None
         self._connect(self.database)
         self._resting = self._database
