@@ -31,6 +31,7 @@ def test_jobs_are_run_by_all_of_the_workers(site: Make) -> None:
     assert supervisor.stop() == 0
 
 
+@pytest.mark.both_storages
 def test_a_worker_that_died_is_started_again(site: Make) -> None:
     here = site()
     supervisor = supervised(here, 2)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from jobify.cli.app_loader import load_app
+from jobify.cli.app_loader import is_postgres, load_app
 from jobify.cli.environment import forget_one_heap
 from jobify.cli.errors import CommandError, print_error
 from jobify.runtime.escaping import escaped
@@ -129,7 +129,9 @@ def _work(args: WorkerArgs, control: ControlSocket | None) -> int:
 
 
 def _require_database(app: Jobify) -> None:
-    path = getattr(app.configs.storage, "database", None)
+    """Refuse to make a file in the place of one that was removed. A server has a worker wait for it instead."""
+    storage = app.configs.storage
+    path = None if is_postgres(storage) else getattr(storage, "database", None)
     if isinstance(path, str) and not (os.path.exists(path) and os.path.getsize(path)):
         raise CommandError(
             f"The database {path!r} does not exist any more, and a restarted worker does not create a new one. Restore "
