@@ -103,12 +103,15 @@ reasons (child, seq) AS MATERIALIZED (
     SELECT dependencies.child, min(dependencies.seq)
     FROM dependents JOIN @dependencies ON dependencies.parent = dependents.seq AND dependencies.is_open
     GROUP BY dependencies.child
-)
-SELECT dependents.seq, jobs.id, reason.parent, reason.parent_id
-FROM dependents
-LEFT JOIN @jobs ON jobs.seq = dependents.seq
-LEFT JOIN reasons ON reasons.child = dependents.seq
+),
+-- Behind a pooler no setting of ours holds, and a join may return rows in any order.
+found (seq, place) AS MATERIALIZED (SELECT seq, row_number() OVER () FROM dependents)
+SELECT found.seq, jobs.id, reason.parent, reason.parent_id
+FROM found
+LEFT JOIN @jobs ON jobs.seq = found.seq
+LEFT JOIN reasons ON reasons.child = found.seq
 LEFT JOIN @dependencies AS reason ON reason.seq = reasons.seq
+ORDER BY found.place
 
 -- name: cancel_dependents
 UPDATE @jobs SET
