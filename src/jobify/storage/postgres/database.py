@@ -61,8 +61,7 @@ class Database:
         """The lock of :meth:`atomic`."""
         self._writer: Connection | None = None
         self._reader: Connection | None = None
-        self._is_reader_stale = False
-        """Whether the reading connection may be to a server that is not the primary any more."""
+        self._is_reader_stale = False  # it may read from a server that is not the primary any more
         self._block_thread: int | None = None
         self._has_block_changed = False
         self.block = 0
@@ -171,8 +170,7 @@ class Database:
         it may be a standby now, and the URL lead to another server."""
         if error.sqlstate == READ_ONLY:
             self._is_reader_stale = True
-            with suppress(psycopg.Error):
-                writer.close()
+            writer.close()
         if writer.closed:
             self._writer = None
 
@@ -229,11 +227,10 @@ class Database:
         with self._reading:
             reader = self._reader
             if reader is not None and self._is_reader_stale:
-                with suppress(psycopg.Error):
-                    reader.close()
+                reader.close()
             if reader is None or is_gone(reader):
-                self._is_reader_stale = False
-                reader = self._reader = self.new_connection()
+                reader, self._is_reader_stale = self.new_connection(), False
+                self._reader = reader
             try:
                 return reader.execute(statement.query, _packed(statement, parameters), binary=True)
             except psycopg.Error as error:
