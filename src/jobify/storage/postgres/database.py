@@ -166,8 +166,7 @@ class Database:
                 raise explain(error, self.where) from error
 
     def _give_up(self, writer: Connection, error: psycopg.Error) -> None:
-        """Connect again before the next call, if this error has ended the connection, or if the server takes no writes:
-        it may be a standby now, and the URL lead to another server."""
+        """Connect again next time, if the connection has ended, or leads to a server that takes no writes any more."""
         if error.sqlstate == READ_ONLY:
             self._is_reader_stale = True
             writer.close()
@@ -289,12 +288,7 @@ class Database:
     @contextmanager
     def atomic(self) -> Iterator[None]:
         """Statements of one call, all or none, inside a block and outside of one; one such call at a time."""
-        if not self.is_in_block:
-            with self.transaction():
-                self.command(f"SELECT pg_advisory_xact_lock({self.relations})")
-                yield
-            return
-        with self.savepoint():
+        with self.savepoint() if self.is_in_block else self.transaction():
             self.command(f"SELECT pg_advisory_xact_lock({self.relations})")
             yield
 
@@ -306,11 +300,7 @@ class Database:
     @contextmanager
     def together(self) -> Iterator[None]:
         """:meth:`atomic` without the lock: what is changed here is no relation between jobs."""
-        if not self.is_in_block:
-            with self.transaction():
-                yield
-            return
-        with self.savepoint():
+        with self.savepoint() if self.is_in_block else self.transaction():
             yield
 
     @contextmanager
