@@ -61,8 +61,7 @@ class Database:
         """The lock of :meth:`atomic`."""
         self._writer: Connection | None = None
         self._reader: Connection | None = None
-        self._is_reader_stale = False
-        """Whether the reading connection may be to a server that is not the primary any more."""
+        self._is_reader_stale = False  # it may read from a server that is not the primary any more
         self._block_thread: int | None = None
         self._has_block_changed = False
         self.block = 0
@@ -167,12 +166,10 @@ class Database:
                 raise explain(error, self.where) from error
 
     def _give_up(self, writer: Connection, error: psycopg.Error) -> None:
-        """Connect again before the next call, if this error has ended the connection, or if the server takes no writes:
-        it may be a standby now, and the URL lead to another server."""
+        """Connect again next time, if the connection has ended, or leads to a server that takes no writes any more."""
         if error.sqlstate == READ_ONLY:
             self._is_reader_stale = True
-            with suppress(psycopg.Error):
-                writer.close()
+            writer.close()
         if writer.closed:
             self._writer = None
 
@@ -229,11 +226,10 @@ class Database:
         with self._reading:
             reader = self._reader
             if reader is not None and self._is_reader_stale:
-                with suppress(psycopg.Error):
-                    reader.close()
+                reader.close()
             if reader is None or is_gone(reader):
-                self._is_reader_stale = False
-                reader = self._reader = self.new_connection()
+                reader, self._is_reader_stale = self.new_connection(), False
+                self._reader = reader
             try:
                 return reader.execute(statement.query, _packed(statement, parameters), binary=True)
             except psycopg.Error as error:
@@ -292,12 +288,7 @@ class Database:
     @contextmanager
     def atomic(self) -> Iterator[None]:
         """Statements of one call, all or none, inside a block and outside of one; one such call at a time."""
-        if not self.is_in_block:
-            with self.transaction():
-                self.command(f"SELECT pg_advisory_xact_lock({self.relations})")
-                yield
-            return
-        with self.savepoint():
+        with self.savepoint() if self.is_in_block else self.transaction():
             self.command(f"SELECT pg_advisory_xact_lock({self.relations})")
             yield
 
@@ -309,11 +300,7 @@ class Database:
     @contextmanager
     def together(self) -> Iterator[None]:
         """:meth:`atomic` without the lock: what is changed here is no relation between jobs."""
-        if not self.is_in_block:
-            with self.transaction():
-                yield
-            return
-        with self.savepoint():
+        with self.savepoint() if self.is_in_block else self.transaction():
             yield
 
     @contextmanager
