@@ -29,6 +29,7 @@ from jobify.storage.postgres.arrays import Array, escaped, restored_row
 from jobify.storage.postgres.connection import Connection, connect, is_gone
 from jobify.storage.postgres.errors import READ_ONLY, TransactionConflictError, explain
 from jobify.storage.postgres.statements import Catalog, Statement
+from jobify.storage.postgres.writing import WritingStatements
 
 __all__ = ("Database", "lock_key")
 
@@ -36,7 +37,6 @@ T = TypeVar("T")
 
 _TRIES: Final = 5
 _LOCK: Final = "FOR NO KEY UPDATE"
-Row = Sequence[Any]
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 
@@ -46,7 +46,7 @@ def lock_key(schema: str, what: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-class Database:
+class Database(WritingStatements):
     """The jobs in schema ``schema`` of the database at ``url``; ``where`` names both without a password."""
 
     def __init__(self, url: str, *, schema: str, where: str, is_pooled: bool = False) -> None:
@@ -173,35 +173,11 @@ class Database:
         if writer.closed:
             self._writer = None
 
-    def run(self, name: str, *parameters: Any) -> int:
-        """See :class:`jobify.storage.sql.statements.Statements`; so the next ones."""
-        return self.execute(self.sql(name), parameters).rowcount
-
-    def run_for(self, name: str, ids: Sequence[Any], *before: Any) -> int:
-        return self.execute(self.sql(name), (*before, ids)).rowcount if ids else 0
-
-    def run_rows(self, name: str, rows: Sequence[Row], *before: Any) -> int:
-        return self.execute(self.sql(name), (*before, *zip(*rows, strict=True))).rowcount if rows else 0
-
-    def rows(self, name: str, *parameters: Any) -> list[Any]:
-        return _values(self.execute(self.sql(name), parameters))
-
-    def rows_for(self, name: str, ids: Sequence[Any], *before: Any) -> list[Any]:
-        return _values(self.execute(self.sql(name), (*before, ids))) if ids else []
-
-    def rows_of(self, name: str, rows: Sequence[Row], *before: Any) -> list[Any]:
-        return _values(self.execute(self.sql(name), (*before, *zip(*rows, strict=True)))) if rows else []
+    def change(self, statement: Statement, parameters: Sequence[Any]) -> int:
+        return self.execute(statement, parameters).rowcount
 
     def values(self, statement: Statement, parameters: Sequence[Any]) -> list[Any]:
-        """The rows that a statement answers; of one column, its values."""
-        return _values(self.execute(statement, parameters))
-
-    def rows_in(self, name: str, columns: Sequence[Sequence[Any]], *before: Any) -> list[Any]:
-        """:meth:`rows_of`, with the columns of the rows."""
-        return _values(self.execute(self.sql(name), (*before, *columns)))
-
-    def add(self, name: str, *parameters: Any) -> int:
-        return int(self.rows(name, *parameters)[0])
+        return _unwrapped(_answer(self.execute(statement, parameters)))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -343,10 +319,6 @@ def _packed(statement: Statement, parameters: Sequence[Any]) -> Sequence[Any]:
 
 def _answer(cursor: Cursor) -> list[Any]:
     return [restored_row(row) for row in cursor.fetchall()]
-
-
-def _values(cursor: Cursor) -> list[Any]:
-    return _unwrapped(_answer(cursor))
 
 
 def _unwrapped(rows: list[Any]) -> list[Any]:

@@ -30,6 +30,7 @@ from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.jobs import TakenError, insert_free, insert_rows, insert_with_parents, replace_row
 from jobify.storage.postgres.settlements import SettlementRows
 from jobify.storage.postgres.statements import Catalog, Statement
+from jobify.storage.postgres.writing import WritingStatements
 from jobify.storage.sql.dependencies import add_edges
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.settlements import settle_held
@@ -37,11 +38,9 @@ from jobify.storage.transactions import Answer, Statements
 
 __all__ = ("JoinedDatabase", "JoinedPostgres", "Joining")
 
-Row = Sequence[Any]
 
-
-class JoinedDatabase:
-    """See :class:`~jobify.storage.postgres.writing.WritingStatements`; on a user's connection."""
+class JoinedDatabase(WritingStatements):
+    """A user's connection."""
 
     def __init__(self, statements: Statements, *, sql: Catalog, relations: int) -> None:
         self._statements = statements
@@ -54,26 +53,8 @@ class JoinedDatabase:
     def execute(self, statement: Statement, parameters: Sequence[Any] = ()) -> Answer:
         return self._statements.execute(statement.text, _plain(statement, parameters))
 
-    def run(self, name: str, *parameters: Any) -> int:
-        return self.execute(self.sql(name), parameters).rowcount
-
-    def run_for(self, name: str, ids: Sequence[Any], *before: Any) -> int:
-        return self.run(name, *before, ids) if ids else 0
-
-    def run_rows(self, name: str, rows: Sequence[Row], *before: Any) -> int:
-        return self.run(name, *before, *zip(*rows, strict=True)) if rows else 0
-
-    def rows(self, name: str, *parameters: Any) -> list[Any]:
-        return self.values(self.sql(name), parameters)
-
-    def rows_for(self, name: str, ids: Sequence[Any], *before: Any) -> list[Any]:
-        return self.rows(name, *before, ids) if ids else []
-
-    def rows_of(self, name: str, rows: Sequence[Row], *before: Any) -> list[Any]:
-        return self.rows(name, *before, *zip(*rows, strict=True)) if rows else []
-
-    def rows_in(self, name: str, columns: Sequence[Sequence[Any]], *before: Any) -> list[Any]:
-        return self.rows(name, *before, *columns)
+    def change(self, statement: Statement, parameters: Sequence[Any]) -> int:
+        return self.execute(statement, parameters).rowcount
 
     def read(self, name: str, *parameters: Any) -> list[Any]:
         return [restored_row(row) for row in self.execute(self.sql(name), parameters).rows]
@@ -81,9 +62,6 @@ class JoinedDatabase:
     def values(self, statement: Statement, parameters: Sequence[Any]) -> list[Any]:
         rows = [restored_row(row) for row in self.execute(statement, parameters).rows]
         return [row[0] for row in rows] if rows and len(rows[0]) == 1 else rows
-
-    def add(self, name: str, *parameters: Any) -> int:
-        return int(self.rows(name, *parameters)[0])
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
@@ -292,12 +270,13 @@ class Joining:
         if place is not None and place == self._place:
             return
         place = _Place(*statements.execute(database.sql("place").text).rows[0])
-        if place != self._place:  # not known yet, or the server was started again
-            self._place = _Place(*database.read("place")[0])
+        own = self._place
+        if own is None or place != own:  # not known yet, or the server was started again
+            own = self._place = _Place(*database.read("place")[0])
         if connection is not None:
             _places[connection] = place
-        if place != self._place:
-            which = "the same" if place.server == self._place.server else "another"
+        if place != own:
+            which = "the same" if place.server == own.server else "another"
             raise ConfigurationError(
                 f"The jobs are in the database {database.where}, and the connection leads to the database "
                 f"{place.name!r} of {which} server. Only one database can have one transaction: give a connection to "

@@ -1,4 +1,4 @@
-"""The statements of ``queries.sql``, by name, and the parameters of those that write many rows at once.
+"""The statements of ``queries.sql``, by name, and how those are run that write many rows at once.
 
 A batch is one statement with many rows of values, not many statements: see the head of ``queries.sql`` for why, for
 what stands for NULL, and for what pads a batch to a round number of rows.
