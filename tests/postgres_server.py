@@ -141,7 +141,7 @@ class PostgresServer:
 
     def admit(self, network: str) -> None:
         """Take connections from this network, too, with the password. Before it starts."""
-        with open(self._data / "pg_hba.conf", "a") as access:
+        with open(self.data / "pg_hba.conf", "a") as access:
             access.write(f"host all all {network} password\n")
 
     # -- life ----------------------------------------------------------------------------------------------------------
