@@ -28,7 +28,7 @@ BROKER_READY := $(BROKER_VENV)/.ready
 POSTGRES_READY := $(POSTGRES_VENV)/.ready
 
 # What `make test` says of itself when it starts, so that a long run is not taken for a hang.
-TEST_MINUTES := 8 to 12
+TEST_MINUTES := 12 to 20
 # Tests wait about as long as they compute: with two processes for each core, the cores are never idle.
 PROCESSES ?= $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))
 ON_POSTGRES := app checklist client engine gateway integrations jobs lifecycle middleware router runtime serializers worker
