@@ -28,7 +28,9 @@ _NOTHING = tuple(NewJob._field_defaults.values())
 _PURGED = 1000
 """Jobs that one transaction of ``purge`` deletes at most."""
 _MANY = 32
-"""So many jobs are inserted with a statement that fails at a conflict; for fewer, a savepoint costs what it saves."""
+"""So many jobs are inserted with a statement that fails at a conflict."""
+_MANY_IN_A_BLOCK = 256
+"""The same inside a block, where that statement needs a savepoint: two round trips more."""
 _SCHEDULED = JobStatus.SCHEDULED.value
 
 
@@ -89,7 +91,7 @@ class Jobs:
 
     def _insert_all(self, jobs: Sequence[NewJob]) -> bool:
         """Insert all of them, or none."""
-        if len(jobs) >= _MANY and _are_plain(jobs):
+        if len(jobs) >= (_MANY_IN_A_BLOCK if self._database.is_in_block else _MANY) and _are_plain(jobs):
             return self._insert_or_fail(jobs)
         if self._database.is_in_block:
             return self._undone_unless_all(jobs)
