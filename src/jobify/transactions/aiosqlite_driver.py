@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import refuse_blocking, run_awaiting
-from jobify.transactions.port import Stored, Work
+from jobify.transactions.bridge import AwaitedConnection
+from jobify.transactions.port import Stored
 
 __all__ = ("AiosqliteConnection",)
-
-T = TypeVar("T")
 
 
 class _Statements:
@@ -32,23 +30,12 @@ class _Statements:
             return Answer(rows, cursor.rowcount, cursor.lastrowid)
 
 
-class AiosqliteConnection:
-    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
-
-    tells_commits = False
+class AiosqliteConnection(AwaitedConnection):
+    """See :class:`~jobify.transactions.port.UserConnection`."""
 
     def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def require_blocking(self) -> None:
-        refuse_blocking(self._connection)
-
-    def run(self, work: Work[T]) -> T:
-        refuse_blocking(self._connection)
-
-    async def arun(self, work: Work[T]) -> T:
-        return await run_awaiting(work, _Statements(self._connection))
+        super().__init__(connection, _Statements(connection))
 
     def after_commit(self, stored: Stored) -> None:
-        if not self._connection.in_transaction:
+        if not self._statements.is_in_transaction:
             stored.notify()

@@ -12,17 +12,15 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import refuse_blocking, run_awaiting
+from jobify.transactions.bridge import AwaitedConnection
 from jobify.transactions.commits import notify_when_visible
 from jobify.transactions.literals import with_literals
-from jobify.transactions.port import Stored, Work
+from jobify.transactions.port import Stored
 
 __all__ = ("AsyncpgConnection",)
-
-T = TypeVar("T")
 
 _WRITES: Final = re.compile(r"\b(INSERT INTO|DELETE FROM|(?<!FOR NO KEY )UPDATE)\s")
 _READS: Final = re.compile(r"\s*(SELECT|WITH)\b")
@@ -79,25 +77,14 @@ def _values(pairs: list[tuple[str, Any]]) -> tuple[Any, ...]:
     return tuple([value for _, value in pairs])
 
 
-class AsyncpgConnection:
-    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
-
-    tells_commits = False
+class AsyncpgConnection(AwaitedConnection):
+    """See :class:`~jobify.transactions.port.UserConnection`."""
 
     def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def require_blocking(self) -> None:
-        refuse_blocking(self._connection)
-
-    def run(self, work: Work[T]) -> T:
-        refuse_blocking(self._connection)
-
-    async def arun(self, work: Work[T]) -> T:
-        return await run_awaiting(work, _Statements(self._connection))
+        super().__init__(connection, _Statements(connection))
 
     def after_commit(self, stored: Stored) -> None:
-        if self._connection.is_in_transaction():
+        if self._statements.is_in_transaction:
             notify_when_visible(stored)
         else:
             stored.notify()

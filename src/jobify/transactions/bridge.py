@@ -19,7 +19,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.storage.transactions import Answer
 from jobify.transactions.port import Work
 
-__all__ = ("AwaitedStatements", "refuse_blocking", "run_awaiting")
+__all__ = ("AwaitedConnection", "AwaitedStatements", "refuse_blocking", "run_awaiting")
 
 T = TypeVar("T")
 
@@ -76,6 +76,25 @@ class _BlockingStatements:
         """Cancel the statement that runs. The work is left to put right what it has begun."""
         if self._running is not None:
             self._running.cancel()
+
+
+class AwaitedConnection:
+    """A :class:`~jobify.transactions.port.UserConnection` whose driver is awaited, and says nothing of a commit."""
+
+    tells_commits = False
+
+    def __init__(self, connection: object, statements: AwaitedStatements) -> None:
+        self._connection = connection
+        self._statements = statements
+
+    def require_blocking(self) -> None:
+        refuse_blocking(self._connection)
+
+    def run(self, work: Work[T]) -> T:
+        refuse_blocking(self._connection)
+
+    async def arun(self, work: Work[T]) -> T:
+        return await run_awaiting(work, self._statements)
 
 
 async def run_awaiting(work: Work[T], awaited: AwaitedStatements) -> T:

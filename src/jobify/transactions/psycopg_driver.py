@@ -32,7 +32,7 @@ from psycopg.types.numeric import (
 from psycopg.types.string import ByteaBinaryLoader, BytesBinaryDumper, StrBinaryDumper, StrDumper
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import refuse_blocking, run_awaiting
+from jobify.transactions.bridge import AwaitedConnection
 from jobify.transactions.commits import notify_when_visible
 from jobify.transactions.port import Stored, Work
 
@@ -164,25 +164,14 @@ class _AwaitedStatements:
             return Answer([] if cursor.description is None else await cursor.fetchall(), cursor.rowcount)
 
 
-class AsyncPsycopgConnection:
-    """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
-
-    tells_commits = False
+class AsyncPsycopgConnection(AwaitedConnection):
+    """See :class:`~jobify.transactions.port.UserConnection`."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        self._connection = connection
-
-    def require_blocking(self) -> None:
-        refuse_blocking(self._connection)
-
-    def run(self, work: Work[T]) -> T:
-        refuse_blocking(self._connection)
-
-    async def arun(self, work: Work[T]) -> T:
-        return await run_awaiting(work, _AwaitedStatements(self._connection))
+        super().__init__(connection, _AwaitedStatements(connection))
 
     def after_commit(self, stored: Stored) -> None:
-        if _is_in_transaction(self._connection):
+        if self._statements.is_in_transaction:
             notify_when_visible(stored)
         else:
             stored.notify()
