@@ -564,7 +564,7 @@ async def test_the_event_loop_keeps_no_socket_of_a_child(recwarn: pytest.Warning
                 await runner.run(Call(tasks.vanish, (1,)))
         await runner.run(Call(tasks.pid))
         await asyncio.sleep(0)
-        assert sockets() == before
+        assert sockets() <= before  # fewer, if something of another test was closed meanwhile
     assert not [warning for warning in recwarn if issubclass(warning.category, ResourceWarning)]
 
 

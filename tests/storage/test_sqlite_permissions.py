@@ -137,4 +137,7 @@ def test_many_threads_and_processes_make_it_at_once(tmp_path: Path) -> None:
         thread.join()
     assert [other.wait(60) for other in others] == [0] * 4
     assert errors == []
-    assert _modes(tmp_path) == {"jobs.db": 0o600}
+    modes = _modes(tmp_path)
+    # Of two that close at the same moment, each may take the other for one that goes on, and leave the log to it.
+    assert {"jobs.db"} <= modes.keys() <= {"jobs.db", "jobs.db-wal", "jobs.db-shm"}
+    assert set(modes.values()) == {0o600}
