@@ -54,6 +54,8 @@ class JobController:
         """See :class:`~jobify.jobs.job.JobBackend`."""
         if loop is not self._loop:
             raise self._wrong_loop(job, "wait for", "job.wait()")
+        if job.is_settling:  # it has run here, and the answer of the storage ends the wait
+            return
         attempt = self._attempts.find(job.id)
         if attempt is None:
             self._events.waiter_added(job)

@@ -29,7 +29,7 @@ from jobify.router.registry import Endpoint, Registry
 from jobify.storage.weight import NO_ARGUMENTS
 from jobify.types import Microseconds, UUIDGenerator
 
-__all__ = ("PendingJob", "PendingJobFactory", "PlainPushFuture", "PushFuture")
+__all__ = ("BegunPushFuture", "PendingJob", "PendingJobFactory", "PlainPushFuture", "PushFuture")
 
 _SCHEDULED, _RUNNING = JobStatus.SCHEDULED.value, JobStatus.RUNNING.value
 
@@ -174,7 +174,11 @@ class PendingJob(Struct, eq=False, gc=False):
                 error = answer if isinstance(answer, Exception) else None
         except Exception as problem:  # it must not raise, but the caller must get an answer in any case
             error = problem
-        self._resolve(error)
+        if error is None and (future := self.future) is not None and not future.done():
+            self.future = None  # _resolve() for nearly every job, without the call
+            future.set_result(self.job)
+        else:
+            self._resolve(error)
 
     def _resolve(self, error: Exception | None) -> None:
         future, self.future = self.future, None
@@ -253,7 +257,21 @@ class PlainPushFuture(_JobFuture):
         """End the await, if it has begun; the job is stored all the same."""
 
 
-class PushFuture(PlainPushFuture):
+class BegunPushFuture(PlainPushFuture):
+    """A :class:`PushFuture` after its first use as a coroutine."""
+
+    __slots__ = ()
+
+    def send(self, value: None, /) -> Any:
+        """Await, one step at a time."""
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise ``error`` where this is awaited."""
+        return self._steps.throw(*error)
+
+
+class PushFuture(BegunPushFuture):
     """A job that is being stored; await it for the handle.
 
     The insert is under way when the caller gets this, so ``gather`` needs no task for it: with ten thousand pushes at
@@ -262,7 +280,7 @@ class PushFuture(PlainPushFuture):
 
     asyncio refuses some objects for being a coroutine (``wait``) and others for not being one (``create_task``). So
     this is both, until the first check whether it is a future, by ``ensure_future`` or ``gather``: from then on it is a
-    future only, like the task that they make of a coroutine.
+    future only, like the task that they make of a coroutine. (Its class changes. All three have the same layout.)
 
     Cancelling it, or the task that awaits it, does not undo the push: the job is stored and runs.
     """
@@ -270,8 +288,7 @@ class PushFuture(PlainPushFuture):
     __slots__ = ()
 
     def _is_blocking(self) -> Any:
-        if not hasattr(self, "_steps"):
-            self.__class__ = PlainPushFuture  # type: ignore[assignment]  # it has the same layout, and fewer methods
+        self.__class__ = PlainPushFuture  # type: ignore[assignment]  # it has the same layout, and fewer methods
         return _blocking.__get__(self)
 
     _asyncio_future_blocking: Any = property(_is_blocking, _blocking.__set__)
@@ -279,15 +296,13 @@ class PushFuture(PlainPushFuture):
 
     def send(self, value: None, /) -> Any:
         """Await, one step at a time."""
-        return self._begun().send(value)
+        return self._begin().send(value)
 
     def throw(self, *error: Any) -> Any:
         """Raise ``error`` where this is awaited."""
-        return self._begun().throw(*error)
+        return self._begin().throw(*error)
 
-    def _begun(self) -> Generator[Any, None, Job[Any]]:
-        try:
-            return self._steps
-        except AttributeError:
-            self._steps = self.__await__()
-            return self._steps
+    def _begin(self) -> Generator[Any, None, Job[Any]]:
+        steps = self.__await__()
+        self._steps, self.__class__ = steps, BegunPushFuture  # type: ignore[assignment]  # see _is_blocking()
+        return steps
