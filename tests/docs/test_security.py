@@ -34,6 +34,7 @@ TESTS = {
     "S4": [
         f"{LIVENESS}::test_a_folder_of_another_user_is_refused",
         f"{LIVENESS}::test_a_folder_that_is_a_link_is_refused",
+        "storage/test_postgres_begun.py::test_a_folder_that_others_can_change_is_not_used",
     ],
     "S5": [f"{LIVENESS}::test_a_missing_or_false_lock_file_is_no_proof_of_death"],
     "S6": [

@@ -14,8 +14,7 @@ import pytest
 from jobify.model.records import ClaimRequest, JobQuery, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
-from jobify.storage.begun_keys import key_of
-from jobify.storage.sqlite.begun import BegunTable, read_begun
+from jobify.storage.begun import BegunTable, key_of, read_begun
 from jobify.storage.suspicion import CALM, Death
 from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, job, one, running
 
@@ -151,7 +150,7 @@ def test_a_system_that_refuses_the_table_is_no_error(storage: SQLiteStorage, mon
     def refuse(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jobify.storage.sqlite.begun._allocate", refuse)
+    monkeypatch.setattr("jobify.storage.begun._allocate", refuse)
     owner = storage.register(PROFILE, now=NOW)
     assert storage.begun(owner) is None
     assert [name for name in os.listdir(f"{storage.database}-owners") if name.endswith(".begun")] == []

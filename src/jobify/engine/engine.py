@@ -137,7 +137,7 @@ class Engine:
             self._opened.append(backend)
         if self._backends.durable is not None:  # it records which jobs begin here, also those in memory
             self._attempts.begun = begun = self._backends.durable.begun
-            if begun is None:  # all that a dead process held counts as begun, so it holds no more than runs
+            if begun is None or begun.is_local:  # all that a dead process held may count, so it holds no more than runs
                 self._executor.prefetch.close()
         for runner in self._runners.values():
             await runner.start()

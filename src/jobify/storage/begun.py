@@ -1,9 +1,11 @@
 """Table of begun jobs of an owner, in shared memory that outlives its process.
 
-Beside the lock file of an owner lies a file that the process has mapped into its memory. When an attempt begins, a key
-of its job's id is written into a free slot; when its end is stored, the slot is cleared. Both are plain stores into
-memory, 0.3 µs in all, and the kernel keeps them whatever becomes of the process. The process that finds the owner dead
-reads the file.
+It is a file that the process has mapped into its memory. When an attempt begins, a key of its job's id is written into
+a free slot; when its end is stored, the slot is cleared. Both are plain stores into memory, 0.3 µs in all, and the
+kernel keeps them whatever becomes of the process. The process that finds the owner dead reads the file.
+
+On SQLite the file lies beside the lock file of the owner. For a database on a server it lies in a
+folder of the machine (``storage/postgres/begun.py``).
 
 A key is a checksum of the id, not the id: a job may be taken for one that had begun (once in four thousand million),
 and never the other way round. What cannot be known counts as begun: a file that is missing, short or not ours, and a
@@ -24,7 +26,7 @@ from contextlib import suppress
 from typing import Final
 from zlib import crc32
 
-__all__ = ("BegunTable", "read_begun")
+__all__ = ("BegunTable", "key_of", "read_begun")
 
 _MAGIC: Final = 0x6A6F6231
 _SLOTS: Final = 16_384
@@ -36,14 +38,20 @@ _SIZE: Final = (_HEAD + _SLOTS) * _WORD
 _FULL: Final = -1
 
 
+def key_of(id: str) -> int:
+    """What stands for a job in a table: 32 bits, never 0, which is a free slot."""
+    return crc32(id.encode("utf-8", "surrogatepass")) or 1
+
+
 class BegunTable:
     """The table of an owner of this process. OSError where the system does not give one.
 
-    Any thread may enter a job. Slots are given by calls that the interpreter makes at once (``pop``, ``next``), so that
-    they need no lock.
+    ``is_local``: only processes of this machine can read it. Any thread may enter a job. Slots are given by calls that
+    the interpreter makes at once (``pop``, ``next``), so that they need no lock.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, is_local: bool = False) -> None:
+        self.is_local = is_local
         self._map: mmap.mmap | None = _make(path)
         self._words = memoryview(self._map).cast("I")
         self._words[0] = _MAGIC
@@ -61,7 +69,7 @@ class BegunTable:
             if slot == _FULL:
                 self._count_overflow(1)
                 return _FULL
-        self._words[slot] = crc32(id.encode("utf-8", "surrogatepass")) or 1
+        self._words[slot] = crc32(id.encode("utf-8", "surrogatepass")) or 1  # key_of(), without the call
         return slot
 
     def leave(self, slot: int) -> None:

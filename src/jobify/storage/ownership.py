@@ -72,6 +72,10 @@ class BegunJobs(Protocol):
     that of the event loop.
     """
 
+    is_local: bool
+    """Only processes of this machine can read it: where another machine finds the owner dead, all that it held counts
+    as begun."""
+
     def enter(self, id: str) -> int:
         """An attempt of this job begins. The answer is what ``leave`` is given."""
         ...

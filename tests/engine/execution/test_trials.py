@@ -167,7 +167,7 @@ async def test_a_job_that_was_claimed_only_is_no_suspect(tmp_path: Path) -> None
         await (await stage.fleeting.push("x")).wait()
         await eventually(lambda: "endless" in stage.running)
         (table,) = (tmp_path / "jobs.db-owners").glob("*.begun")
-        from jobify.storage.sqlite.begun import read_begun
+        from jobify.storage.begun import read_begun
 
         assert len(read_begun(str(table)) or ()) == 1
         stage.gate.set()

@@ -14,6 +14,8 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.runtime.logs import get_logger
 from jobify.storage import process
+from jobify.storage.begun import BegunTable
+from jobify.storage.postgres.begun import BegunTables
 from jobify.storage.postgres.changes import FRESH, Changes
 from jobify.storage.postgres.channels import channels_of
 from jobify.storage.postgres.clock import ServerClock
@@ -105,6 +107,7 @@ class Owners:
         self._channels = channels_of(database.schema)
         self._liveness = Liveness()
         self._own: dict[int, _LocalOwner] = {}
+        self._begun = BegunTables()
         self.notifier = PostgresNotifier(self._channels)
         self._session = Session(database, self.notifier.receive, self.notifier.receive)
         self.changes = Changes(database, self._session, clock)
@@ -161,6 +164,7 @@ class Owners:
         self._database.retried(lambda: self._remove(owner, is_uncounted=has_left))
         self._own.pop(owner, None)
         if own is not None:
+            self._begun.close(own.key)
             self._session.release((own.key,))
             self._listen()
         elif left is not None and has_left:
@@ -179,7 +183,14 @@ class Owners:
         except StorageUnavailableError as error:  # its jobs must not be taken while they run, whatever comes of them
             log.warning("The jobs that still run here will count a crash, because nothing can be written: %s", error)
         own, session = self._own.pop(owner, None), self._session
-        return _nothing if own is None else lambda: session.release((own.key,), self._farewell((own.key,)))
+        if own is None:
+            return _nothing
+        self._begun.close(own.key)
+        return lambda: session.release((own.key,), self._farewell((own.key,)))
+
+    def begun(self, owner: int) -> BegunTable | None:
+        """See :meth:`jobify.storage.base.Storage.begun`."""
+        return self._begun.open(self._own[owner].key)
 
     def _farewell(self, keys: Collection[int]) -> Callable[[Connection], object]:
         """Write that these owners have let go of their locks by themselves, so that none waits for them."""
@@ -190,6 +201,7 @@ class Owners:
         """Let go of the locks, and say so; what has left keeps its own."""
         keys = [own.key for own in self._own.values()]
         self._own.clear()
+        self._begun.leave_behind()
         if keys:
             self._session.release(keys, self._farewell(keys))
         self.notifier.close()
@@ -206,6 +218,7 @@ class Owners:
     def after_fork_in_child(self) -> None:
         """In a child process: none of them is this process's."""
         self._own.clear()
+        self._begun.leave_behind()
         self._session.after_fork_in_child()
         self.notifier.close()
 
@@ -246,6 +259,8 @@ class Owners:
         if dead:
             dead.sort(key=_process_of)
             recovered, deaths = self._database.retried(lambda: self._recover_owners(dead, limits))
+            for row in dead:
+                self._begun.remove(row)
             for death in deaths:
                 recovered += death.jobs
                 if on_death is not None:
@@ -291,10 +306,14 @@ class Owners:
             leaving = [row.id for row in dead if row.is_leaving]
             released = release_departed(self._database, leaving, now=limits.now) if leaving else []
             lost = [row for row in dead if not row.is_leaving]
-            processes = [_dead_process(*process, list(rows)) for process, rows in groupby(lost, key=_process_of)]
+            processes = [self._dead_process(*process, list(rows)) for process, rows in groupby(lost, key=_process_of)]
             deaths = recover_dead(self._database, processes, limits) if processes else []
             self._database.run_for("deregister", [row.id for row in dead])
             return released, deaths
+
+    def _dead_process(self, host: str, pid: int, rows: Sequence[_Owner]) -> DeadProcess:
+        begun = {row.id: self._begun.read(row) for row in rows}
+        return DeadProcess(host, pid, begun, any(row.role == OwnerRole.WORKER for row in rows))
 
     def _end_held(self, limits: CrashLimits) -> list[Recovered]:
         with self._database.atomic():
@@ -311,10 +330,6 @@ class Owners:
             if owner not in known:
                 log.warning("Others have taken the jobs of this process, which they could not see for a while.")
                 self._database.run("register_again", *self._columns(own, now), owner)
-
-
-def _dead_process(host: str, pid: int, rows: Sequence[_Owner]) -> DeadProcess:
-    return DeadProcess(host, pid, {row.id: None for row in rows}, any(row.role == OwnerRole.WORKER for row in rows))
 
 
 def _process_of(row: _Owner) -> tuple[str, int]:

@@ -197,7 +197,7 @@ class PostgresStorage:
         return self._owners.all()
 
     def begun(self, owner: int) -> BegunJobs | None:
-        return None  # what is recorded on one machine cannot be read on another one
+        return self._owners.begun(owner)
 
     def recover(
         self,

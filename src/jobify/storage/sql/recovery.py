@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jobify.model.records import Recovered
 from jobify.model.status import JobStatus, Lost
-from jobify.storage.begun_keys import key_of
+from jobify.storage.begun import key_of
 from jobify.storage.end_reasons import crash_limit_reached
 from jobify.storage.sql.dependencies import propagate_end
 from jobify.storage.sql.settlements import end_cancelled, replace_with_successors

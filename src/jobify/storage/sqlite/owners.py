@@ -14,6 +14,7 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import OwnerProfile, OwnerRecord, OwnerRole, Recovered
 from jobify.model.transient import refusal_of
 from jobify.runtime.logs import get_logger
+from jobify.storage.begun import BegunTable, read_begun
 from jobify.storage.sql.recovery import (
     CrashLimits,
     DeadProcess,
@@ -24,7 +25,6 @@ from jobify.storage.sql.recovery import (
     release_departed,
     release_owners,
 )
-from jobify.storage.sqlite.begun import BegunTable, read_begun
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
