@@ -97,7 +97,7 @@ class Insertion:
     def on_committed(self) -> None:
         self.started.set_result(None)
 
-    def on_result(self, answer: Any) -> None:
+    def __call__(self, answer: Any) -> None:
         self.answered.set_result(answer)
 
 

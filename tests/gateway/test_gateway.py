@@ -78,7 +78,7 @@ class _Request:
     def on_committed(self) -> None:
         raise AssertionError("no job starts before its insert is flushed")
 
-    def on_result(self, answer: Any) -> None:
+    def __call__(self, answer: Any) -> None:
         self._answer(answer)
 
 

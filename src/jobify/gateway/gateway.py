@@ -101,7 +101,7 @@ class UnwrittenEnd(Protocol):
 
 
 class InsertRequest(Protocol):
-    """A job to insert."""
+    """A job to insert. It is called with the answer of the storage."""
 
     payload: Any
     """The arguments, as they are stored."""
@@ -124,10 +124,10 @@ class InsertRequest(Protocol):
         ...
 
     def on_committed(self) -> None:
-        """The row is committed, and flushed later: a job that is claimed already may start. ``on_result`` follows the
+        """The row is committed, and flushed later: a job that is claimed already may start. The answer follows the
         flush. Called on the event loop; must not raise."""
         ...
 
-    def on_result(self, answer: Any) -> None:
+    def __call__(self, answer: Any) -> None:
         """Take the answer of the storage. Called on the event loop; must not raise."""
         ...

@@ -98,7 +98,7 @@ class InlineGateway:
                 self._flush_deferred()
                 (added,) = self.storage.insert((insertion.row(),))
             self.notify_local()
-            insertion.on_result(added)
+            insertion(added)
             return
         deferred = self._deferred
         with self._lock:
@@ -106,7 +106,7 @@ class InlineGateway:
         if self._unanswered or len(deferred) > _AT_ONCE:
             self._answer_later(insertion)
         else:
-            insertion.on_result(True)
+            insertion(True)
 
     def _answer_later(self, insertion: InsertRequest) -> None:
         if not self._unanswered:
@@ -118,7 +118,7 @@ class InlineGateway:
         """Answer the next inserts, which launches their jobs."""
         unanswered = self._unanswered
         for _ in range(min(len(unanswered), _AT_ONCE)):
-            unanswered.popleft().on_result(True)
+            unanswered.popleft()(True)
         if unanswered:
             assert self._loop is not None
             self._loop.call_soon(self._answer)

@@ -151,10 +151,10 @@ class ThreadedGateway:
         job = insertion.row()
         audience = NEW_WORK if job.owner is None else None
         if len(job.payload) > _SMALL:
-            self._enqueue_large(Call(self._inserts, job, insertion.on_result, audience))
+            self._enqueue_large(Call(self._inserts, job, insertion, audience))
         else:
             begins = insertion if deferrable and audience is None else None
-            self._single.make(self._inserts, job, insertion.on_result, audience, begins=begins)
+            self._single.make(self._inserts, job, insertion, audience, begins=begins)
 
     def settle(
         self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False

@@ -45,7 +45,8 @@ class InsertListener(Protocol):
 class PendingJob(Struct, eq=False, gc=False):
     """A job between its push and its row. It takes the result of its insert even if its caller was cancelled.
 
-    (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.PushRequest`.)
+    It is the callback of its insert itself: a bound method for each job would be one more object for the garbage
+    collector to visit. (For ``gc=False`` see :class:`~jobify.jobs.schedule_builder.PushRequest`.)
     """
 
     listener: InsertListener
@@ -158,14 +159,14 @@ class PendingJob(Struct, eq=False, gc=False):
         return unwritten
 
     def on_committed(self) -> None:
-        """Have the listener act on the insert before it is flushed; :meth:`on_result` follows."""
+        """Have the listener act on the insert before it is flushed; the answer follows."""
         self.is_begun = True
         try:
             self.listener.on_inserted(self, True)
-        except Exception as problem:  # see on_result
+        except Exception as problem:  # see __call__()
             self._resolve(problem)
 
-    def on_result(self, answer: bool | Exception) -> None:
+    def __call__(self, answer: bool | Exception) -> None:
         """Take the answer of the storage to the insert, and pass the handle or an error to the caller."""
         try:
             if not self.is_begun:

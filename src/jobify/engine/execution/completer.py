@@ -287,6 +287,19 @@ class Completer:
 
     def on_stored(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, settled: Settled) -> None:
         """The outcome is stored: log it, update the handle, and have the dispatcher expect what comes next."""
+        is_special = settled is _CASCADED or attempt.run is not None or attempt.is_logged or attempt.is_replaced
+        if is_special or type(outcome) is not Succeeded or attempt.job is None:
+            self._show_end(attempt, outcome, settlement, settled)
+        else:  # nearly every job: the same, in one call instead of three
+            try:
+                attempt.job.set_result(outcome.value, status=JobStatus.SUCCESS)
+            except Exception:
+                self._show_end(attempt, outcome, settlement, settled)
+        self.events.jobs_changed.set()
+        self.untrack(attempt)
+
+    def _show_end(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, settled: Settled) -> None:
+        """Show a stored outcome to the log, the handle and the dispatcher."""
         if type(outcome) is not Succeeded or attempt.is_logged:
             self.job_log.ended(attempt, outcome, settlement)
         try:
@@ -300,8 +313,6 @@ class Completer:
             self.events.storage_changed(attempt.backend)
         elif settlement.finished_at is None and settlement.parking is None:
             self.events.job_due(attempt.backend, settlement.due_at)
-        self.events.jobs_changed.set()
-        self.untrack(attempt)
 
     def on_refused(self, attempt: Attempt) -> None:
         """The claim no longer holds: the row was deleted, or taken from this process. The row says how the job ends."""
@@ -436,7 +447,7 @@ class PendingOutcome(Struct, eq=False, gc=False):
         assert self.settlement is not None
         backend.gate.settle(
             self.settlement,
-            self.on_answer,
+            self,
             audience=JOB_ENDED if is_plain else audience_of(attempt, outcome),
             no_peers=attempt.pool.is_idle,
         )
@@ -448,8 +459,8 @@ class PendingOutcome(Struct, eq=False, gc=False):
         attempt.backend.gate.notify(STATE_CHANGED if is_wide else audience_of(attempt, self.outcome) or JOB_ENDED)
         self.completer.on_stored(attempt, self.outcome, committed.settlement, committed.settled)
 
-    def on_answer(self, answer: Settled | Exception) -> None:
-        """Take the answer of the storage."""
+    def __call__(self, answer: Settled | Exception) -> None:
+        """Take the answer of the storage: it is the callback of its settlement itself, see ``PendingJob``."""
         if isinstance(answer, Exception):
             if not self.completer.is_final(self.attempt, answer):
                 self._retry(answer)
