@@ -6,7 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import pytest
 
 from jobify import JobFailure, Jobify, RunMode
 from jobify.exceptions import ConfigurationError, JobLostError, ProcessDiedError
+from jobify.model.clock import SystemClock
+from jobify.testing.storage_contract.given import PROFILE
 from support import address, durable, eventually, run, soon
 
 pytestmark = [pytest.mark.promise("f6"), pytest.mark.both_storages]
@@ -135,6 +137,34 @@ def dies() -> None:
     import os
 
     os._exit(9)
+
+
+def test_a_job_is_not_blamed_for_its_child_while_others_die_for_another_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever kills processes from outside may hit the children of one job three times."""
+    storage = durable(tmp_path)
+    storage.open()
+    storage.register(PROFILE, now=SystemClock().now())
+    storage.close()  # as the death of a process does
+    app = Jobify(storage=storage, max_crashes=2)
+    task = app.task(dies, name="dies", run_mode=RunMode.PROCESS)
+    heard: list[JobFailure] = []
+    app.on_retry(heard.append)
+
+    async def scenario() -> None:
+        async with app:
+            await eventually(lambda: bool(storage.recent_deaths(now=SystemClock().now())))
+            job = task.delay()
+            await eventually(lambda: len(heard) >= 2)
+            (record,) = storage.get((job.id,))
+            assert (record.status in ("scheduled", "running"), record.crashes) == (True, 0)
+            first, second = (failure.retry_at for failure in heard[:2])
+            assert first is not None
+            assert second is not None
+            assert second - first >= timedelta(seconds=1)  # each pause is longer than the one before
+
+    run(scenario())
 
 
 def test_a_child_that_dies_too_often_is_no_matter_of_retries(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

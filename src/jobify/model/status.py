@@ -142,6 +142,10 @@ class Lost(Struct, frozen=True):
     """The process died; the attempt is counted."""
 
     reason: str = "the process died"
+    is_crash: bool = True
+    """The job is blamed for it."""
+    at: Microseconds | None = None
+    """When it runs again. None means at once."""
 
 
 class Unfit(Struct, frozen=True):

@@ -7,7 +7,7 @@ See *Ownership* and *Suspects* in :mod:`jobify.storage.base`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from jobify.model.records import OwnerProfile, OwnerRecord, Recovered
@@ -123,6 +123,13 @@ class OwnerPort(Protocol):
 
     def owners(self) -> list[OwnerRecord]:
         """All owners, and whether they live."""
+        ...
+
+    def recent_deaths(self, *, now: Microseconds) -> Sequence[Microseconds]:
+        """When processes have died, within a minute of ``now``, for a reason that no trial explains.
+
+        For the blame of a job whose child process died (:func:`~jobify.storage.suspicion.blames_child`).
+        """
         ...
 
     def begun(self, owner: int) -> BegunJobs | None:

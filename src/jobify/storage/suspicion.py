@@ -37,6 +37,7 @@ __all__ = (
     "HeldVerdict",
     "Suspicion",
     "Verdict",
+    "blames_child",
     "deaths_allowed",
     "group_size",
     "is_unfinished",
@@ -194,6 +195,19 @@ def judge_held(
     if not deaths_around(unexplained, crash.died_at, CALM) <= set(crash.seen):
         return HeldVerdict.DISPROVED
     return HeldVerdict.CONDEMNED if crash.crashes >= max_crashes else HeldVerdict.SPARED
+
+
+def blames_child(deaths: Collection[Microseconds], *, died_at: Microseconds, is_last: bool) -> bool:
+    """Whether a job is blamed for the death of the child process that ran it alone.
+
+    It is not while processes die for another reason: ``deaths`` are the times of those. If it would be the last crash
+    that is allowed, this is so for a minute.
+
+    >>> blames_child([0], died_at=CALM, is_last=False), blames_child([0], died_at=CALM + 1, is_last=False)
+    (False, True)
+    """
+    distance = RESTLESS if is_last else CALM
+    return all(abs(died_at - at) > distance for at in deaths)
 
 
 def is_unfinished(settlement: Settlement, attempt: int, run_count: int) -> bool:

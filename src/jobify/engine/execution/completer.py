@@ -23,7 +23,15 @@ from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttemp
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_completion import Committed
 from jobify.engine.execution.job_log import JobLog
-from jobify.engine.execution.outcome import Encoded, classify, encode, encode_in_thread, takes_long
+from jobify.engine.execution.outcome import (
+    Encoded,
+    classify,
+    death_of_child,
+    doubted,
+    encode,
+    encode_in_thread,
+    takes_long,
+)
 from jobify.engine.execution.settlement import (
     attempt_record,
     audience_of,
@@ -102,7 +110,7 @@ class Completer:
         self.retention = limits.retention
         self.unsaved: dict[int, tuple[Attempt, Exception]] = {}
         """The outcomes that the storage did not take at the last try, by the id of their attempt."""
-        self._max_crashes = limits.max_crashes
+        self.max_crashes = limits.max_crashes
         self._clock = clock
         self._refusals = FailureLog(log, "")
         self._open = 0
@@ -157,7 +165,7 @@ class Completer:
     def decide(self, attempt: Attempt, value: Any, error: BaseException | None, now: Microseconds) -> Outcome:
         """The outcome of an attempt that comes to this end. Never raises, because the job would not be settled."""
         try:
-            return classify(attempt, value, error, now=now, max_crashes=self._max_crashes)
+            return classify(attempt, value, error, now=now, max_crashes=self.max_crashes)
         except Exception as problem:  # of the user's code, such as a retry policy
             message = "The retry policy of job %s raised an error; the job fails.\n%s"
             log.error(message, attempt.id, Lines(own_traceback(problem)))
@@ -287,23 +295,13 @@ class Completer:
 
     def on_stored(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, settled: Settled) -> None:
         """The outcome is stored: log it, update the handle, and have the dispatcher expect what comes next."""
-        is_special = settled is _CASCADED or attempt.run is not None or attempt.is_logged or attempt.is_replaced
-        if is_special or type(outcome) is not Succeeded or attempt.job is None:
-            self._show_end(attempt, outcome, settlement, settled)
-        else:  # nearly every job: the same, in one call instead of three
-            try:
-                attempt.job.set_result(outcome.value, status=JobStatus.SUCCESS)
-            except Exception:
-                self._show_end(attempt, outcome, settlement, settled)
-        self.events.jobs_changed.set()
-        self.untrack(attempt)
-
-    def _show_end(self, attempt: Attempt, outcome: Outcome, settlement: Settlement, settled: Settled) -> None:
-        """Show a stored outcome to the log, the handle and the dispatcher."""
         if type(outcome) is not Succeeded or attempt.is_logged:
             self.job_log.ended(attempt, outcome, settlement)
         try:
-            self.handles.update(attempt, outcome, settlement)
+            if type(outcome) is not Succeeded or attempt.job is None or attempt.run is not None or attempt.is_replaced:
+                self.handles.update(attempt, outcome, settlement)
+            else:  # the same for nearly every job, without the call
+                attempt.job.set_result(outcome.value, status=JobStatus.SUCCESS)
         except Exception as error:  # no memory, or a defect: the watcher updates the handle from the row
             log.error("The handle of job %s was not updated: %r", attempt.id, error)
             if attempt.job is not None:
@@ -313,6 +311,8 @@ class Completer:
             self.events.storage_changed(attempt.backend)
         elif settlement.finished_at is None and settlement.parking is None:
             self.events.job_due(attempt.backend, settlement.due_at)
+        self.events.jobs_changed.set()
+        self.untrack(attempt)
 
     def on_refused(self, attempt: Attempt) -> None:
         """The claim no longer holds: the row was deleted, or taken from this process. The row says how the job ends."""
@@ -386,6 +386,8 @@ class PendingOutcome(Struct, eq=False, gc=False):
     settlement: Settlement | None = None
     pause: float = _FIRST_PAUSE
     """Seconds until the next try."""
+    is_judged: bool = False
+    """It is decided whether the job is to blame for the death of its child process."""
 
     def settle(self, encoded: Encoded | None = None) -> None:
         """Build the settlement and write it; try again until that succeeds, so that no error loses the outcome."""
@@ -405,6 +407,9 @@ class PendingOutcome(Struct, eq=False, gc=False):
             if attempt.committed is not None:
                 self._confirm(attempt.committed)
                 return
+            if not self.is_judged and (reason := death_of_child(outcome)) is not None:
+                self._judge(reason)
+                return
             if type(outcome) is Succeeded and takes_long(attempt, outcome.value):
                 encode_in_thread(attempt, outcome, self.settle)
                 return
@@ -417,6 +422,21 @@ class PendingOutcome(Struct, eq=False, gc=False):
             self.pause = _FIRST_PAUSE
         self.settlement = settlement
         self.write()
+
+    def _judge(self, reason: str) -> None:
+        """Decide whether the job is to blame for the death of its child process, and go on."""
+        attempt, completer = self.attempt, self.completer
+        if completer.max_crashes == 1 or not attempt.backend.storage.is_shared:
+            self.is_judged = True
+            self.settle()
+            return
+
+        async def judge() -> None:
+            self.outcome = await doubted(attempt, self.outcome, reason, now=self.ended_at)
+            self.is_judged = True
+            self.settle()
+
+        spawn_lasting(judge, lambda _: lambda: not self.is_judged)
 
     def _waits_for_reports(self) -> bool:
         """Whether what the attempt has reported is not stored yet; the outcome follows it."""

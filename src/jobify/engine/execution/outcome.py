@@ -46,12 +46,15 @@ from jobify.runtime.errortools import described
 from jobify.runtime.logs import get_logger
 from jobify.serializers.extended_json import ExtendedJSONSerializer
 from jobify.serializers.offload import SMALL, in_thread, is_large
+from jobify.storage.suspicion import blames_child
 from jobify.types import Microseconds
 
-__all__ = ("AppCode", "Encoded", "classify", "encode", "encode_in_thread", "takes_long")
+__all__ = ("AppCode", "Encoded", "classify", "death_of_child", "doubted", "encode", "encode_in_thread", "takes_long")
 
 log = get_logger("jobify.engine")
 
+_LONGEST_PAUSE: Final = 5
+"""Seconds after which a job runs again whose child process died beside others, at most."""
 _LONGEST_WAIT: Final = 1e9
 """Seconds until a retry at most: thirty years, which can still be added to any date."""
 
@@ -93,6 +96,29 @@ def classify(
     if isinstance(error, JobTimeoutError) and error.job_id == attempt.id:
         return TimedOut(error, is_dead)
     return Failed(error, is_dead)
+
+
+def death_of_child(outcome: Outcome) -> str | None:
+    """How the child process died that ran the attempt; None if none did."""
+    if isinstance(outcome, Failed) and type(outcome.error) is ProcessDiedError:
+        return described(outcome.error)
+    return outcome.reason if isinstance(outcome, Lost) else None
+
+
+async def doubted(attempt: Attempt, outcome: Outcome, reason: str, *, now: Microseconds) -> Outcome:
+    """``outcome``, the death of a child process, once the storage has said whether others die for another reason.
+
+    If they do, or if that cannot be known, the job is not blamed: it runs again, after a pause that grows with its
+    attempts.
+    """
+    backend = attempt.backend
+    try:
+        deaths = await backend.gate.call(lambda: backend.storage.recent_deaths(now=now))
+        if blames_child(deaths, died_at=now, is_last=isinstance(outcome, Failed)):
+            return outcome
+    except Exception as error:
+        log.debug("It is not known whether other processes died with the child of job %s: %r", attempt.id, error)
+    return Lost(reason, is_crash=False, at=now + seconds(min(attempt.number - 1, _LONGEST_PAUSE)))
 
 
 def _policy(attempt: Attempt) -> SmartRetry | None:

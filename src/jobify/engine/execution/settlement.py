@@ -269,7 +269,9 @@ def _is_last_failure(run: ScheduleRun) -> bool:
 
 
 def _is_crash(outcome: Outcome) -> bool:
-    return isinstance(outcome, Lost) or (isinstance(outcome, Failed) and type(outcome.error) is ProcessDiedError)
+    return (isinstance(outcome, Lost) and outcome.is_crash) or (
+        isinstance(outcome, Failed) and type(outcome.error) is ProcessDiedError
+    )
 
 
 def _is_dead(outcome: Outcome) -> bool:
@@ -304,6 +306,8 @@ def _next_of_job(attempt: Attempt, outcome: Outcome, now: Microseconds) -> _Tran
             return _Transition(Event.RETRY, at, now, attempt.number)
         case Released() | Returned() | Unfit():
             return _Transition(_EVENTS[type(outcome)], attempt.due_at, None, attempt.number - 1)
+        case Lost(at=int(at)):
+            return _Transition(Event.LOST, at, now, attempt.number)
         case Refused(at=at) | Snoozed(at=at):
             return _Transition(Event.RELEASED, at, now, attempt.number - 1)
         case _:

@@ -14,7 +14,7 @@ from jobify.storage.memory import transitions
 from jobify.storage.memory.dependencies import Dependencies
 from jobify.storage.memory.rows import SCHEDULED, Row, runs_apart
 from jobify.storage.memory.table import Table
-from jobify.storage.suspicion import Company, Death, HeldCrash, HeldVerdict, Suspicion, judge_held, judged
+from jobify.storage.suspicion import RESTLESS, Company, Death, HeldCrash, HeldVerdict, Suspicion, judge_held, judged
 from jobify.types import Microseconds
 
 __all__ = (
@@ -115,6 +115,11 @@ def end_held(
             jobs.upsert(transitions.quarantined(row, now=now, delete_at=delete_at))
             ended.append(Recovered(job.id, job.task, JobStatus.FAILED.value, job.origin))
     return ended
+
+
+def recent_deaths(table: Table, now: Microseconds) -> list[Microseconds]:
+    """See :meth:`jobify.storage.ownership.OwnerPort.recent_deaths`."""
+    return [at for at in _unexplained(table).values() if abs(at - now) <= RESTLESS]
 
 
 def _is_held(row: Row, suspicion: Suspicion) -> bool:

@@ -114,6 +114,9 @@ class MemoryStorage:
     def owners(self) -> list[OwnerRecord]:
         return list(self._table.committed_side().owners.values())
 
+    def recent_deaths(self, *, now: Microseconds) -> Sequence[Microseconds]:
+        return owners.recent_deaths(self._table, now)
+
     def begun(self, owner: int) -> BegunJobs | None:
         return None
 

@@ -33,7 +33,7 @@ from jobify.storage.sql.recovery import (
     release_departed,
     release_owners,
 )
-from jobify.storage.suspicion import Death
+from jobify.storage.suspicion import RESTLESS, Death
 from jobify.types import Microseconds
 
 __all__ = ("Owners", "owner_records")
@@ -227,6 +227,10 @@ class Owners:
     def all(self) -> list[OwnerRecord]:
         """All owners, and whether they live."""
         return [row.record for row in self._rows()]
+
+    def recent_deaths(self, now: Microseconds) -> list[Microseconds]:
+        """See :meth:`jobify.storage.base.Storage.recent_deaths`."""
+        return [at for _, at in self._database.read("unexplained", now - RESTLESS, now + RESTLESS)]
 
     def _rows(self) -> list[_Owner]:
         with self._clock.measuring() as show:

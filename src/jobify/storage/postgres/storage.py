@@ -196,6 +196,9 @@ class PostgresStorage:
     def owners(self) -> list[OwnerRecord]:
         return self._owners.all()
 
+    def recent_deaths(self, *, now: Microseconds) -> Sequence[Microseconds]:
+        return self._owners.recent_deaths(now)
+
     def begun(self, owner: int) -> BegunJobs | None:
         return self._owners.begun(owner)
 

@@ -30,7 +30,7 @@ from jobify.storage.sqlite.liveness import Liveness
 from jobify.storage.sqlite.locks import OwnerLocks
 from jobify.storage.sqlite.notifier import Address, DatagramNotifier
 from jobify.storage.sqlite.statements import SQLiteStatements, chunks, decode_rows, id_values, sql
-from jobify.storage.suspicion import Death
+from jobify.storage.suspicion import RESTLESS, Death
 from jobify.types import Microseconds
 
 __all__ = ("Owners", "owners_in")
@@ -194,6 +194,11 @@ class Owners:
     def all(self) -> list[OwnerRecord]:
         """All owners, and whether they live."""
         return owners_in(self._database.read(sql("owners"))[0], self._is_alive)
+
+    def recent_deaths(self, now: Microseconds) -> list[Microseconds]:
+        """See :meth:`jobify.storage.base.Storage.recent_deaths`."""
+        (found,) = self._database.read(sql("unexplained"), (now - RESTLESS, now + RESTLESS))
+        return [at for _, at in decode_rows(found)]
 
     def _is_alive(self, row: _Owner) -> bool:
         return row.id in self._own or self._liveness.is_alive(row)

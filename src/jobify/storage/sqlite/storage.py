@@ -180,7 +180,6 @@ class SQLiteStorage:
         self._database.close()
         if self._remove_temporary is not None:
             self._remove_temporary()
-            self._remove_temporary = None
 
     def backup(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> Backup:
         """Copy the database into the file ``destination`` while it is used, as ``jobify db backup`` does.
@@ -205,7 +204,6 @@ class SQLiteStorage:
         self._database.after_fork_in_child()
         if self._remove_temporary is not None:
             self._remove_temporary.detach()  # it is the parent's
-            self._remove_temporary = None
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._database.transaction()
@@ -248,6 +246,9 @@ class SQLiteStorage:
 
     def owners(self) -> list[OwnerRecord]:
         return self._owners.all()
+
+    def recent_deaths(self, *, now: Microseconds) -> Sequence[Microseconds]:
+        return self._owners.recent_deaths(now)
 
     def begun(self, owner: int) -> BegunJobs | None:
         return self._owners.begun(owner)

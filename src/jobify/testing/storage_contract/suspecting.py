@@ -198,6 +198,16 @@ class SuspectContract(StorageCase):
         _, death = die(storage)
         assert (death.begun, death.is_trial) == (2, False)
 
+    def test_recent_deaths_are_those_that_no_trial_explains(self, storage: Storage) -> None:
+        assert storage.recent_deaths(now=NOW) == []
+        owner = suspects(storage, FIVE)
+        assert storage.recent_deaths(now=NOW + SECOND) == [NOW, NOW]
+        ask(storage, owner, ClaimScope.APART)
+        die(storage, now=NOW + SECOND)
+        assert storage.recent_deaths(now=NOW + 60 * SECOND) == [NOW, NOW]
+        assert storage.recent_deaths(now=NOW - 60 * SECOND) == [NOW, NOW]
+        assert storage.recent_deaths(now=NOW + 61 * SECOND) == []
+
     @pytest.mark.parametrize(("count", "most"), [(1, 3), (2, 6), (5, 5), (51, 6), (1000, 8)])
     def test_the_guilty_one_is_found(self, storage: Storage, count: int, most: int) -> None:
         """One of so many jobs kills its process at once; the others need only live until the end of theirs."""
