@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg.errors import InsufficientPrivilege
 
-from jobify import Jobify, chain, group
+from jobify import Jobify, chain, current_job, group
 from jobify.cli.main import run
 from jobify.exceptions import StorageUnavailableError, StorageVersionError
 from jobify.storage import PostgresStorage
@@ -105,6 +106,33 @@ async def test_a_producer_enqueues_and_waits_and_a_worker_runs(roles: Roles) -> 
     with pytest.raises(StorageUnavailableError, match=LACKING):
         producer.app.pause_queue("default")
     producer.app.close()
+
+
+async def test_each_connection_needs_the_role_that_the_page_says(roles: Roles) -> None:
+    """Of a user's transaction: a producer's for ``using``, a worker's for ``current_job.transaction``."""
+    shop = roles.shop("worker")
+
+    @shop.app.task(name="bill")
+    async def bill(role: str) -> str:
+        async with (
+            await psycopg.AsyncConnection.connect(roles.url(role)) as connection,
+            current_job.transaction(connection) as transaction,
+        ):
+            return transaction.complete(role)
+        raise AssertionError("the block returns")
+
+    async with shop.app:
+        with psycopg.connect(roles.url("producer")) as connection:
+            jobs = [shop.pack.using(connection).delay("tea"), shop.pack.using(connection).delay("milk")]
+            workflow = chain(group(shop.pack.s("a"), shop.pack.s("b")), shop.pack.s("c")).using(connection).apply()
+        assert [await job.aresult(timeout=20) for job in jobs] == ["tea", "milk"]
+        assert await workflow.aresult(timeout=20) == ["a", "b"]
+        assert await bill.delay("worker").aresult(timeout=20) == "worker"
+        refused = bill.delay("reader")
+        with pytest.raises(Exception, match="permission denied"):
+            await refused.aresult(timeout=20)
+    with psycopg.connect(roles.url("reader")) as connection, pytest.raises(InsufficientPrivilege):
+        shop.pack.using(connection).delay("tea")
 
 
 async def test_a_worker_recovers_and_purges(roles: Roles) -> None:
