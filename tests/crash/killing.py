@@ -243,7 +243,11 @@ def kill_at_random(
         until(lambda: arena.acknowledged() >= jobs)
         arena.finish()
     except TimeoutError:
-        arena.complain(f"It never came to rest: {arena.unfinished()} jobs are unfinished")
+        pushed = arena.acknowledged()
+        if pushed < jobs:
+            arena.complain(f"It took too long: {pushed} of {jobs} jobs were pushed, after {arena.kills} kills")
+        else:
+            arena.complain(f"It never came to rest: {arena.unfinished()} jobs are unfinished")
     finally:
         arena.end()
 
