@@ -14,7 +14,10 @@ from jobify.testing.storage_contract import SharedStorageContract, StorageContra
 from jobify.testing.storage_contract.cascading import CascadeContract
 from jobify.testing.storage_contract.depending import DependencyContract
 from jobify.testing.storage_contract.grouping import GroupContract
+from jobify.testing.storage_contract.listing import ListContract
 from jobify.testing.storage_contract.needing import NeedContract
+from jobify.testing.storage_contract.reading import ReadContract
+from jobify.testing.storage_contract.relating import RelationContract
 from jobify.testing.storage_contract.reviving import ReviveContract
 from postgres_server import EMPTY, TestDatabases
 from support import durable, prepare
@@ -87,3 +90,30 @@ class TestPostgresStorageBehindAPooler(
 
     def new_storage(self, directory: Path) -> Storage:
         return PostgresStorage(self.url, notify="poll")
+
+
+@pytest.fixture(scope="module")
+def parallel_url(postgres_databases: TestDatabases, postgres_template: str) -> Iterator[str]:
+    """The URL of a database in which the server reads every table by several workers, if it may."""
+    url = postgres_databases.create(postgres_template)
+    settings = "min_parallel_table_scan_size min_parallel_index_scan_size parallel_setup_cost parallel_tuple_cost"
+    with psycopg.connect(url, autocommit=True) as connection:
+        for setting in settings.split():
+            connection.execute(f'ALTER DATABASE "{connection.info.dbname}" SET {setting} = 0'.encode())
+    yield url
+    postgres_databases.drop(url)
+
+
+@pytest.mark.slow
+class TestPostgresStorageWithParallelPlans(ListContract, ReadContract, RelationContract):
+    """As with large tables: a worker of the server cannot call every function."""
+
+    @pytest.fixture(autouse=True)
+    def _at(self, parallel_url: str) -> Iterator[None]:
+        self.url = parallel_url
+        yield
+        with psycopg.connect(parallel_url, autocommit=True) as connection:
+            connection.execute(EMPTY)
+
+    def new_storage(self, directory: Path) -> Storage:
+        return PostgresStorage(self.url)
