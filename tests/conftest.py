@@ -85,7 +85,11 @@ def is_pointless(item: pytest.Item, storage: str | None) -> bool:
 
 def is_fast(item: pytest.Item) -> bool:
     """Whether a test belongs to the inner loop, which starts no server."""
-    return folder_of(item.path) in FAST_FOLDERS and parameters_of(item).get("jobs_on") != "postgres"
+    if not isinstance(item, pytest.Function):  # a doctest
+        return folder_of(item.path) in FAST_FOLDERS
+    has_server = item.path.name.startswith("test_postgres_") or "postgres_databases" in item.fixturenames
+    is_moved = parameters_of(item).get("jobs_on") == "postgres"
+    return folder_of(item.path) in FAST_FOLDERS and not (has_server or is_moved)
 
 
 @pytest.hookimpl(tryfirst=True)
