@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import aiosqlite
 import asyncpg
 import psycopg
+import psycopg_pool
 import pytest
 from connections import INSERT, async_engine_of, django_connection, engine_of
 from shop import Shop
 from sqlalchemy import create_engine, text
-from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.ext.asyncio import AsyncConnection, async_scoped_session, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from jobify import RunMode, current_job
 from jobify.exceptions import ConfigurationError, PayloadError, TaskCancelledError
@@ -119,23 +120,47 @@ async def _asyncpg_pool(url: str) -> AsyncIterator[Any]:
         yield pool
 
 
+@asynccontextmanager
+async def _psycopg_pool(url: str) -> AsyncIterator[Any]:
+    with psycopg_pool.ConnectionPool(url, min_size=1, open=True) as pool:
+        yield pool
+
+
+@asynccontextmanager
+async def _async_psycopg_pool(url: str) -> AsyncIterator[Any]:
+    async with psycopg_pool.AsyncConnectionPool(url, min_size=1, open=False) as pool:
+        yield pool
+
+
 def _itself(engine: Any) -> Any:
     return engine
+
+
+def _sessions_of_a_thread(engine: Any) -> Any:
+    return scoped_session(sessionmaker(engine))
+
+
+def _sessions_of_a_task(engine: Any) -> Any:
+    return async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
 
 
 SOURCES = {
     "engine": Source(_with_engine(_itself)),
     "sessionmaker": Source(_with_engine(sessionmaker)),
+    "scoped_session": Source(_with_engine(_sessions_of_a_thread)),
     "Session": Source(_session),
     "async engine": Source(_with_async_engine(_itself, "aiosqlite")),
     "AsyncConnection": Source(_async_connection),
     "async_sessionmaker": Source(_with_async_engine(async_sessionmaker, "aiosqlite")),
+    "async_scoped_session": Source(_with_async_engine(_sessions_of_a_task, "aiosqlite")),
     "sqlite3": Source(_sqlite3, is_plain=True),
     "aiosqlite": Source(_aiosqlite, is_plain=True),
     "Django": Source(_django),
     "psycopg": Source(_psycopg(autocommit=False), True, True),
     "psycopg that commits each": Source(_psycopg(autocommit=True), True, True),
     "async psycopg": Source(_async_psycopg, True, True),
+    "pool of psycopg": Source(_psycopg_pool, True, True),
+    "async pool of psycopg": Source(_async_psycopg_pool, True, True),
     "asyncpg": Source(_asyncpg, True, True),
     "pool of asyncpg": Source(_asyncpg_pool, True, True),
     "engine of psycopg": Source(_with_engine(_itself), True),

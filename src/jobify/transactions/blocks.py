@@ -59,6 +59,10 @@ def _block_of(module: str, name: str, target: Any) -> Block | None:
             return _inside(target)
         case "sqlalchemy", "AsyncConnection" | "AsyncSession":
             return _inside_awaited(target)
+        case "sqlalchemy", "scoped_session":
+            return _inside(target())
+        case "sqlalchemy", "async_scoped_session":
+            return _inside_awaited(target())
         case "django", "BaseDatabaseWrapper" | "ConnectionProxy":
             return _on_django(target)
     return None
