@@ -347,6 +347,26 @@ def test_what_may_be_over_the_next_time_is_unavailable(error: psycopg.Error, wor
     assert "'postgresql://db/shop'" in str(explained)
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ('FATAL:  password authentication failed for user "shop"', "the password is wrong or missing"),
+        ("fe_sendauth: no password supplied", "the password is wrong or missing"),
+        ('FATAL:  Peer authentication failed for user "shop"', "refuses this user"),
+        ('FATAL:  no pg_hba.conf entry for host "10.1.1.1", user "shop", database "shop"', "refuses this user"),
+        ('FATAL:  role "shop" does not exist', "refuses this user"),
+        ('FATAL:  role "shop" is not permitted to log in', "refuses this user"),
+        ('FATAL:  permission denied for database "shop"', "lacks a privilege"),
+        ('FATAL:  database "shop" does not exist', "there is no such database"),
+        ('FATAL:  too many connections for role "shop"', "no connection left"),
+        ('could not open root certificate: file "ca.crt" does not exist', "cannot be reached"),
+    ],
+)
+def test_why_a_connection_was_refused_is_in_the_words_of_libpq(said: str, words: str) -> None:
+    error = psycopg.OperationalError(f'connection failed: connection to server at "10.1.1.2", port 5432 failed: {said}')
+    assert words in str(explain(error, "'postgresql://db/shop'"))
+
+
 def test_other_errors_are_what_they_are() -> None:
     assert isinstance(explain(psycopg.errors.DeadlockDetected("deadlock"), "x"), TransactionConflictError)
     fault = psycopg.errors.NumericValueOutOfRange("out of range")

@@ -32,7 +32,7 @@ _UNAVAILABLE: Final = {
     "53300": "the server has no connection left. Raise max_connections, or run fewer processes (each needs up to 3)",
     "58030": "the disk of the server reports an error",
     "25P03": "a transaction was idle for longer than idle_in_transaction_session_timeout",
-    "28P01": "the password is wrong. Look at the URL",
+    "28P01": "the password is wrong or missing. Look at the URL, the password file and PGPASSWORD",
     "28000": "the server refuses this user. Look at the URL and at pg_hba.conf",
     "3D000": "there is no such database. Create it, or look at the URL",
     "42501": "the role lacks a privilege. See the page on PostgreSQL for what it needs",
@@ -44,14 +44,18 @@ _REFUSALS: Final = {
     "too many": "53300",
     "connection slots": "53300",
     "password authentication failed": "28P01",
+    "no password supplied": "28P01",
+    "authentication failed": "28000",
     "no pg_hba.conf entry": "28000",
+    'role "': "28000",  # does not exist, or is not permitted to log in
+    "permission denied for database": "42501",
     "does not exist": "3D000",
     "starting up": "57P03",
     "shutting down": "57P03",
     "not yet accepting": "57P03",
 }
-"""What a server says that refuses a connection: libpq passes on its words and no SQLSTATE. In another language they are
-not recognised, and only repeated."""
+"""What a server says that refuses a connection: libpq passes on its words and no SQLSTATE. The first that fits counts.
+In another language they are not recognised, and only repeated."""
 
 _CLASSES: Final = {
     "08": "the connection was lost. Jobify connects again by itself",
@@ -90,9 +94,10 @@ def explain(error: psycopg.Error, where: str) -> Exception:
 
 def _refusal(error: psycopg.Error) -> str | None:
     """The SQLSTATE of a server that has refused a connection."""
-    if not isinstance(error, psycopg.OperationalError) or "FATAL" not in str(error):
+    text = str(error)
+    if not isinstance(error, psycopg.OperationalError) or not ("FATAL" in text or "no password supplied" in text):
         return None
-    return next((state for words, state in _REFUSALS.items() if words in str(error)), None)
+    return next((state for words, state in _REFUSALS.items() if words in text), None)
 
 
 @contextmanager
