@@ -14,9 +14,15 @@ from test_cli_imports import FOR_STARTS, NEVER, among, modules
 
 from cli_shop import Shop
 from jobify.storage import PostgresStorage
+from jobify.storage.postgres.database import lock_key
 from jobify.storage.postgres.schema import migrations
+from support import eventually
 
 NEWEST = len(migrations())
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND query LIKE '%pg_try_advisory_lock%' AND pid <> pg_backend_pid()
+"""
 APP = """
 from jobify import Jobify
 
@@ -80,13 +86,16 @@ def test_migrate_makes_a_schema_once(empty: Shop, empty_postgres: str) -> None:
     assert "\tother\t" in empty("db", "migrate", "--schema", "other").out
 
 
-def test_several_processes_migrate_at_once(empty: Shop, empty_postgres: str) -> None:
+async def test_of_several_processes_that_migrate_at_once_one_has_made_it(empty: Shop, empty_postgres: str) -> None:
     command = [sys.executable, "-m", "jobify", "db", "migrate", "--database", empty_postgres]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    for process in processes:
-        said, _ = process.communicate(timeout=60)
-        assert (process.returncode, f"schema version {NEWEST}" in said) == (0, True), said
-    assert empty("db", "migrate").out.endswith("up to date\n")
+    with psycopg.connect(empty_postgres, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (lock_key("jobify", "migrations"),))
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        await eventually(lambda: connection.execute(WAITING).fetchone() == (3,))
+    said = [process.communicate(timeout=60)[0].strip().split("\t")[-2:] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    version = f"schema version {NEWEST}"
+    assert sorted(said) == [[version, "made"], [version, "up to date"], [version, "up to date"]]
     assert empty("db", "check").code == 0
 
 

@@ -29,9 +29,7 @@ def migrate(source: Source, schema: Schema = None, as_json: Json = False) -> Non
     from jobify.cli.output import print_cells, print_document
 
     storage = database_storage(source, schema=schema)
-    before = _schema_version(storage)
-    storage.open()
-    storage.close()
+    before = _migrate(storage)
     after = _schema_version(storage)
     what = "made" if before == 0 else "up to date" if before == after else f"migrated from version {before}"
     where = (
@@ -41,6 +39,20 @@ def migrate(source: Source, schema: Schema = None, as_json: Json = False) -> Non
         print_document({**where, "version": after, "status": what})
     else:
         print_cells(*where.values(), f"schema version {after}", what)
+
+
+def _migrate(storage: SQLiteStorage | PostgresStorage) -> int:
+    """Bring the schema up to date. The version that it had."""
+    from jobify.cli.app_loader import is_postgres
+
+    if is_postgres(storage):
+        from jobify.storage.postgres import maintenance
+
+        return maintenance.migrate(storage)
+    before = _schema_version(storage)
+    storage.open()
+    storage.close()
+    return before
 
 
 def _schema_version(storage: SQLiteStorage | PostgresStorage) -> int:

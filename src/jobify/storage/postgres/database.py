@@ -79,7 +79,7 @@ class Database(WritingStatements):
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
-    def open(self, prepare: Callable[[Database], None]) -> None:
+    def open(self, prepare: Callable[[Database], object]) -> None:
         """Connect; ``prepare`` is called first."""
         prepare(self)
         self.is_open = True

@@ -13,12 +13,12 @@ from typing import Any, Final, NamedTuple
 import psycopg
 
 from jobify.storage.postgres.connection import Connection
-from jobify.storage.postgres.database import Database
+from jobify.storage.postgres.database import Database, lock_key
 from jobify.storage.postgres.errors import explain
-from jobify.storage.postgres.schema import applied, migrations
+from jobify.storage.postgres.schema import applied, migrations, prepare
 from jobify.storage.postgres.storage import PostgresStorage
 
-__all__ = ("Health", "check", "connected", "database_of", "schema_version")
+__all__ = ("Health", "check", "connected", "database_of", "migrate", "schema_version")
 
 _LONG_TRANSACTION: Final = 300.0
 """Seconds for which a transaction may be open before a check says so: vacuum removes no row that it may still see."""
@@ -82,6 +82,14 @@ def schema_version(storage: PostgresStorage) -> int:
     database = database_of(storage)
     with connected(storage) as connection:
         return applied(connection, database)
+
+
+def migrate(storage: PostgresStorage) -> int:
+    """Bring the schema up to date, as a start of the app does. The version that it had; 0: there was none.
+
+    If another process does that at the same time, it has been up to date.
+    """
+    return prepare(database_of(storage), lock_key(storage.schema, "migrations"))
 
 
 def check(storage: PostgresStorage) -> Health:

@@ -65,9 +65,10 @@ def migrations() -> list[str]:
     return [file.read_text(encoding="utf-8") for file in files]
 
 
-def prepare(database: Database, lock_key: int) -> None:
-    """Check that the schema is ours to use, and bring it up to date.
+def prepare(database: Database, lock_key: int) -> int:
+    """Check that the schema is ours to use, and bring it up to date. The version that this call found; 0: none.
 
+    Of several that are called at once, only the one that migrates has found an older version than there is now.
     StorageVersionError if it was written by a newer release, or if it is older and the role may not change it.
     """
     steps = migrations()
@@ -75,8 +76,7 @@ def prepare(database: Database, lock_key: int) -> None:
         try:
             _check_server(connection, database.where)
             version = _version(connection, database, len(steps))
-            if version < len(steps):
-                _migrate(connection, database, steps, lock_key)
+            return version if version == len(steps) else _migrate(connection, database, steps, lock_key)
         except psycopg.errors.InsufficientPrivilege as error:
             raise _forbidden(error, connection, database, len(steps)) from error
         except psycopg.errors.UniqueViolation as error:  # here it is no conflict of two transactions
@@ -139,28 +139,31 @@ def _run(connection: Connection, text: str) -> Cursor:
 # -- migrating ---------------------------------------------------------------------------------------------------------
 
 
-def _migrate(connection: Connection, database: Database, steps: list[str], lock_key: int) -> None:
+def _migrate(connection: Connection, database: Database, steps: list[str], lock_key: int) -> int:
+    """Apply what is missing when this process's turn has come. The version of then."""
     if database.is_pooled:
-        _migrate_pooled(connection, database, steps, lock_key)
-        return
+        return _migrate_pooled(connection, database, steps, lock_key)
     _take_turn(connection, database.where, _TRY.format(key=lock_key))
     try:
         connection.execute(_SETTINGS, prepare=False)
         _create(connection, database)
-        for version in range(_version(connection, database, len(steps)) + 1, len(steps) + 1):
+        found = _version(connection, database, len(steps))
+        for version in range(found + 1, len(steps) + 1):
             _apply(connection, database, version, steps[version - 1])
+        return found
     finally:
         if not connection.closed:
             connection.execute("SELECT pg_advisory_unlock($1)", (lock_key,))
 
 
-def _migrate_pooled(connection: Connection, database: Database, steps: list[str], lock_key: int) -> None:
+def _migrate_pooled(connection: Connection, database: Database, steps: list[str], lock_key: int) -> int:
     """All that is missing in one transaction: behind a pooler, a lock of a session would be that of other processes."""
     with connection.transaction():
         _run(connection, _LOCK_TIMEOUT)
         _take_turn(connection, database.where, _TRY_IN_TRANSACTION.format(key=lock_key))
         _create(connection, database)
-        for version in range(_version(connection, database, len(steps)) + 1, len(steps) + 1):
+        found = _version(connection, database, len(steps))
+        for version in range(found + 1, len(steps) + 1):
             if steps[version - 1].startswith(_OUTSIDE):
                 raise StorageError(
                     f"Version {version} of the schema of {database.where} builds an index while others write, which a "
@@ -168,6 +171,7 @@ def _migrate_pooled(connection: Connection, database: Database, steps: list[str]
                 )
             _run(connection, database.sql.qualified(steps[version - 1]))
             _run(connection, database.sql.qualified(_RECORD.format(version=version)))
+        return found
 
 
 def _take_turn(connection: Connection, where: str, attempt: str) -> None:
