@@ -16,6 +16,7 @@ from cli_shop import Shop
 from jobify.storage import PostgresStorage
 from jobify.storage.postgres.database import lock_key
 from jobify.storage.postgres.schema import migrations
+from postgres_server import TestDatabases
 from support import eventually
 
 NEWEST = len(migrations())
@@ -117,6 +118,28 @@ def test_check_looks_at_the_schema_and_its_server(server: Shop) -> None:
     assert (document["is_well"], document["problems"], document["jobs"], document["attempts"]) == (True, [], 1, 1)
     assert document["size"] > 0
     assert f"schema version\t{NEWEST} (this release: {NEWEST})\n" in server("db", "check").out
+
+
+def test_a_database_of_another_encoding_is_refused(
+    shop: Shop, empty_postgres: str, postgres_databases: TestDatabases
+) -> None:
+    url = f"{empty_postgres}_ascii"
+    with psycopg.connect(empty_postgres, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"CREATE DATABASE {name}_ascii ENCODING SQL_ASCII TEMPLATE template0".encode())
+    for words in (["db", "migrate"], ["db", "check"]):
+        answer = shop(*words, "--database", url)
+        assert answer.code == 1
+        assert "SQL_ASCII; Jobify needs UTF8" in answer.out + answer.err
+    postgres_databases.drop(url)
+
+
+def test_a_problem_that_is_the_only_one_is_not_counted(server: Shop, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on".encode())
+    answer = server("db", "check")
+    assert (answer.code, "the server takes no writes" in answer.err) == (1, True)
+    assert "problems in all" not in answer.err
 
 
 def test_a_newer_schema_is_refused(server: Shop, postgres_url: str) -> None:

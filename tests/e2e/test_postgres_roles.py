@@ -193,5 +193,5 @@ def test_only_the_owner_migrates(roles: Roles, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_worker_that_starts_before_the_first_migration_says_what_to_do(unprepared: Roles) -> None:
-    with pytest.raises(StorageVersionError, match="has version 0; this release of Jobify needs"):
+    with pytest.raises(StorageVersionError, match="has not been made yet, and the role 'shop_worker' may not"):
         PostgresStorage(unprepared.url("worker")).open()

@@ -162,15 +162,20 @@ def _check_schema(storage: PostgresStorage, *, as_json: bool) -> str | None:
         return f"there is no schema {health.schema!r}. An app or a worker creates it, or: jobify db migrate."
     if health.version > health.newest_version:
         return f"its schema version {health.version} is newer than {health.newest_version}. Update Jobify."
-    return f"{health.problems[0]} ({len(health.problems)} problems in all)." if health.problems else None
+    return f"{_first(health.problems)}." if health.problems else None
 
 
 def _diagnosis(health: Health) -> str:
     if not health.is_ours:
         return "it was not written by Jobify."
     if health.problems:
-        return f"{health.problems[0]} ({len(health.problems)} problems in all). Restore it from a copy."
+        return f"{_first(health.problems)}. Restore it from a copy."
     return f"its schema version {health.version} is newer than {health.newest_version}. Update Jobify."
+
+
+def _first(problems: tuple[str, ...]) -> str:
+    """One of them, and how many there are."""
+    return problems[0] if len(problems) == 1 else f"{problems[0]} ({len(problems)} problems in all)"
 
 
 def _print_file(health: Health) -> None:

@@ -91,6 +91,12 @@ def _check_server(connection: Connection, where: str) -> None:
         raise StorageError(
             f"The server of {where} is PostgreSQL {connection.info.server_version // 10000}; Jobify needs 14 or newer."
         )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", None):  # None: a pooler does not say it
+        raise StorageError(
+            f"The encoding of the database {where} is {encoding}; Jobify needs UTF8. Make another database: "
+            "createdb --encoding=UTF8 --template=template0."
+        )
 
 
 def applied(connection: Connection, database: Database) -> int:
@@ -125,6 +131,12 @@ def _forbidden(error: psycopg.Error, connection: Connection, database: Database,
         return explain(error, database.where)
     if version >= newest:
         return explain(error, database.where)
+    if version == 0:
+        return StorageVersionError(
+            f"The schema {database.schema!r} of {database.where} has not been made yet, and the role "
+            f"{connection.info.user!r} may not make it. Run jobify db migrate as the owner of the database, or of the "
+            "schema if there is an empty one."
+        )
     return StorageVersionError(
         f"The schema of {database.where} has version {version}; this release of Jobify needs {newest}, and the role "
         f"{connection.info.user!r} may not change it. Run jobify db migrate as the role that owns the schema."
