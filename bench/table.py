@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 
 from plan import Budget, Metric
 
@@ -85,17 +86,19 @@ _SHOWN = {
 
 
 def to_summary(page: str) -> str:
-    """A short table from the whole page: a few rows and each in which the rival is ahead; medians only."""
+    """A short table from the whole page, medians only: a few rows, and each in which rivals are ahead, for the best."""
     rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in page.splitlines() if line[:2] == "| "]
-    lines = ["| work | against | theirs | ours | ahead |", "|---|---|---:|---:|---|"]
+    shown: dict[str, tuple[float, str]] = {}
     for title, rival, theirs, ours, ratio, *_ in rows[1:]:
         if ratio == "–":
             continue
-        is_ahead = float(ratio) == 1 or (float(ratio) > 1) == ours.partition(" (")[0].endswith("/s")
-        if (title, rival) in _SHOWN or not is_ahead:
+        lead = float(ratio) if ours.partition(" (")[0].endswith("/s") else 1 / max(float(ratio), 0.001)
+        is_ahead = lead >= 1
+        if ((title, rival) in _SHOWN or not is_ahead) and lead < shown.get(title, (inf, ""))[0]:
             cells = (title, rival, *(_SPREAD.sub("", cell) for cell in (theirs, ours)), "ours" if is_ahead else rival)
-            lines.append(f"| {' | '.join(cells)} |")
-    table = "\n".join(lines)
+            shown[title] = (lead, f"| {' | '.join(cells)} |")
+    head = ("| work | against | theirs | ours | ahead |", "|---|---|---:|---:|---|")
+    table = "\n".join([*head, *(line for _, line in shown.values())])
     return f"{table}\n\nMedians of one machine. `make bench` repeats them; [all rows](bench/RESULTS.md).\n"
 
 
