@@ -128,7 +128,7 @@ class OwnerPort(Protocol):
     def recent_deaths(self, *, now: Microseconds) -> Sequence[Microseconds]:
         """When processes have died, within a minute of ``now``, for a reason that no trial explains.
 
-        For the blame of a job whose child process died (:func:`~jobify.storage.suspicion.blames_child`).
+        For the blame of a job whose child process died (:func:`~jobify.storage.suspicion.is_blamed_for_child`).
         """
         ...
 

@@ -37,9 +37,9 @@ __all__ = (
     "HeldVerdict",
     "Suspicion",
     "Verdict",
-    "blames_child",
     "deaths_allowed",
     "group_size",
+    "is_blamed_for_child",
     "is_unfinished",
     "is_verdict_due",
     "judge_held",
@@ -197,13 +197,13 @@ def judge_held(
     return HeldVerdict.CONDEMNED if crash.crashes >= max_crashes else HeldVerdict.SPARED
 
 
-def blames_child(deaths: Collection[Microseconds], *, died_at: Microseconds, is_last: bool) -> bool:
+def is_blamed_for_child(deaths: Collection[Microseconds], *, died_at: Microseconds, is_last: bool) -> bool:
     """Whether a job is blamed for the death of the child process that ran it alone.
 
     It is not while processes die for another reason: ``deaths`` are the times of those. If it would be the last crash
     that is allowed, this is so for a minute.
 
-    >>> blames_child([0], died_at=CALM, is_last=False), blames_child([0], died_at=CALM + 1, is_last=False)
+    >>> is_blamed_for_child([0], died_at=CALM, is_last=False), is_blamed_for_child([0], died_at=CALM + 1, is_last=False)
     (False, True)
     """
     distance = RESTLESS if is_last else CALM

@@ -46,7 +46,7 @@ from jobify.runtime.errortools import described
 from jobify.runtime.logs import get_logger
 from jobify.serializers.extended_json import ExtendedJSONSerializer
 from jobify.serializers.offload import SMALL, in_thread, is_large
-from jobify.storage.suspicion import blames_child
+from jobify.storage.suspicion import is_blamed_for_child
 from jobify.types import Microseconds
 
 __all__ = ("AppCode", "Encoded", "classify", "death_of_child", "doubted", "encode", "encode_in_thread", "takes_long")
@@ -114,9 +114,9 @@ async def doubted(attempt: Attempt, outcome: Outcome, reason: str, *, now: Micro
     backend = attempt.backend
     try:
         deaths = await backend.gate.call(lambda: backend.storage.recent_deaths(now=now))
-        if blames_child(deaths, died_at=now, is_last=isinstance(outcome, Failed)):
+        if is_blamed_for_child(deaths, died_at=now, is_last=isinstance(outcome, Failed)):
             return outcome
-    except Exception as error:
+    except Exception as error:  # the storage is unavailable, or one of a user has a defect: in doubt for the job
         log.debug("It is not known whether other processes died with the child of job %s: %r", attempt.id, error)
     return Lost(reason, is_crash=False, at=now + seconds(min(attempt.number - 1, _LONGEST_PAUSE)))
 
