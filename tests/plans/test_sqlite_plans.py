@@ -45,6 +45,18 @@ WIDTHS = {
     "progress": 2,
     "publish": 7,
     "add_suspects": 8,
+    "gates_of_keys": 2,
+    "add_gates": 2,
+    "change_gates": 6,
+    "hold_limits": 4,
+    "holders_of_claims": 3,
+    "change_options": 2,
+    "refuse": 2,
+    "add_waiters": 2,
+    "add_lanes": 3,
+    "first_waiters": 3,
+    "add_task_limits": 3,
+    "define_limits": 7,
 }
 OTHERS = {
     "next_apart": {"in_queues": "AND jobs.queue IN (?, ?)"},
@@ -113,7 +125,9 @@ def _plan(connection: sqlite3.Connection, name: str, **fields: Any) -> list[str]
     return [detail.replace("COVERING INDEX", "INDEX") for *_, detail in rows]
 
 
-NAMES = sorted(set(statements._STATEMENTS) - {"record_columns", "claim_columns", "has_metadata", "needing"})
+NAMES = sorted(
+    set(statements._STATEMENTS) - {"record_columns", "claim_columns", "gate_columns", "has_metadata", "needing"}
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,6 +160,27 @@ def test_tables_with_a_prefix_are_found_by_the_same_plan(
 def test_what_belongs_to_jobs_is_searched_not_scanned(connection: sqlite3.Connection, name: str) -> None:
     belongings = r"SCAN (attempts|kept|dependencies|messages)\b"
     assert not [step for step in _plan(connection, name) if re.match(belongings, step)]
+
+
+_LIMIT_SCANS = {
+    # All tasks and queues that wait, at a start.
+    "misplaced_waiters": ["lanes"],
+    # All that runs under a limit.
+    "orphaned_holders": ["limit_holders"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_waits_for_limits_is_searched_not_scanned(connection: sqlite3.Connection, name: str) -> None:
+    scans = [
+        re.match(r"SCAN (limits|gates|lanes|waiter|limit_\w+)(?: USING|$)", step) for step in _plan(connection, name)
+    ]
+    assert [scan[1] for scan in scans if scan] == _LIMIT_SCANS.get(name, [])
+
+
+@pytest.mark.parametrize("name", ["first_waiters", "open_lanes"])
+def test_those_that_wait_for_limits_are_found_in_order(connection: sqlite3.Connection, name: str) -> None:
+    assert not [step for step in _plan(connection, name) if "ORDER BY" in step]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Self
 
+from jobify.model.limit_gates import LimitState, SettledLimits
 from jobify.model.owner_records import OwnerProfile, OwnerRecord, OwnerRole
 from jobify.model.status import ClaimScope
 from jobify.types import Microseconds
@@ -131,6 +132,8 @@ class Claim(NamedTuple):
     crashes: int
     expires_at: Microseconds | None
     is_snoozed: bool = False  # of a schedule: its task has postponed this run
+    limits: LimitState = LimitState.NONE
+    """Not a column: whether it holds limits."""
 
 
 class Claimed(NamedTuple):
@@ -145,6 +148,10 @@ class Claimed(NamedTuple):
     """Whether jobs that this request could take wait to run apart."""
     has_parked: bool = False
     """Whether any call is parked, of any task. It is claimed with the scope ``PARKED``."""
+    has_limits: bool = False
+    """Whether any task has limits."""
+    moved: int = 0
+    """How many eligible jobs this call has made to wait for a limit."""
 
 
 class AttemptRecord(NamedTuple):
@@ -203,6 +210,8 @@ class Settlement(NamedTuple):
     """Not a column: rows for the job's history, written in the same transaction."""
     parking: Parking | None = None
     """Not a column: the job is parked. Its ``codes`` are added to those that the call did not fit before."""
+    limits: SettledLimits | None = None
+    """Not a column: set if and only if the claim's ``limits`` is not NONE."""
 
 
 class JobRecord(NamedTuple):

@@ -57,6 +57,9 @@ remembered while the job keeps its call, also while it runs, so that processes o
 turns. A parked job expires, and is cancelled, rescheduled, paused, replaced and deleted like any other that waits. It
 is no suspect of anything any more.
 
+**Limits.** A job that no limit may hold back is *eligible* as above; one that a limit does not admit has one blocker
+more. See :mod:`jobify.storage.limiting`.
+
 **Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
 was changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
 """
@@ -86,6 +89,7 @@ from jobify.model.records import (
     Settlement,
 )
 from jobify.storage.kinship import Kinship
+from jobify.storage.limiting import LimitPort
 from jobify.storage.ownership import HEARTBEAT, BegunJobs, Notifier, OwnerPort
 from jobify.storage.timekeeping import Timekeeping
 from jobify.storage.traits import StorageTraits
@@ -106,10 +110,10 @@ class UnflushedWrites(AbstractContextManager[None], Protocol):
 
 
 @runtime_checkable
-class Storage(StorageTraits, OwnerPort, Protocol):
+class Storage(StorageTraits, OwnerPort, LimitPort, Protocol):
     """Where jobs live. See the module's text for threads, time, ownership and errors; what a storage says of itself is
     in :class:`~jobify.storage.traits.StorageTraits`, the calls about owners in
-    :class:`~jobify.storage.ownership.OwnerPort`."""
+    :class:`~jobify.storage.ownership.OwnerPort`, those about limits in :class:`~jobify.storage.limiting.LimitPort`."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from jobify.model.records import AttemptRecord, JobRecord, MessageRecord, NewJob, Progress
 from jobify.model.status import FAILURES, TERMINAL, JobStatus
+from jobify.storage.limit_decisions import GateKey
 from jobify.storage.suspicion import Suspicion
 from jobify.types import Microseconds
 
@@ -23,6 +24,7 @@ __all__ = (
     "Barrier",
     "Edge",
     "Gate",
+    "GateTimes",
     "Link",
     "PendingCancel",
     "Row",
@@ -83,6 +85,13 @@ def edges_of(links: Iterable[Link]) -> Iterator[Edge]:
             yield link
 
 
+class GateTimes(NamedTuple):
+    """The times of a gate of a rate; see :class:`~jobify.model.limit_gates.LimitGate`."""
+
+    tat: Microseconds = 0
+    closed_until: Microseconds = 0
+
+
 class PendingCancel(NamedTuple):
     """What ``cancel`` said about a running job."""
 
@@ -114,6 +123,10 @@ class Row(NamedTuple):
     """The code that its call did not fit."""
     successor: tuple[NewJob, Progress] | None = None
     cancel: PendingCancel | None = None
+    held: tuple[GateKey, ...] = ()
+    """The gates of limits that it holds, as long as it runs."""
+    waits_at: GateKey | None = None
+    """The gate of a limit that it waits at; one of its blockers."""
     cause: Edge | None = None
     """What it was cancelled for: a job that ended, or was deleted, and took this one with it."""
 
@@ -139,5 +152,6 @@ def can_be_retried(row: Row) -> bool:
 
 
 def runs_apart(row: Row) -> bool:
-    """Whether it is on trial, or waits to be: any other blocker but a pause and a parking is gone when a job runs."""
-    return row.record.blockers > row.is_paused + (row.record.parking is not None)
+    """Whether it is on trial, or waits to be: whatever else blocks a job is gone when it runs, but a pause."""
+    others = row.is_paused + (row.record.parking is not None) + (row.waits_at is not None)
+    return row.record.blockers > others

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitWait
 from jobify.model.records import (
     AttemptRecord,
     CancelResult,
@@ -30,7 +31,7 @@ from jobify.model.records import (
 )
 from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
-from jobify.storage.memory import claiming, operations, owners, queries, transitions
+from jobify.storage.memory import claiming, limits, operations, owners, queries, transitions
 from jobify.storage.memory.dependencies import Dependencies, revive
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row, has_ended
 from jobify.storage.memory.table import Table
@@ -157,7 +158,8 @@ class MemoryStorage:
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         with self._table as table:
-            return claiming.claim(table, request, now)
+            claim = limits.claim if table.side.task_limits else claiming.claim
+            return claim(table, request, now)
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         with self._table as table:
@@ -212,6 +214,7 @@ class MemoryStorage:
         if row is None:
             return Settled.REFUSED
         has_effect = self._jobs.upsert(transitions.settled(row, settlement))
+        has_effect = limits.settled(self._table, row, settlement) or has_effect
         return Settled.CASCADED if has_effect or row.successor is not None else Settled.APPLIED
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
@@ -266,6 +269,36 @@ class MemoryStorage:
     def trim(self, *, keep: int, limit: int) -> int:
         with self._table as table:
             return operations.trim(table, keep=keep, limit=limit)
+
+    # -- limits --------------------------------------------------------------------------------------------------------
+
+    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
+        with self._table as table:
+            limits.define(table, tasks)
+
+    def task_limits(self, tasks: Sequence[str]) -> Mapping[str, list[LimitDefinition]]:
+        with self._table as table:
+            return limits.task_limits(table, tasks)
+
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> bool:
+        with self._table as table:
+            return limits.set_maximum(table, name, key, maximum)
+
+    def limits(self) -> list[LimitRecord]:
+        with self._table as table:
+            return limits.limits(table)
+
+    def limit_keys(self, name: str, *, limit: int) -> list[LimitRecord]:
+        with self._table as table:
+            return limits.keys(table, name, limit)
+
+    def limit_waits(self, ids: Sequence[str]) -> Mapping[str, LimitWait]:
+        with self._table as table:
+            return limits.waits(table, ids)
+
+    def let_go(self, id: str, owner: int, fence: int) -> bool:
+        with self._table as table:
+            return limits.let_go(table, (id, owner, fence))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -9,42 +9,23 @@ is not searched for; it is passed over when it comes up.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from jobify.model.limit_gates import LimitDefinition
 from jobify.model.records import JobRecord, OwnerRecord
-from jobify.storage.memory.rows import RUNNING, SCHEDULED, Barrier, Edge, Gate, Row, has_ended, holds
+from jobify.storage.limit_decisions import GateKey
+from jobify.storage.memory.gate_index import GateIndex
+from jobify.storage.memory.queue import Queue, by_deletion, by_due_time, by_expiry, by_order
+from jobify.storage.memory.rows import RUNNING, SCHEDULED, Barrier, Edge, Gate, GateTimes, Row, has_ended, holds
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import ClockState
 
 __all__ = ("Queue", "SideTables", "Table")
-
-Entry: TypeAlias = tuple[Any, ...]
-"""Of a queue: what it is ordered by, a number of its own (so that two entries never compare their rows), the row."""
-
-_numbers = itertools.count()
-
-
-def _by_order(row: Row) -> Entry:
-    return (-row.record.priority, row.record.due_at, row.seq, next(_numbers), row)
-
-
-def _by_due_time(row: Row) -> Entry:
-    return (row.record.due_at, row.seq, next(_numbers), row)
-
-
-def _by_deletion(row: Row) -> Entry:
-    return (row.record.delete_at, next(_numbers), row)
-
-
-def _by_expiry(row: Row) -> Entry:
-    return (row.record.expires_at, row.seq, next(_numbers), row)
 
 
 class SideTables(NamedTuple):
@@ -56,53 +37,12 @@ class SideTables(NamedTuple):
     deaths: tuple[Death, ...] = ()
     clock: ClockState = ClockState()
     barriers: Mapping[Gate, Barrier] = {}
-
-
-class Queue:
-    """Rows in an order. Those that are not current any more are passed over, and swept out before they are many."""
-
-    def __init__(self, entry_of: Callable[[Row], Entry], is_current: Callable[[Row], bool]) -> None:
-        self._entry_of = entry_of
-        self._is_current = is_current
-        self._heap: list[Entry] = []
-        self._stale = 0
-
-    def push(self, row: Row) -> None:
-        heapq.heappush(self._heap, self._entry_of(row))
-
-    def forget(self) -> None:
-        """One more row is not current any more."""
-        self._stale += 1
-        if self._stale > 64 and self._stale > len(self._heap) // 2:
-            self._heap = [entry for entry in self._heap if self._is_current(entry[-1])]
-            heapq.heapify(self._heap)
-            self._stale = 0
-
-    def first(self) -> Row | None:
-        """The first row that is current. It stays first until it is changed."""
-        while self._heap:
-            row: Row = self._heap[0][-1]
-            if self._is_current(row):
-                return row
-            heapq.heappop(self._heap)
-            self._stale = max(self._stale - 1, 0)
-        return None
-
-    def take(self) -> Row:
-        """The first row, which is no longer in the queue then: it is about to be changed, or to be put back."""
-        row: Row = heapq.heappop(self._heap)[-1]
-        self._stale -= 1
-        return row
-
-    def put_back(self, row: Row) -> None:
-        """Undo ``take``."""
-        self.push(row)
-        self._stale += 1
-
-    @property
-    def head(self) -> Entry:
-        """What orders the first row among those of other queues."""
-        return self._heap[0][:-1]
+    limits: Mapping[str, LimitDefinition] = {}
+    task_limits: Mapping[str, tuple[str, ...]] = {}
+    limit_settings: Mapping[GateKey, int] = {}
+    gate_times: Mapping[GateKey, GateTimes] = {}
+    kept_limits: Mapping[tuple[str, int, int], tuple[GateKey, ...]] = {}
+    """What functions hold that still run, although their claims have been settled."""
 
 
 class Table:
@@ -112,11 +52,11 @@ class Table:
     """
 
     def __init__(self) -> None:
-        self.staged = Queue(_by_due_time, self._is_current)
+        self.staged = Queue(by_due_time, self._is_current)
         """Rows that wait for their time."""
-        self.expiring = Queue(_by_expiry, self._is_current)
+        self.expiring = Queue(by_expiry, self._is_current)
         """Rows that do not wait for ever."""
-        self.purgeable = Queue(_by_deletion, self._is_current)
+        self.purgeable = Queue(by_deletion, self._is_current)
         """Rows that wait for the janitor."""
         self.ended: OrderedDict[str, None] = OrderedDict()
         """The ids of rows that have ended, in the order in which they did."""
@@ -130,6 +70,7 @@ class Table:
         self._numbered: dict[int, str] = {}
         """The ids of rows that depend on others, or on which others depend, by seq."""
         self._running: defaultdict[int | None, dict[str, None]] = defaultdict(dict)
+        self.gates = GateIndex(self._is_current)
         self._lock = threading.RLock()
         self._before_call: dict[str, Row | None] = {}
         self._before_block: dict[str, Row | None] | None = None
@@ -299,6 +240,8 @@ class Table:
             self._running[record.owner][record.id] = None
         if record.unique_key is not None and holds(row, record.unique_key):
             self._unique[record.unique_key] = record.id
+        if row.held or row.waits_at is not None:
+            self.gates.enter(row)
         for queue in self._queues_of(record):
             queue.push(row)
 
@@ -316,6 +259,8 @@ class Table:
             del self._running[record.owner][record.id]
         if record.unique_key is not None and self._unique.get(record.unique_key) == record.id:
             del self._unique[record.unique_key]
+        if row.held or row.waits_at is not None:
+            self.gates.leave(row)
         for queue in self._queues_of(record):
             queue.forget()
 
@@ -332,5 +277,5 @@ class Table:
     def _ready_queue(self, queue: str, task: str) -> Queue:
         found = self._ready.get((queue, task))
         if found is None:
-            found = self._ready[queue, task] = Queue(_by_order, self._is_current)
+            found = self._ready[queue, task] = Queue(by_order, self._is_current)
         return found

@@ -19,6 +19,7 @@ from jobify.model.records import (
 )
 from jobify.model.status import Event, JobStatus, Lost
 from jobify.storage.end_reasons import EXPIRED, crash_limit_reached, is_snoozed
+from jobify.storage.limit_decisions import GateKey
 from jobify.storage.memory.rows import ENDED, RUNNING, SCHEDULED, PendingCancel, Row, runs_apart
 from jobify.storage.parking import merged
 from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
@@ -26,6 +27,7 @@ from jobify.types import Microseconds
 
 __all__ = (
     "NO_PROGRESS",
+    "admitted",
     "cancelled",
     "claim_of",
     "claimed",
@@ -34,6 +36,7 @@ __all__ = (
     "new",
     "paused",
     "quarantined",
+    "refused",
     "released",
     "released_uncounted",
     "replaced",
@@ -80,12 +83,38 @@ def replaced(row: Row, job: NewJob, progress: Progress) -> Row:
         successor=None,
         cancel=None,
         cause=None,
+        waits_at=None,
     )
 
 
 def rescheduled(row: Row, *, due_at: Microseconds, now: Microseconds) -> Row:
-    """A waiting job with another due time."""
+    """A waiting job with another due time, at which it may meet another gate of a limit."""
+    row = _past_gate(row)
     return _changed(row, due_at=due_at, ready=due_at <= now, fence=row.record.fence + 1)
+
+
+def refused(row: Row, gate: GateKey) -> Row:
+    """A job that was claimed just now, and that a limit does not admit: neither an attempt nor a start."""
+    job = row.record
+    row = _changed(
+        row,
+        status=SCHEDULED,
+        ready=True,
+        owner=None,
+        started_at=None,
+        attempt=job.attempt - 1,
+        blockers=job.blockers + 1,
+    )
+    return row._replace(waits_at=gate)
+
+
+def admitted(row: Row, now: Microseconds) -> Row:
+    """A job that does not wait for a limit any more; the next claim looks at its limits again."""
+    return unblocked(row, now)._replace(waits_at=None)
+
+
+def _past_gate(row: Row) -> Row:
+    return row if row.waits_at is None else _changed(row, blockers=row.record.blockers - 1)._replace(waits_at=None)
 
 
 def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
@@ -93,7 +122,7 @@ def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
     job, owner = row.record, request.owner
     started_at = job.due_at if now < job.due_at <= now + request.ahead else now
     return _changed(
-        row,
+        row._replace(held=()),
         status=RUNNING,
         ready=True,
         owner=owner,
@@ -338,7 +367,7 @@ def reported(row: Row, report: Report) -> Row:
 
 def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, delete_at: Microseconds | None) -> Row:
     return _changed(
-        row._replace(cancel=None, is_paused=False),
+        row._replace(cancel=None, is_paused=False, waits_at=None),
         status=status,
         owner=None,
         result=None,

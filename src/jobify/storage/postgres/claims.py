@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from jobify.model.limit_gates import LimitState
 from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.postgres.arrays import needs_restoring, restored_row
@@ -32,7 +33,8 @@ __all__ = ("STEP", "Claims")
 STEP: Final = 1000
 """Jobs that one claim promotes at most."""
 
-_COLUMNS: Final = len(Claim._fields)
+_COLUMNS: Final = len(Claim._fields) - 1
+"""Of a Claim; its limits are no column."""
 _SEQ, _COUNT, _NEXT, _ASIDE = range(_COLUMNS, _COLUMNS + 4)
 _FURTHER: Final = "AND (-priority, jobs.due_at, seq) > ({0}.passed, {0}.after_due_at, {0}.after_seq)"
 _SLOW: Final = 0.002
@@ -52,7 +54,7 @@ class _Lane(NamedTuple):
     is_more_left: bool
     next_due_at: Microseconds | None
     aside: int
-    """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls."""
+    """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls; 4, limits."""
 
 
 class _Source(NamedTuple):
@@ -122,7 +124,8 @@ class Claims:
             is_more_left = is_more_left or lane.is_more_left
             aside = lane.aside
         is_more_left = is_more_left or (next_due_at is not None and next_due_at <= due_by)
-        return Claimed(claims, is_more_left, next_due_at, has_parked=aside > 1), aside
+        has_parked, has_limits = bool(aside & 2), bool(aside & 4)
+        return Claimed(claims, is_more_left, next_due_at, has_parked=has_parked, has_limits=has_limits), aside
 
     def _promote_if_due(self, due_by: Microseconds) -> bool:
         """Bring what has become due to where claims look, if there is any; whether there was."""
@@ -215,7 +218,7 @@ def _claims_of(rows: Sequence[Sequence[Any]]) -> list[tuple[Claim, int]]:
     for row in rows:
         if needs_restoring(row[0], row[1], row[2], row[7], row[9]):
             row = restored_row(row)
-        claims.append((Claim._make(row[:_COLUMNS]), row[_SEQ]))
+        claims.append((Claim._make((*row[:_COLUMNS], LimitState.NONE)), row[_SEQ]))
     return claims
 
 

@@ -25,7 +25,7 @@ _TABLE = re.compile(r"@(\w+)")
 _FIELD = re.compile(r"\{(\w+)\}")
 _ARRAY = re.compile(r"\$(\d+)::(\w+)\[\]")
 
-FRAGMENTS: Final = {"claim": "claim_columns", "record": "record_columns"}
+FRAGMENTS: Final = {"claim": "claim_columns", "gate": "gate_columns", "record": "record_columns"}
 """Statements with another name than the field that they fill in."""
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 import psycopg
@@ -63,6 +64,8 @@ from jobify.storage.postgres.queries import Queries
 from jobify.storage.postgres.schema import prepare
 from jobify.storage.postgres.settlements import Settlements
 from jobify.storage.sql.jobs import JobChanges
+from jobify.storage.sql.limit_calls import LimitCalls
+from jobify.storage.sql.limits import Limits, holds_limits
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.suspicion import Death
@@ -79,7 +82,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PostgresStorage:
+class PostgresStorage(LimitCalls):
     """Keep jobs in the schema ``schema`` of the database at ``url``, for any number of processes and machines.
 
     ``url`` is what libpq takes: ``postgresql://user@host:5432/name?sslmode=require``, or ``host=... dbname=...``. What
@@ -132,6 +135,7 @@ class PostgresStorage:
         doubt = Doubt(database)
         self._jobs, self._claims, self._reads = Jobs(database, doubt), Claims(database, doubt), Queries(database)
         self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
+        self._limits = Limits(database)
         self._reports, self._times = Reports(database), Times(database)
         self._owners = Owners(database, self.clock)
         self._joining = Joining(database, work_channel(self.schema) if self.notify == "in_transaction" else None)
@@ -210,6 +214,7 @@ class PostgresStorage:
         delete_at: Microseconds | None,
         on_death: Callable[[Death], object] | None = None,
     ) -> list[Recovered]:
+        self._limits.sweep()
         return self._owners.recover(now=now, max_crashes=max_crashes, delete_at=delete_at, on_death=on_death)
 
     # -- writing -------------------------------------------------------------------------------------------------------
@@ -221,9 +226,13 @@ class PostgresStorage:
         return self._again(self._jobs.replace, job, progress)
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        return self._again(self._claims.claim, request, now=now)
+        take = partial(self._claims.claim, request, now=now)
+        return self._again(self._limits.claim, request, now=now, take=take)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        if holds_limits(settlements):
+            settle = partial(self._settlements.settle, settlements)
+            return self._again(self._limits.settle, settlements, settle)
         return self._again(self._settlements.settle, settlements)
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:

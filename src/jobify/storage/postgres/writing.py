@@ -60,5 +60,8 @@ class WritingStatements(ABC):
         """:meth:`rows_of`, with the columns of the rows."""
         return self.rows(name, *before, *columns)
 
+    def read_for(self, name: str, ids: Sequence[Any]) -> list[Any]:
+        return self.read(name, ids) if ids else []
+
     def add(self, name: str, *parameters: Any) -> int:
         return int(self.rows(name, *parameters)[0])

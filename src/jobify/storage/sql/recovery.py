@@ -16,6 +16,7 @@ from jobify.model.status import JobStatus, Lost
 from jobify.storage.begun import key_of
 from jobify.storage.end_reasons import crash_limit_reached
 from jobify.storage.sql.dependencies import propagate_end
+from jobify.storage.sql.limits import release_limits
 from jobify.storage.sql.settlements import end_cancelled, replace_with_successors
 from jobify.storage.sql.statements import Statements
 from jobify.storage.suspicion import (
@@ -268,6 +269,7 @@ def _suspect(statements: Statements, jobs: Sequence[_HeldJob], verdicts: Mapping
 
 def _release(statements: Statements, owners: Sequence[int]) -> None:
     statements.run_for("release", owners)
+    release_limits(statements, owners)
 
 
 def _death_of(

@@ -61,6 +61,10 @@ class Statements(Protocol):
         """The rows of a query with several columns, from any thread: what is committed, or this thread's block."""
         ...
 
+    def read_for(self, name: str, ids: Sequence[Any]) -> list[Any]:
+        """:meth:`read`, whose parameters are any number of ids."""
+        ...
+
     def add(self, name: str, *parameters: Any) -> int:
         """Insert a row; the number that it was given."""
         ...

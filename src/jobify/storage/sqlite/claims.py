@@ -57,7 +57,7 @@ class _Page(NamedTuple):
     is_more_left: bool
     next_due_at: Microseconds | None
     aside: int
-    """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls."""
+    """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls; 4, limits."""
 
 
 class Claims:
@@ -137,7 +137,9 @@ class Claims:
         is_more_left = is_more_left or self._damage.is_found  # what is behind it has not been looked at
         if page.references:
             taken = self._with_arguments(page, taken, now)
-        return Claimed(taken, is_more_left, page.next_due_at, has_parked=page.aside > 1)
+        return Claimed(
+            taken, is_more_left, page.next_due_at, has_parked=bool(page.aside & 2), has_limits=bool(page.aside & 4)
+        )
 
     def _with_arguments(self, page: _Page, taken: list[Claim], now: Microseconds) -> list[Claim]:
         """Read the large arguments of what was taken."""

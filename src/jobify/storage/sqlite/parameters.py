@@ -119,8 +119,7 @@ def settlement_values(settlements: Sequence[Settlement]) -> tuple[Rows, Values]:
         id,
         owner,
         fence,
-        _,
-        _,
+        *_,
     ) in settlements:
         values += (
             status,
@@ -147,12 +146,14 @@ def success_values(settlements: Sequence[Settlement]) -> Values | None:
     """Parameters of ``settle_success``; None if that does not fit all of them."""
     values: Values = []
     for settlement in settlements:
-        _, _, due_at, _, attempt, _, _, result, _, finished_at, delete_at, _, _, id, owner, fence, _, _ = settlement
+        _, _, due_at, _, attempt, _, _, result, _, finished_at, delete_at, _, _, id, owner, fence, _, _, limits = (
+            settlement
+        )
         if (
             settlement
             != (
                 _SUCCESS, False, due_at, None, attempt, 0, 0, result, None, finished_at, delete_at, False,
-                False, id, owner, fence, (), None,
+                False, id, owner, fence, (), None, limits,
             )
             or not attempt
             or result is None

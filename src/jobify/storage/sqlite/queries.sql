@@ -186,8 +186,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 UPDATE jobs SET has_successor = 1 WHERE id = ? AND status = 'running'
 
 -- name: reschedule
--- Parameters: due_at twice, now, id.
-UPDATE jobs SET due_at = ?, ready = ? <= ?, fence = fence + 1 WHERE id = ? AND status = 'scheduled'
+-- With the fence goes its place at a gate: it may meet another one at its new time. Parameters: due_at twice, now, id.
+UPDATE jobs SET due_at = ?, ready = ? <= ?, fence = fence + 1,
+    blockers = blockers - EXISTS (SELECT 1 FROM limit_waiters AS its WHERE its.seq = jobs.seq AND its.fence = jobs.fence)
+WHERE id = ? AND status = 'scheduled'
 
 -- name: delete
 DELETE FROM jobs WHERE id IN ({ids}) AND status <> 'running'
@@ -329,8 +331,9 @@ CAST(json_group_array(json_array(
 CAST(group_concat(jobs.payload, '') AS BLOB)
 
 -- name: passed_over
--- What ordinary claims pass over: 1, there are jobs that run apart; 2, parked calls; 3, both.
-SELECT EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1 AND is_held = 0) + 2 * EXISTS (SELECT 1 FROM jobs WHERE is_parked = 1)
+-- What else a claim has to know, a sum: 1, there are jobs that run apart; 2, parked calls; 4, limits.
+SELECT EXISTS (SELECT 1 FROM suspects WHERE is_apart = 1 AND is_held = 0)
+    + 2 * EXISTS (SELECT 1 FROM jobs WHERE is_parked = 1) + 4 * EXISTS (SELECT 1 FROM task_limits)
 
 -- name: promote
 UPDATE jobs SET ready = 1 WHERE seq IN (
@@ -1336,3 +1339,213 @@ WHERE seq IN (
     WHERE delete_at IS NOT NULL AND is_kept = 0 AND delete_at BETWEEN ? AND ? AND finished_at BETWEEN ? AND ?
     LIMIT ?
 )
+
+
+-- Limits --------------------------------------------------------------------------------------------------------------
+-- See sql/limits.py. A job that waits at a gate has one blocker more, as long as limit_waiters has a row with its number
+-- and its fence.
+
+-- name: limits_of_tasks
+SELECT CAST(json_group_array(json_array(
+    task, name, kind, maximum, per, burst, key, on_excess
+)) AS BLOB) FROM (
+    SELECT task_limits.task, limits.* FROM task_limits CROSS JOIN limits ON limits.name = task_limits.name
+    WHERE task_limits.task IN ({ids}) ORDER BY task_limits.task, task_limits.position
+)
+
+-- name: gate_columns
+CAST(json_group_array(json_array(
+    gates.id, gates.name, gates.key, limits.kind, coalesce(
+        (SELECT maximum FROM limit_settings AS its WHERE its.name = gates.name AND its.key = gates.key),
+        (SELECT maximum FROM limit_settings AS its WHERE its.name = gates.name AND its.key = ''),
+        limits.maximum
+    ), limits.per, limits.burst, gates.active, gates.tat, gates.closed_until, gates.is_waited
+)) AS BLOB)
+
+-- name: gates_of_keys
+SELECT {gate} FROM (VALUES {rows}) AS v
+CROSS JOIN limit_gates AS gates ON gates.name = v.column1 AND gates.key = v.column2
+CROSS JOIN limits ON limits.name = gates.name
+
+-- name: gates
+SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.id IN ({ids})
+
+-- name: gates_unlocked
+SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.id IN ({ids})
+
+-- name: gates_of_limits
+SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.name IN ({ids})
+
+-- name: add_gates
+INSERT INTO limit_gates (name, key) SELECT column1, column2 FROM (VALUES {rows}) WHERE column1 <> 0
+ON CONFLICT DO NOTHING
+
+-- name: change_gates
+UPDATE limit_gates SET active = v.column2, tat = v.column3, closed_until = v.column4, opens_at = v.column5,
+    is_waited = v.column6
+FROM (VALUES {rows}) AS v WHERE id = v.column1
+
+-- name: hold_limits
+INSERT INTO limit_holders (job_id, fence, gate, owner)
+SELECT column1, column2, column3, column4 FROM (VALUES {rows}) WHERE column1 <> 0
+
+-- name: holders_of_claims
+SELECT CAST(json_group_array(json_array(number, job_id, fence, gate)) AS BLOB)
+FROM (VALUES {rows}) AS v
+CROSS JOIN limit_holders AS held ON held.job_id = v.column1 AND held.fence = v.column2 AND held.owner = v.column3
+
+-- name: holders_of_owners
+SELECT CAST(json_group_array(json_array(number, job_id, fence, gate)) AS BLOB) FROM limit_holders WHERE owner IN ({ids})
+
+-- name: orphaned_holders
+-- What claims hold that have ended without a word about it: a release before limits has settled them.
+SELECT CAST(json_group_array(json_array(number, job_id, fence, gate)) AS BLOB) FROM limit_holders
+WHERE is_kept = 0 AND NOT EXISTS (
+    SELECT 1 FROM jobs WHERE jobs.id = limit_holders.job_id AND jobs.fence = limit_holders.fence AND jobs.status = 'running'
+)
+
+-- name: keep_holders
+UPDATE limit_holders SET is_kept = 1 WHERE number IN ({ids})
+
+-- name: change_options
+UPDATE jobs SET options = v.column2 FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
+
+-- name: drop_holders
+DELETE FROM limit_holders WHERE number IN ({ids})
+
+-- name: refuse
+-- Jobs that were claimed in this transaction wait at a gate instead: neither an attempt nor a start.
+UPDATE jobs SET status = 'scheduled', ready = 1, owner = NULL, started_at = NULL, attempt = attempt - 1,
+    blockers = blockers + 1
+FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
+
+-- name: add_waiters
+INSERT OR REPLACE INTO limit_waiters (seq, fence, gate, task, queue, rank, due_at)
+SELECT jobs.seq, jobs.fence, v.column2, jobs.task, jobs.queue, -jobs.priority, jobs.due_at
+FROM (VALUES {rows}) AS v CROSS JOIN jobs ON jobs.id = v.column1 AND v.column1 <> 0
+
+-- name: add_lanes
+INSERT INTO limit_lanes (gate, task, queue) SELECT column1, column2, column3 FROM (VALUES {rows}) WHERE column1 <> 0
+ON CONFLICT DO NOTHING
+
+-- name: open_lanes
+-- Where jobs wait at gates that are open, of these tasks. Parameters: now, {ids}.
+SELECT CAST(json_group_array(json_array(gate, task, queue)) AS BLOB) FROM (
+    SELECT lanes.gate, lanes.task, lanes.queue
+    FROM limit_gates AS gates CROSS JOIN limit_lanes AS lanes ON lanes.gate = gates.id
+    WHERE gates.is_waited = 1 AND gates.opens_at <= ? AND lanes.task IN ({ids})
+        AND lanes.queue NOT IN (SELECT name FROM paused_queues)
+    ORDER BY gates.opens_at LIMIT 1024
+)
+
+-- name: first_waiters
+-- The first jobs in these lines, and whether each waits for nothing else: NULL, it does not wait here any more.
+-- Parameters: how many of each, {rows}.
+WITH bound (most) AS (SELECT ?)
+SELECT CAST(json_group_array(json_array(v.column1, v.column2, v.column3, waiter.value, (
+    SELECT jobs.blockers = 1 FROM limit_waiters CROSS JOIN jobs ON jobs.seq = limit_waiters.seq
+    WHERE limit_waiters.seq = waiter.value AND jobs.fence = limit_waiters.fence AND jobs.status = 'scheduled'
+))) AS BLOB)
+FROM (VALUES {rows}) AS v
+CROSS JOIN json_each((
+    SELECT json_group_array(seq) FROM (
+        SELECT seq FROM limit_waiters AS its
+        WHERE its.gate = v.column1 AND its.task = v.column2 AND its.queue = v.column3
+        ORDER BY rank, due_at, seq LIMIT (SELECT most FROM bound)
+    )
+)) AS waiter
+
+-- name: admit_waiters
+UPDATE jobs SET blockers = blockers - 1 WHERE seq IN ({ids})
+
+-- name: drop_waiters
+DELETE FROM limit_waiters WHERE seq IN ({ids})
+
+-- name: drop_lanes
+-- The lines before these gates in which no job waits.
+DELETE FROM limit_lanes WHERE gate IN ({ids}) AND NOT EXISTS (
+    SELECT 1 FROM limit_waiters AS its
+    WHERE its.gate = limit_lanes.gate AND its.task = limit_lanes.task AND its.queue = limit_lanes.queue
+)
+
+-- name: waited_gates
+-- Those of these gates at which a job may wait.
+SELECT CAST(json_group_array(DISTINCT gate) AS BLOB) FROM limit_lanes WHERE gate IN ({ids})
+
+-- name: next_opening
+-- Of gates that time opens. (The number is NEVER of model/limit_gates.py.)
+SELECT CAST(json_array(min(opens_at)) AS BLOB) FROM limit_gates
+WHERE is_waited = 1 AND opens_at > ? AND opens_at < 4611686018427387904
+
+-- name: drop_task_limits
+DELETE FROM task_limits WHERE task IN ({ids})
+
+-- name: add_task_limits
+INSERT INTO task_limits (task, position, name) SELECT column1, column2, column3 FROM (VALUES {rows}) WHERE column1 <> 0
+
+-- name: define_limits
+INSERT INTO limits (name, kind, maximum, per, burst, key, on_excess)
+SELECT column1, column2, column3, column4, column5, nullif(column6, 0), column7 FROM (VALUES {rows}) WHERE column1 <> 0
+ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, maximum = excluded.maximum, per = excluded.per,
+    burst = excluded.burst, key = excluded.key, on_excess = excluded.on_excess
+
+-- name: misplaced_waiters
+-- Jobs of these tasks that wait at a gate of a limit which their task does not have.
+SELECT CAST(json_group_array(json_array(limit_waiters.seq, ifnull(
+    (SELECT 1 FROM jobs WHERE jobs.seq = limit_waiters.seq AND jobs.fence = limit_waiters.fence AND jobs.status = 'scheduled'), 0
+))) AS BLOB)
+FROM limit_lanes AS lanes CROSS JOIN limit_gates AS gates ON gates.id = lanes.gate
+CROSS JOIN limit_waiters ON limit_waiters.gate = lanes.gate AND limit_waiters.task = lanes.task
+    AND limit_waiters.queue = lanes.queue
+WHERE lanes.task IN ({ids})
+    AND NOT EXISTS (SELECT 1 FROM task_limits WHERE task_limits.task = lanes.task AND task_limits.name = gates.name)
+
+-- name: set_limit
+INSERT INTO limit_settings (name, key, maximum) VALUES (?, ?, ?)
+ON CONFLICT (name, key) DO UPDATE SET maximum = excluded.maximum
+
+-- name: reset_limit
+DELETE FROM limit_settings WHERE name = ? AND key = ?
+
+-- name: limit_names
+SELECT CAST(json_group_array(DISTINCT name) AS BLOB) FROM task_limits WHERE name IN ({ids})
+
+-- name: list_limits
+SELECT CAST(json_group_array(json_array(
+    limits.name, '', limits.kind, coalesce(its.maximum, limits.maximum), limits.per, limits.burst, its.maximum IS NOT NULL,
+    ifnull((SELECT sum(active) FROM limit_gates AS gates WHERE gates.name = limits.name), 0),
+    (SELECT count(*) FROM limit_gates AS gates CROSS JOIN limit_waiters ON limit_waiters.gate = gates.id
+     WHERE gates.name = limits.name AND gates.is_waited = 1)
+)) AS BLOB)
+FROM limits LEFT JOIN limit_settings AS its ON its.name = limits.name AND its.key = ''
+WHERE limits.name IN (SELECT name FROM task_limits)
+
+-- name: list_limit_keys
+-- Parameters: name, limit.
+SELECT CAST(json_group_array(json_array(
+    name, key, kind, coalesce(own, its, maximum), per, burst, own IS NOT NULL, active, waiting
+)) AS BLOB) FROM (
+    SELECT gates.name, gates.key, gates.active, limits.kind, limits.maximum, limits.per, limits.burst,
+        own.maximum AS own, its.maximum AS its,
+        (SELECT count(*) FROM limit_waiters WHERE limit_waiters.gate = gates.id) AS waiting
+    FROM limits CROSS JOIN limit_gates AS gates ON gates.name = limits.name
+    LEFT JOIN limit_settings AS own ON own.name = gates.name AND own.key = gates.key AND own.key <> ''
+    LEFT JOIN limit_settings AS its ON its.name = gates.name AND its.key = ''
+    WHERE limits.name = ? AND (gates.active > 0 OR gates.is_waited = 1 OR own.maximum IS NOT NULL)
+    ORDER BY waiting DESC, gates.active DESC, gates.key LIMIT ?
+)
+
+-- name: limit_waits
+SELECT CAST(json_group_array(json_array(
+    jobs.id, gates.name, gates.key, limits.kind, coalesce(
+        (SELECT maximum FROM limit_settings AS its WHERE its.name = gates.name AND its.key = gates.key),
+        (SELECT maximum FROM limit_settings AS its WHERE its.name = gates.name AND its.key = ''),
+        limits.maximum
+    ), gates.active,
+    (SELECT count(*) FROM limit_waiters AS before
+     WHERE before.gate = waiter.gate AND before.task = waiter.task AND before.queue = waiter.queue
+        AND (before.rank, before.due_at, before.seq) <= (waiter.rank, waiter.due_at, waiter.seq))
+)) AS BLOB)
+FROM jobs CROSS JOIN limit_waiters AS waiter ON waiter.seq = jobs.seq AND waiter.fence = jobs.fence
+CROSS JOIN limit_gates AS gates ON gates.id = waiter.gate CROSS JOIN limits ON limits.name = gates.name
+WHERE jobs.id IN ({ids}) AND jobs.status = 'scheduled'

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from jobify.model.limit_gates import LimitState
 from jobify.model.records import Claim, JobRecord, MessageKind, MessageRecord
 from jobify.storage.parking import parking_of
 from jobify.storage.sqlite.statements import decode_rows
@@ -22,6 +23,9 @@ _PickedRow = tuple[
 ]  # fmt: skip
 _decode_picked = msgspec.json.Decoder(list[_PickedRow]).decode
 """Of the right types, or not at all; this takes no longer."""
+
+
+NO_LIMITS = LimitState.NONE
 
 
 class UnreadableError(Exception):
@@ -59,7 +63,7 @@ def claims_of(text: bytes, payloads: bytes | None) -> Picked:
         end = start + row[6]
         if row[18] is not None:
             references[row[19]] = row[18]
-        rows.append((row[19], Claim._make((*row[:6], blob[start:end], *row[7:18]))))
+        rows.append((row[19], Claim._make((*row[:6], blob[start:end], *row[7:18], NO_LIMITS))))
         start = end
     if start != len(blob):
         raise UnreadableError("the stored arguments are not a blob")

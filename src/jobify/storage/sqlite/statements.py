@@ -77,7 +77,12 @@ def sql(name: str, **fields: Rows | int | str) -> str:
     if not fields:
         return text
     filled = {field: _fill(value) for field, value in fields.items()}
-    shared = {"record": "record_columns", "claim": "claim_columns", "passed_over": "passed_over"}
+    shared = {
+        "record": "record_columns",
+        "claim": "claim_columns",
+        "passed_over": "passed_over",
+        "gate": "gate_columns",
+    }
     return text.format(**filled, **{field: _STATEMENTS[name] for field, name in shared.items()})
 
 
@@ -247,6 +252,13 @@ class SQLiteStatements:
 
     def read(self, name: str, *parameters: Any) -> list[Any]:
         return decode_rows(self._database.read(sql(name), parameters)[0])
+
+    def read_for(self, name: str, ids: Sequence[Any]) -> list[Any]:
+        found = []
+        for some in chunks(ids):
+            size, values = id_values(some)
+            found += decode_rows(self._database.read(sql(name, ids=size), values)[0])
+        return found
 
     def add(self, name: str, *parameters: Any) -> int:
         number = self._database.execute(sql(name), parameters).lastrowid

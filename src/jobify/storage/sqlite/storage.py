@@ -8,7 +8,8 @@
 ``claims``             pick, then take; ``special_claims`` suspects that run apart, and parked calls
 ``jobs``               insert, replace, purge; ``settlements`` the ends of attempts
 ``storage.sql``        beside this package, what is the same in every SQL database: cancel, retry, pause, delete;
-                       what jobs are to each other; settlements that are not plain; recovery; reports; the clock
+                       what jobs are to each other; settlements that are not plain; recovery; reports; the clock;
+                       ``limits`` around claims and settlements
 ``values``             large arguments and results, beside their rows
 ``queries``            get, find, count
 ``owners``             processes; ``liveness`` says who lives, by ``locks``, ``process`` and heartbeat; ``notifier``
@@ -51,6 +52,8 @@ from jobify.runtime import fork
 from jobify.storage.base import BegunJobs, Notifier, UnflushedWrites
 from jobify.storage.kinship import Kinship
 from jobify.storage.sql.jobs import JobChanges
+from jobify.storage.sql.limit_calls import LimitCalls
+from jobify.storage.sql.limits import Limits, holds_limits
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.sqlite.claims import Claims
@@ -83,7 +86,7 @@ if TYPE_CHECKING:
 __all__ = ("SQLiteStorage",)
 
 
-class SQLiteStorage:
+class SQLiteStorage(LimitCalls):
     """Keep jobs in the file ``database``, for any number of processes of one machine.
 
     ``timeout`` is for how many seconds to wait for a file that another process has locked before the call fails with
@@ -140,6 +143,7 @@ class SQLiteStorage:
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
         self._settlements, statements = Settlements(database), SQLiteStatements(database)
         self._changes, self._reports, self._times = JobChanges(statements), Reports(statements), Times(statements)
+        self._limits = Limits(statements)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._blocks = NonblockingBlocks(database, is_flushed_later=self.synchronous == "full")
         self._data_version = (0, 0)
@@ -261,6 +265,7 @@ class SQLiteStorage:
         delete_at: Microseconds | None,
         on_death: Callable[[Death], object] | None = None,
     ) -> list[Recovered]:
+        self._limits.sweep()
         return self._owners.recover(now=now, max_crashes=max_crashes, delete_at=delete_at, on_death=on_death)
 
     # -- writing -------------------------------------------------------------------------------------------------------
@@ -272,9 +277,13 @@ class SQLiteStorage:
         return self._jobs.replace(job, progress)
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        return self._claims.claim(request, now=now)
+        if self._database.is_claiming_at_once:  # which is refused where there are limits
+            return self._claims.claim(request, now=now)
+        return self._limits.claim(request, now=now, take=partial(self._claims.claim, request, now=now))
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        if holds_limits(settlements):
+            return self._limits.settle(settlements, partial(self._settlements.settle, settlements))
         return self._settlements.settle(settlements)
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:

@@ -23,6 +23,7 @@ _PARTS = (
     "ending",
     "expiring",
     "grouping",
+    "limiting",
     "listing",
     "needing",
     "owning",
@@ -51,6 +52,7 @@ from jobify.testing.storage_contract.doubting import DoubtContract  # noqa: E402
 from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
 from jobify.testing.storage_contract.expiring import ExpiryContract  # noqa: E402
 from jobify.testing.storage_contract.grouping import GroupContract  # noqa: E402
+from jobify.testing.storage_contract.limiting import LimitContract  # noqa: E402
 from jobify.testing.storage_contract.listing import ListContract  # noqa: E402
 from jobify.testing.storage_contract.needing import NeedContract  # noqa: E402
 from jobify.testing.storage_contract.owning import OwnerContract  # noqa: E402
@@ -86,6 +88,7 @@ class StorageContract(
     ClaimContract,
     SettleContract,
     PauseContract,
+    LimitContract,
     ParkContract,
     ReportContract,
     EndContract,

@@ -228,4 +228,4 @@ class ClaimContract(StorageCase):
 def _claim_of(storage: Storage, id: str) -> Claim:
     """The claim that a running job was given."""
     record = one(storage, id)
-    return Claim(*(getattr(record, field) for field in Claim._fields if field != "is_snoozed"))
+    return Claim(*(getattr(record, field) for field in Claim._fields if field not in ("is_snoozed", "limits")))

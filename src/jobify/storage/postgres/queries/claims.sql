@@ -108,9 +108,9 @@ WHERE status = 'running' AND owner = $1 AND claim = ANY ($2::bigint[])
 DELETE FROM @jobs WHERE status = 'running' AND owner = $1 AND fence = 1 AND id = ANY ($2::text[])
 
 -- name: passed_over
--- What ordinary claims pass over: 1, there are jobs that run apart; 2, parked calls; 3, both.
+-- What else a claim has to know, a sum: 1, there are jobs that run apart; 2, parked calls; 4, limits.
 SELECT EXISTS (SELECT 1 FROM @suspects WHERE is_apart AND NOT is_held)::integer
-    + 2 * EXISTS (SELECT 1 FROM @jobs WHERE is_parked)::integer
+    + 2 * EXISTS (SELECT 1 FROM @jobs WHERE is_parked)::integer + 4 * EXISTS (SELECT 1 FROM @task_limits)::integer
 
 -- name: oldest_snapshot
 -- How many transactions have begun since the oldest snapshot in this database that is still used; NULL: not known here,

@@ -122,7 +122,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 UPDATE @jobs SET has_successor = true WHERE id = $1 AND status || '' = 'running'
 
 -- name: reschedule
-UPDATE @jobs SET due_at = $1, ready = $2::bigint <= $3::bigint, fence = fence + 1 WHERE id = $4 AND status = 'scheduled'
+-- With the fence goes its place at a gate: it may meet another one at its new time.
+UPDATE @jobs SET due_at = $1, ready = $2::bigint <= $3::bigint, fence = fence + 1,
+    blockers = blockers - EXISTS (
+        SELECT 1 FROM @limit_waiters AS its WHERE its.seq = jobs.seq AND its.fence = jobs.fence
+    )::integer
+WHERE id = $4 AND status = 'scheduled'
 
 -- name: delete
 DELETE FROM @jobs WHERE id = ANY ($1::text[]) AND status <> 'running'

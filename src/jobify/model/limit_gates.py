@@ -1,0 +1,199 @@
+"""Limits as a storage keeps them: definitions, and a gate for each key of one.
+
+A *gate* is the state of a limit for one key (of a limit without a key, there is one gate). It counts what runs, or says
+when the next start is allowed; it never counts what waits. All of it is arithmetic on values: a storage loads gates,
+asks them in the order of the claims, and writes back what has changed.
+
+A rate is a generic cell rate algorithm (GCRA): ``tat``, the theoretical arrival time, is when the next start is due if
+all come evenly. It moves when a job starts, and nowhere else, so an hour without starts saves nothing up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final, NamedTuple
+
+import msgspec
+
+from jobify.types import Microseconds
+
+__all__ = (
+    "NEVER",
+    "JobLimits",
+    "LimitDefinition",
+    "LimitGate",
+    "LimitKind",
+    "LimitRecord",
+    "LimitState",
+    "LimitWait",
+    "SettledLimits",
+    "limits_of_options",
+)
+
+NEVER: Final[Microseconds] = 1 << 62
+"""When a gate opens that only the end of a running job, or another limit, can open."""
+
+
+class LimitKind(StrEnum):
+    """What a limit counts."""
+
+    CONCURRENCY = "concurrency"
+    """Jobs that run."""
+    RATE = "rate"
+    """Starts in a time."""
+
+
+class LimitDefinition(NamedTuple):
+    """A limit, as it is stored for the tasks that list it."""
+
+    name: str
+    kind: str
+    """A word of :class:`LimitKind`."""
+    maximum: int
+    """Jobs at once, or starts per ``per``."""
+    per: Microseconds = 0
+    burst: int = 0
+    key: str | None = None
+    """The path, or the name of the function, that gives the key; None: the limit has one gate for all jobs."""
+    on_excess: str = "wait"
+
+
+class LimitState(IntEnum):
+    """What a claim has to do with limits."""
+
+    NONE = 0
+    HELD = 1
+    """It holds its limits, and its settlement gives them back."""
+    UNKEYED = 2
+    """A limit has a key that is not evaluated yet: the claim holds none, and must not run."""
+
+
+class SettledLimits(NamedTuple):
+    """What a settlement says about the limits that its claim holds."""
+
+    is_kept: bool = False
+    """The function still runs, in a thread: they are held until ``let_go``."""
+    closed_until: Microseconds | None = None
+    """The rates that the job holds are closed until then."""
+    options: str | None = None
+    """The options of the job from now on, with the keys that were missing."""
+
+
+class LimitWait(NamedTuple):
+    """What a job waits for."""
+
+    name: str
+    key: str
+    """JSON; empty for a limit without a key."""
+    kind: str
+    maximum: int
+    active: int
+    position: int
+    """Its place in the line of its task and queue, from 1."""
+
+
+class LimitRecord(NamedTuple):
+    """A limit as a list shows it, or one key of it."""
+
+    name: str
+    key: str
+    kind: str
+    maximum: int
+    """That counts: of the code, or as it was set."""
+    per: Microseconds
+    burst: int
+    is_set: bool
+    """Whether ``set_limit`` has set the maximum."""
+    active: int
+    waiting: int
+
+
+class JobLimits(msgspec.Struct, frozen=True):
+    """The part of a job's options that is about limits."""
+
+    limit_keys: dict[str, str] = {}
+    """Keys as JSON, by the text of the limit's ``key``."""
+    cost: int = 1
+
+
+_NO_LIMITS: Final = JobLimits()
+_decode = msgspec.json.Decoder(JobLimits).decode
+
+
+def limits_of_options(options: str | None) -> JobLimits:
+    """What a job's options say about limits. Options that cannot be read say nothing."""
+    if options is None:
+        return _NO_LIMITS
+    try:
+        return _decode(options)
+    except msgspec.DecodeError:
+        return _NO_LIMITS
+
+
+@dataclass(slots=True)
+class LimitGate:
+    """A limit for one key."""
+
+    id: int
+    name: str
+    key: str
+    kind: str
+    maximum: int
+    per: Microseconds
+    burst: int
+    active: int = 0
+    tat: Microseconds = 0
+    closed_until: Microseconds = 0
+    is_waited: bool = False
+    """Whether jobs may be waiting for it."""
+
+    @property
+    def _interval(self) -> Microseconds:
+        """The time of one start. Rounded up, so that a window never holds one more."""
+        return -(-self.per // self.maximum)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether time alone may open it."""
+        return self.kind == LimitKind.RATE and self.maximum > 0
+
+    def opens_at(self, cost: int = 1) -> Microseconds:
+        """From when on a job of this cost may start, as things are: 0 for now.
+
+        With ``c`` tokens taken at ``t`` only if ``t >= tat + (c - 1 - burst) * interval``, any half-open window of
+        ``per`` holds at most ``maximum + burst``: its first start moves ``tat`` to at least its own time and cost.
+        """
+        if self.kind == LimitKind.CONCURRENCY:
+            return 0 if self.active < self.maximum else NEVER
+        if self.maximum <= 0:
+            return NEVER
+        return max(self.closed_until, self.tat + (self._bounded(cost) - 1 - self.burst) * self._interval, 0)
+
+    def _bounded(self, cost: int) -> int:
+        """A cost that was allowed when the limit was higher takes all that there is now."""
+        return min(cost, self.maximum + self.burst)
+
+    def room(self, now: Microseconds) -> int:
+        """How many jobs of cost 1 may start now."""
+        if self.kind == LimitKind.CONCURRENCY:
+            return max(self.maximum - self.active, 0)
+        if self.opens_at() > now:
+            return 0
+        saved = now + self.burst * self._interval - max(self.tat, now)
+        return 1 + max(saved, 0) // self._interval
+
+    def take(self, at: Microseconds, cost: int) -> None:
+        """A job starts at this time."""
+        self.active += 1
+        if self.kind == LimitKind.RATE:
+            self.tat = max(self.tat, at) + self._bounded(cost) * self._interval
+
+    def release(self, count: int = 1) -> None:
+        """So many jobs have ended."""
+        self.active = max(self.active - count, 0)
+
+    def close(self, until: Microseconds) -> None:
+        """No start before this time, of a rate."""
+        if self.kind == LimitKind.RATE:
+            self.closed_until = max(self.closed_until, until)

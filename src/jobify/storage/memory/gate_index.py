@@ -1,0 +1,61 @@
+"""Which rows hold a limit, and which wait for one, by gate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from jobify.storage.limit_decisions import GateKey
+from jobify.storage.memory.queue import Queue, by_order
+from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row
+
+__all__ = ("GateIndex",)
+
+
+class GateIndex:
+    """Rows enter and leave as they change. ``is_current``: whether a row is one of the table."""
+
+    def __init__(self, is_current: Callable[[Row], bool]) -> None:
+        self._is_current = is_current
+        self.held: Counter[GateKey] = Counter()
+        """How many running jobs hold a gate."""
+        self.waiting: dict[GateKey, dict[str, Row]] = {}
+        """The jobs that wait at a gate, by id; no gate without any."""
+        self._lines: dict[GateKey, dict[tuple[str, str], Queue]] = {}
+
+    def enter(self, row: Row) -> None:
+        job = row.record
+        if job.status == RUNNING:
+            self.held.update(row.held)
+        elif job.status == SCHEDULED and row.waits_at is not None:
+            self.waiting.setdefault(row.waits_at, {})[job.id] = row
+            lines = self._lines.setdefault(row.waits_at, {})
+            line = lines.get((job.queue, job.task))
+            if line is None:
+                line = lines[job.queue, job.task] = Queue(by_order, self._is_current)
+            line.push(row)
+
+    def leave(self, row: Row) -> None:
+        job = row.record
+        if job.status == RUNNING:
+            for gate in row.held:
+                self.held[gate] -= 1
+                if not self.held[gate]:
+                    del self.held[gate]
+        elif job.status == SCHEDULED and row.waits_at is not None:
+            self._lines[row.waits_at][job.queue, job.task].forget()
+            waiting = self.waiting[row.waits_at]
+            del waiting[job.id]
+            if not waiting:
+                del self.waiting[row.waits_at], self._lines[row.waits_at]
+
+    def lines(
+        self, gate: GateKey, tasks: Collection[str], queues: Collection[str] | None, paused: Collection[str]
+    ) -> list[Queue]:
+        """The jobs that wait at a gate, of these tasks, in the order in which they are to go on; one line for each task
+        and queue."""
+        return [
+            line
+            for (queue, task), line in self._lines.get(gate, {}).items()
+            if task in tasks and queue not in paused and (queues is None or queue in queues)
+        ]

@@ -1,0 +1,228 @@
+"""Limits in memory. What jobs hold and wait for is in their rows, so whatever changes a row changes that, too.
+
+Called inside ``with table:``. The decisions are those of :mod:`jobify.storage.limit_decisions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitWait
+from jobify.model.records import Claimed, ClaimRequest, Settlement
+from jobify.storage.limit_decisions import GateKey, Need, admit, needs_of, with_states
+from jobify.storage.memory import claiming, transitions
+from jobify.storage.memory.rows import SCHEDULED, GateTimes, Row
+from jobify.storage.memory.table import Table
+from jobify.types import Microseconds
+
+__all__ = ("claim", "define", "keys", "let_go", "limits", "set_maximum", "settled", "task_limits", "waits")
+
+
+def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
+    """A claim whose jobs are admitted by their limits."""
+    _open(table, request, now)
+    claimed = claiming.claim(table, request, now)
+    needs, unkeyed = needs_of(claimed.claims, task_limits(table, [claim.task for claim in claimed.claims]))
+    gates = {key: _gate(table, key) for need in needs for key in need.gates}
+    decisions = admit(needs, gates, now)
+    for need in decisions.held:
+        _hold(table, need)
+    for refused, gate in decisions.refused:
+        row = table.find(refused.id)
+        assert row is not None
+        table.upsert(transitions.refused(row, (gate.name, gate.key)))
+    _keep_times(table, gates.values())
+    due = [claimed.next_due_at, *(gate.opens_at() for gate in _waited(table) if gate.is_timed)]
+    return claimed._replace(
+        claims=with_states(claimed.claims, decisions, unkeyed),
+        next_due_at=min((at for at in due if at is not None and (at > now or at == claimed.next_due_at)), default=None),
+        has_limits=True,
+        moved=len(decisions.refused),
+    )
+
+
+def _hold(table: Table, need: Need) -> None:
+    row = table.find(need.claim.id)
+    assert row is not None
+    table.upsert(row._replace(held=need.gates))
+
+
+def _gate(table: Table, key: GateKey) -> LimitGate:
+    definition = table.side.limits[key[0]]
+    settings, times = table.side.limit_settings, table.side.gate_times.get(key, GateTimes())
+    maximum = settings.get(key, settings.get((key[0], ""), definition.maximum))
+    return LimitGate(
+        0, *key, definition.kind, maximum, definition.per, definition.burst, _active(table, key), *times, False
+    )
+
+
+def _active(table: Table, key: GateKey) -> int:
+    """How many functions run that hold it."""
+    kept = sum(key in gates for gates in table.side.kept_limits.values()) if table.side.kept_limits else 0
+    return table.gates.held[key] + kept
+
+
+def _waiting_rows(table: Table) -> list[Row]:
+    return [row for rows in table.gates.waiting.values() for row in rows.values()]
+
+
+def _known_gates(table: Table) -> set[GateKey]:
+    """Those that are held, or waited for."""
+    kept = (key for gates in table.side.kept_limits.values() for key in gates)
+    return {*table.gates.held, *table.gates.waiting, *kept}
+
+
+def _keep_times(table: Table, gates: Iterable[LimitGate]) -> None:
+    times = {(gate.name, gate.key): GateTimes(gate.tat, gate.closed_until) for gate in gates if gate.is_timed}
+    if times:
+        table.side = table.side._replace(gate_times={**table.side.gate_times, **times})
+
+
+def _waited(table: Table) -> list[LimitGate]:
+    return [_gate(table, key) for key in table.gates.waiting]
+
+
+# -- jobs that wait ----------------------------------------------------------------------------------------------------
+
+
+def _open(table: Table, request: ClaimRequest, now: Microseconds) -> None:
+    """Let jobs go on that wait at open gates: of the request's tasks and queues, as many as may be taken."""
+    tasks = {task for lane in request.slots if lane.limit for task in lane.tasks}
+    most = sum(lane.limit for lane in request.slots)
+    for gate in _waited(table):
+        room = min(gate.room(now), most)
+        for line in (
+            table.gates.lines((gate.name, gate.key), tasks, request.queues, table.side.paused_queues) if room else ()
+        ):
+            left = room
+            while left > 0 and (row := line.first()) is not None:
+                left -= row.record.blockers == 1
+                table.upsert(transitions.admitted(row, now))
+
+
+# -- ends of claims ----------------------------------------------------------------------------------------------------
+
+
+def settled(table: Table, row: Row, settlement: Settlement) -> bool:
+    """A claim has ended that had to do with limits; whether a job waits for what it held. ``row``: before."""
+    its = settlement.limits
+    if its is None:
+        return False
+    if its.options is not None and (after := table.find(row.record.id)) is not None:
+        table.upsert(after._replace(record=after.record._replace(options=its.options)))
+    if its.closed_until is not None:
+        gates = [_gate(table, key) for key in row.held]
+        for gate in gates:
+            gate.close(its.closed_until)
+        _keep_times(table, gates)
+    if its.is_kept and row.held:
+        table.side = table.side._replace(kept_limits={**table.side.kept_limits, _claim_of(settlement): row.held})
+        return False
+    return any(key in table.gates.waiting for key in row.held)
+
+
+def _claim_of(settlement: Settlement) -> tuple[str, int, int]:
+    return settlement.id, settlement.owner, settlement.fence
+
+
+def let_go(table: Table, claim: tuple[str, int, int]) -> bool:
+    """See :meth:`jobify.storage.limiting.LimitPort.let_go`."""
+    held = table.side.kept_limits.get(claim, ())
+    kept = {one: gates for one, gates in table.side.kept_limits.items() if one != claim}
+    table.side = table.side._replace(kept_limits=kept)
+    return any(key in table.gates.waiting for key in held)
+
+
+# -- definitions -------------------------------------------------------------------------------------------------------
+
+
+def define(table: Table, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
+    """See :meth:`jobify.storage.limiting.LimitPort.define_limits`."""
+    side = table.side
+    listed = {**side.task_limits, **{task: tuple(one.name for one in limits) for task, limits in tasks.items()}}
+    limits = {**side.limits, **{one.name: one for of_task in tasks.values() for one in of_task}}
+    table.side = side._replace(limits=limits, task_limits={task: names for task, names in listed.items() if names})
+    for row in _waiting_rows(table):
+        assert row.waits_at is not None
+        if row.waits_at[0] not in listed.get(row.record.task, ()):
+            table.upsert(transitions.admitted(row, row.record.due_at))
+
+
+def set_maximum(table: Table, name: str, key: str | None, maximum: int | None) -> bool:
+    """See :meth:`jobify.storage.limiting.LimitPort.set_limit`."""
+    if not any(name in names for names in table.side.task_limits.values()):
+        return False
+    settings = {gate: value for gate, value in table.side.limit_settings.items() if gate != (name, key or "")}
+    if maximum is not None:
+        settings[name, key or ""] = maximum
+    table.side = table.side._replace(limit_settings=settings)
+    return True
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def task_limits(table: Table, tasks: Iterable[str]) -> dict[str, list[LimitDefinition]]:
+    """See :meth:`jobify.storage.limiting.LimitPort.task_limits`."""
+    side = table.side
+    return {task: [side.limits[name] for name in side.task_limits[task]] for task in tasks if task in side.task_limits}
+
+
+def limits(table: Table) -> list[LimitRecord]:
+    """See :meth:`jobify.storage.limiting.LimitPort.limits`."""
+    names = {name for listed in table.side.task_limits.values() for name in listed}
+    return [_limit_record(table, name) for name in sorted(names)]
+
+
+def _limit_record(table: Table, name: str) -> LimitRecord:
+    gate = _gate(table, (name, ""))
+    gates = [key for key in _known_gates(table) if key[0] == name]
+    return LimitRecord(
+        name, "", gate.kind, gate.maximum, gate.per, gate.burst, (name, "") in table.side.limit_settings,
+        sum(_active(table, one) for one in gates), sum(len(table.gates.waiting.get(one, ())) for one in gates),
+    )  # fmt: skip
+
+
+def keys(table: Table, name: str, limit: int) -> list[LimitRecord]:
+    """See :meth:`jobify.storage.limiting.LimitPort.limit_keys`."""
+    settings = table.side.limit_settings
+    known = {key for key in (*_known_gates(table), *settings) if key[0] == name and key[1]}
+    found = [
+        LimitRecord(
+            *key,
+            gate.kind,
+            gate.maximum,
+            gate.per,
+            gate.burst,
+            key in settings,
+            gate.active,
+            len(table.gates.waiting.get(key, ())),
+        )
+        for key in known
+        for gate in (_gate(table, key),)
+    ]
+    return sorted(found, key=lambda one: (-one.waiting, -one.active, one.key))[:limit]
+
+
+def waits(table: Table, ids: Iterable[str]) -> dict[str, LimitWait]:
+    """See :meth:`jobify.storage.limiting.LimitPort.limit_waits`."""
+    found: dict[str, LimitWait] = {}
+    for row in filter(None, map(table.find, ids)):
+        if row.waits_at is not None and row.record.status == SCHEDULED:
+            gate = _gate(table, row.waits_at)
+            line = [other for other in _waiting_rows(table) if _stands_before(other, row)]
+            wait = LimitWait(gate.name, gate.key, gate.kind, gate.maximum, gate.active, len(line) + 1)
+            found[row.record.id] = wait
+    return found
+
+
+def _stands_before(other: Row, row: Row) -> bool:
+    return (
+        other.waits_at == row.waits_at
+        and (other.record.task, other.record.queue) == (row.record.task, row.record.queue)
+        and _place(other) < _place(row)
+    )
+
+
+def _place(row: Row) -> tuple[int, Microseconds, int]:
+    return -row.record.priority, row.record.due_at, row.seq

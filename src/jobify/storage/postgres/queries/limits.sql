@@ -1,0 +1,193 @@
+-- Limits; see sql/limits.py. A job that waits at a gate has one blocker more, as long as limit_waiters has a row with its
+-- number and its fence. Rows of gates are locked once in a transaction, in the order of their ids, after those of jobs;
+-- what is locked later (jobs that wait) is passed over where another transaction has it.
+
+-- name: limits_of_tasks
+SELECT task_limits.task, limits.name, limits.kind, limits.maximum, limits.per, limits.burst, limits.key, limits.on_excess
+FROM @task_limits JOIN @limits ON limits.name = task_limits.name
+WHERE task_limits.task = ANY ($1::text[]) ORDER BY task_limits.task, task_limits.position
+
+-- name: gate_columns
+gates.id, gates.name, gates.key, limits.kind, coalesce(
+    (SELECT its.maximum FROM @limit_settings AS its WHERE its.name = gates.name AND its.key = gates.key),
+    (SELECT its.maximum FROM @limit_settings AS its WHERE its.name = gates.name AND its.key = ''),
+    limits.maximum
+), limits.per, limits.burst, gates.active, gates.tat, gates.closed_until, gates.is_waited
+
+-- name: gates_of_keys
+SELECT {gate} FROM @limit_gates AS gates JOIN @limits ON limits.name = gates.name
+WHERE gates.id = ANY (ARRAY(
+    SELECT its.id FROM unnest($1::text[], $2::text[]) AS v (name, key)
+    JOIN @limit_gates AS its ON its.name = v.name AND its.key = v.key
+))
+ORDER BY gates.id FOR NO KEY UPDATE OF gates
+
+-- name: gates
+SELECT {gate} FROM @limit_gates AS gates JOIN @limits ON limits.name = gates.name
+WHERE gates.id = ANY ($1::bigint[]) ORDER BY gates.id FOR NO KEY UPDATE OF gates
+
+-- name: gates_unlocked
+SELECT {gate} FROM @limit_gates AS gates JOIN @limits ON limits.name = gates.name WHERE gates.id = ANY ($1::bigint[])
+
+-- name: gates_of_limits
+SELECT {gate} FROM @limit_gates AS gates JOIN @limits ON limits.name = gates.name
+WHERE gates.name = ANY ($1::text[]) ORDER BY gates.id FOR NO KEY UPDATE OF gates
+
+-- name: add_gates
+INSERT INTO @limit_gates (name, key) SELECT name, key FROM unnest($1::text[], $2::text[]) AS v (name, key)
+ON CONFLICT DO NOTHING
+
+-- name: change_gates
+UPDATE @limit_gates AS gates SET active = v.active, tat = v.tat, closed_until = v.closed_until, opens_at = v.opens_at,
+    is_waited = v.is_waited = 1
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
+    AS v (id, active, tat, closed_until, opens_at, is_waited)
+WHERE gates.id = v.id
+
+-- name: hold_limits
+INSERT INTO @limit_holders (job_id, fence, gate, owner)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
+
+-- name: holders_of_claims
+SELECT held.number, held.job_id, held.fence, held.gate FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (job_id, fence, owner)
+JOIN @limit_holders AS held ON held.job_id = v.job_id AND held.fence = v.fence AND held.owner = v.owner
+
+-- name: holders_of_owners
+SELECT number, job_id, fence, gate FROM @limit_holders WHERE owner = ANY ($1::bigint[])
+
+-- name: orphaned_holders
+SELECT number, job_id, fence, gate FROM @limit_holders AS held
+WHERE NOT is_kept AND NOT EXISTS (
+    SELECT 1 FROM @jobs WHERE jobs.id = held.job_id AND jobs.fence = held.fence AND jobs.status = 'running'
+)
+
+-- name: keep_holders
+UPDATE @limit_holders SET is_kept = true WHERE number = ANY ($1::bigint[])
+
+-- name: change_options
+UPDATE @jobs SET options = v.options FROM unnest($1::text[], $2::text[]) AS v (id, options) WHERE jobs.id = v.id
+
+-- name: drop_holders
+DELETE FROM @limit_holders WHERE number = ANY ($1::bigint[])
+
+-- name: refuse
+-- Jobs that were claimed in this transaction wait at a gate instead: neither an attempt nor a start.
+UPDATE @jobs SET status = 'scheduled', ready = true, owner = NULL, started_at = NULL, attempt = attempt - 1,
+    blockers = blockers + 1
+FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) WHERE jobs.id = v.id
+
+-- name: add_waiters
+INSERT INTO @limit_waiters (seq, fence, gate, task, queue, rank, due_at)
+SELECT jobs.seq, jobs.fence, v.gate, jobs.task, jobs.queue, -jobs.priority, jobs.due_at
+FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) JOIN @jobs ON jobs.id = v.id
+ON CONFLICT (seq) DO UPDATE SET fence = excluded.fence, gate = excluded.gate, task = excluded.task,
+    queue = excluded.queue, rank = excluded.rank, due_at = excluded.due_at
+
+-- name: add_lanes
+INSERT INTO @limit_lanes (gate, task, queue)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING
+
+-- name: open_lanes
+-- Where jobs wait at gates that are open, of these tasks.
+SELECT lanes.gate, lanes.task, lanes.queue FROM @limit_gates AS gates JOIN @limit_lanes AS lanes ON lanes.gate = gates.id
+WHERE gates.is_waited AND gates.opens_at <= $1 AND lanes.task = ANY ($2::text[])
+    AND lanes.queue NOT IN (SELECT name FROM @paused_queues)
+ORDER BY gates.opens_at LIMIT 1024
+
+-- name: first_waiters
+-- The first jobs in these lines, and whether each waits for nothing else: NULL, it does not wait here any more.
+SELECT v.gate, v.task, v.queue, waiter.seq, CASE WHEN waiter.is_waiting THEN waiter.blockers = 1 END
+FROM unnest($2::bigint[], $3::text[], $4::text[]) AS v (gate, task, queue)
+CROSS JOIN LATERAL (
+    SELECT its.seq, jobs.blockers, jobs.fence = its.fence AND jobs.status = 'scheduled' AS is_waiting
+    FROM @limit_waiters AS its LEFT JOIN @jobs ON jobs.seq = its.seq
+    WHERE its.gate = v.gate AND its.task = v.task AND its.queue = v.queue
+    ORDER BY its.rank, its.due_at, its.seq LIMIT $1 FOR UPDATE OF its SKIP LOCKED
+) AS waiter
+
+-- name: admit_waiters
+UPDATE @jobs SET blockers = blockers - 1 WHERE seq = ANY ($1::bigint[])
+
+-- name: drop_waiters
+DELETE FROM @limit_waiters WHERE seq = ANY ($1::bigint[])
+
+-- name: drop_lanes
+-- The lines before these gates in which no job waits.
+DELETE FROM @limit_lanes AS lanes WHERE gate = ANY ($1::bigint[]) AND NOT EXISTS (
+    SELECT 1 FROM @limit_waiters AS its
+    WHERE its.gate = lanes.gate AND its.task = lanes.task AND its.queue = lanes.queue
+)
+
+-- name: waited_gates
+-- Those of these gates at which a job may wait.
+SELECT DISTINCT gate FROM @limit_lanes WHERE gate = ANY ($1::bigint[])
+
+-- name: next_opening
+-- Of gates that time opens. (The number is NEVER of model/limit_gates.py.)
+SELECT min(opens_at) FROM @limit_gates WHERE is_waited AND opens_at > $1 AND opens_at < 4611686018427387904
+
+-- name: drop_task_limits
+DELETE FROM @task_limits WHERE task = ANY ($1::text[])
+
+-- name: add_task_limits
+INSERT INTO @task_limits (task, position, name) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
+
+-- name: define_limits
+INSERT INTO @limits (name, kind, maximum, per, burst, key, on_excess)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[])
+ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, maximum = excluded.maximum, per = excluded.per,
+    burst = excluded.burst, key = excluded.key, on_excess = excluded.on_excess
+
+-- name: misplaced_waiters
+-- Jobs of these tasks that wait at a gate of a limit which their task does not have.
+SELECT its.seq, coalesce(jobs.fence = its.fence AND jobs.status = 'scheduled', false)
+FROM @limit_lanes AS lanes JOIN @limit_gates AS gates ON gates.id = lanes.gate
+JOIN @limit_waiters AS its ON its.gate = lanes.gate AND its.task = lanes.task AND its.queue = lanes.queue
+LEFT JOIN @jobs ON jobs.seq = its.seq
+WHERE lanes.task = ANY ($1::text[])
+    AND NOT EXISTS (SELECT 1 FROM @task_limits WHERE task_limits.task = lanes.task AND task_limits.name = gates.name)
+
+-- name: set_limit
+INSERT INTO @limit_settings (name, key, maximum) VALUES ($1, $2, $3)
+ON CONFLICT (name, key) DO UPDATE SET maximum = excluded.maximum
+
+-- name: reset_limit
+DELETE FROM @limit_settings WHERE name = $1 AND key = $2
+
+-- name: limit_names
+SELECT DISTINCT name FROM @task_limits WHERE name = ANY ($1::text[])
+
+-- name: list_limits
+SELECT limits.name, '', limits.kind, coalesce(its.maximum, limits.maximum), limits.per, limits.burst,
+    its.maximum IS NOT NULL,
+    (SELECT coalesce(sum(active), 0)::bigint FROM @limit_gates AS gates WHERE gates.name = limits.name),
+    (SELECT count(*) FROM @limit_gates AS gates JOIN @limit_waiters AS waiter ON waiter.gate = gates.id
+     WHERE gates.name = limits.name AND gates.is_waited)
+FROM @limits LEFT JOIN @limit_settings AS its ON its.name = limits.name AND its.key = ''
+WHERE limits.name IN (SELECT name FROM @task_limits)
+
+-- name: list_limit_keys
+SELECT name, key, kind, coalesce(own, its, maximum), per, burst, own IS NOT NULL, active, waiting FROM (
+    SELECT gates.name, gates.key, gates.active, limits.kind, limits.maximum, limits.per, limits.burst,
+        own.maximum AS own, its.maximum AS its,
+        (SELECT count(*) FROM @limit_waiters AS waiter WHERE waiter.gate = gates.id) AS waiting
+    FROM @limits JOIN @limit_gates AS gates ON gates.name = limits.name
+    LEFT JOIN @limit_settings AS own ON own.name = gates.name AND own.key = gates.key AND own.key <> ''
+    LEFT JOIN @limit_settings AS its ON its.name = gates.name AND its.key = ''
+    WHERE limits.name = $1 AND (gates.active > 0 OR gates.is_waited OR own.maximum IS NOT NULL)
+) AS found
+ORDER BY waiting DESC, active DESC, key LIMIT $2
+
+-- name: limit_waits
+SELECT jobs.id, gates.name, gates.key, limits.kind, coalesce(
+    (SELECT its.maximum FROM @limit_settings AS its WHERE its.name = gates.name AND its.key = gates.key),
+    (SELECT its.maximum FROM @limit_settings AS its WHERE its.name = gates.name AND its.key = ''),
+    limits.maximum
+), gates.active, (
+    SELECT count(*) FROM @limit_waiters AS before
+    WHERE before.gate = waiter.gate AND before.task = waiter.task AND before.queue = waiter.queue
+        AND (before.rank, before.due_at, before.seq) <= (waiter.rank, waiter.due_at, waiter.seq)
+)
+FROM @jobs JOIN @limit_waiters AS waiter ON waiter.seq = jobs.seq AND waiter.fence = jobs.fence
+JOIN @limit_gates AS gates ON gates.id = waiter.gate JOIN @limits ON limits.name = gates.name
+WHERE jobs.id = ANY ($1::text[]) AND jobs.status = 'scheduled'

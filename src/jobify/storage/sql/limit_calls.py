@@ -1,0 +1,37 @@
+"""The calls of :class:`jobify.storage.limiting.LimitPort`, for every SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitWait
+from jobify.storage.sql.limits import Limits
+
+__all__ = ("LimitCalls",)
+
+
+class LimitCalls:
+    """The part of a storage that is about limits."""
+
+    _limits: Limits
+
+    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
+        self._limits.define(tasks)
+
+    def task_limits(self, tasks: Sequence[str]) -> Mapping[str, list[LimitDefinition]]:
+        return self._limits.read_task_limits(tasks)
+
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> bool:
+        return self._limits.set(name, key=key, maximum=maximum)
+
+    def limits(self) -> list[LimitRecord]:
+        return self._limits.all()
+
+    def limit_keys(self, name: str, *, limit: int) -> list[LimitRecord]:
+        return self._limits.keys(name, limit=limit)
+
+    def limit_waits(self, ids: Sequence[str]) -> Mapping[str, LimitWait]:
+        return self._limits.waits(ids)
+
+    def let_go(self, id: str, owner: int, fence: int) -> bool:
+        return self._limits.let_go(id, owner, fence)
