@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobify.exceptions import ConfigurationError
+from jobify.model.limit_keys import KeyReader
 from jobify.model.task_options import DEFAULT_QUEUE
 from jobify.router.registry import Endpoint, Registry
 from jobify.serializers.codec import UNTYPED, ParameterTypes
@@ -29,6 +30,7 @@ class ResolvedTask:
     aliases: tuple[str, ...] = ()
     """Earlier names that jobs of the task may be stored under."""
     has_outer: bool = False
+    limit_keys: KeyReader | None = None
 
 
 class TaskResolver:
@@ -92,4 +94,5 @@ def _target(endpoint: Endpoint) -> ResolvedTask:
         endpoint=endpoint,
         aliases=endpoint.aliases,
         has_outer=bool(endpoint.outer),
+        limit_keys=endpoint.limit_keys,
     )

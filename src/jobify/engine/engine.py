@@ -156,6 +156,8 @@ class Engine:
     async def start(self) -> None:
         """Begin to claim jobs: recover those of dead processes, sync declared crons, then dispatch."""
         for backend in self._opened:
+            limits = {name: endpoint.limits for endpoint in self._served_by(backend) for name in endpoint.names}
+            await backend.gate.call(partial(backend.storage.define_limits, limits))
             services = self._services_of(backend)
             for service in services:
                 service.on_lost, service.storage_failures = self._events.storage_lost, backend.failures

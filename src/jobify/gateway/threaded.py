@@ -164,7 +164,7 @@ class ThreadedGateway:
         elif settlement.id in self._single.early.unacknowledged and not settlement.history:
             self._single.settle_early(Call(self._settlements, settlement, callback, audience))
         else:
-            is_small = not settlement.history
+            is_small = not settlement.history and settlement.limits is None
             self._single.make(self._settlements, settlement, callback, audience, is_small=is_small, no_peers=no_peers)
 
     def report(self, reports: Sequence[Report], callback: Callback) -> None:

@@ -25,7 +25,8 @@ from jobify.model.clock import Clock
 from jobify.model.cron import Cron
 from jobify.model.cron_rules import CronRuleCache
 from jobify.model.ids import text_ids
-from jobify.model.job_options import ParentResults, read_options
+from jobify.model.job_options import JobOptions, ParentResults, read_options
+from jobify.model.limit_keys import KeyReader
 from jobify.model.records import JobRecord, NewJob
 from jobify.model.status import JobStatus
 from jobify.serializers.codec import ParameterTypes
@@ -88,6 +89,11 @@ class CalledTask(RowTask, Protocol):
     @property
     def types(self) -> ParameterTypes: ...
 
+    @property
+    def limit_keys(self) -> KeyReader | None:
+        """Reads the keys of its limits; None: they have none, or the code of the task is not here."""
+        ...
+
 
 class RowBuilder:
     """Makes the rows of calls from any process. ``zone`` is that of naive datetimes."""
@@ -112,22 +118,23 @@ class RowBuilder:
             task.check(*args, **kwargs)
         now = self._clock.now()
         payload = self._payload(task, args, kwargs, task.types)
+        options = None if task.limit_keys is None else task.limit_keys.options(args, kwargs)
         return NewJob(
             self._new_id(), task.name, task.queue, task.priority, _SCHEDULED, True, now, now, payload,
-            None, None, None, None, None, 0, 0, None, None, None,
+            None, None, options, None, None, 0, 0, None, None, None,
         )  # fmt: skip
 
     def plain_each(self, task: CalledTask, calls: Sequence[tuple[tuple[Any, ...], Any]]) -> list[NewJob]:
         """:meth:`plain` for many calls of a task, all due at one moment."""
         check, types, new_id, now = task.check, task.types, self._new_id, self._clock.now()
-        name, queue, priority, payload = task.name, task.queue, task.priority, self._payload
+        name, queue, priority, payload, keys = task.name, task.queue, task.priority, self._payload, task.limit_keys
         rows = []
         for args, kwargs in calls:
             if check is not None:
                 check(*args, **kwargs)
             rows.append(NewJob(
                 new_id(), name, queue, priority, _SCHEDULED, True, now, now, payload(task, args, kwargs, types),
-                None, None, None, None, None, 0, 0, None, None, None,
+                None, None, None if keys is None else keys.options(args, kwargs), None, None, 0, 0, None, None, None,
             ))  # fmt: skip
         return rows
 
@@ -151,7 +158,7 @@ class RowBuilder:
             created_at=now,
             payload=self._payload(task, request.args, request.kwargs, types),
             offset_at=now if spec.eta is None and due_at > now else None,
-            options=options.text(),
+            options=_options_text(task, request, options),
             unique_key=spec.scoped_key(task.name),
             expires_at=spec.expires_at(now, self._zone),
             parents=tuple(dict.fromkeys((*parents, *spec.parents))) if spec.parents else parents,
@@ -178,6 +185,13 @@ class RowBuilder:
             return self._encode(args, kwargs, types)
         except PayloadError as error:
             raise PayloadError(f"Cannot store a job of task {task.name!r}: {error} Nothing was stored.") from error
+
+
+def _options_text(task: CalledTask, request: JobRequest, options: JobOptions) -> str | None:
+    """The options of a job, with the keys of its limits unless its arguments are not complete yet."""
+    if task.limit_keys is None or request.result_input is not None:
+        return options.text()
+    return task.limit_keys.options(request.args, request.kwargs, options)
 
 
 class PushedJob(Protocol):
@@ -212,7 +226,9 @@ def claimed_row(
 def _with_spec(row: NewJob, spec: JobSpec) -> NewJob:
     options = spec.options()
     if row.options is not None:
-        options = msgspec.structs.replace(options, request_digest=read_options(row.options).request_digest)
+        stored = read_options(row.options)
+        keys = {**stored.limit_keys, **options.limit_keys}
+        options = msgspec.structs.replace(options, request_digest=stored.request_digest, limit_keys=keys)
     return row._replace(
         queue=spec.queue or row.queue,
         priority=row.priority if spec.priority is None else spec.priority,

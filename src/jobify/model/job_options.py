@@ -57,6 +57,11 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, rename={"reque
     request_digest: str | None = None
     """A digest of the arguments of the caller, if an outer middleware has changed them. Rows name it ``asked``."""
 
+    limit_keys: dict[str, str] = {}
+    """The keys of its limits, as JSON, by the text of the limit's key."""
+    cost: int = 1
+    """How many starts it is for a rate."""
+
     def text(self) -> str | None:
         """The text for the row. None if there are no options. ConfigurationError if the metadata is no JSON value."""
         try:

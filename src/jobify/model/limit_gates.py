@@ -20,6 +20,7 @@ from jobify.types import Microseconds
 
 __all__ = (
     "NEVER",
+    "RELEASED_LIMITS",
     "JobLimits",
     "LimitDefinition",
     "LimitGate",
@@ -78,6 +79,10 @@ class SettledLimits(NamedTuple):
     """The rates that the job holds are closed until then."""
     options: str | None = None
     """The options of the job from now on, with the keys that were missing."""
+
+
+RELEASED_LIMITS: Final = SettledLimits()
+"""The claim holds its limits no more."""
 
 
 class LimitWait(NamedTuple):

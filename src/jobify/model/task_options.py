@@ -10,6 +10,7 @@ from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_me
 from jobify.model.cron import Cron
 from jobify.model.durations import Duration, check_duration
 from jobify.model.ids import check_text
+from jobify.model.limits import Limit, check_limits
 from jobify.model.retry import SmartRetry, as_retry
 from jobify.types import MappingExceptionHandlers
 
@@ -47,7 +48,8 @@ class RouteOptions(TypedDict, total=False):
     ``retry`` is always a ``SmartRetry`` once the task is registered. ``timeout`` is per attempt, and a number of
     seconds once the task is registered. Jobify does not use ``metadata``. ``queue`` is where its jobs wait ("default");
     in a queue, jobs of a higher ``priority`` (0) run first. ``aliases`` are earlier names of the task: jobs, schedules
-    and declared crons that are stored under them belong to it.
+    and declared crons that are stored under them belong to it. ``limits`` say how many of its jobs may run at once, or
+    start in a time; see :mod:`jobify.model.limits`.
     """
 
     name: str
@@ -61,6 +63,7 @@ class RouteOptions(TypedDict, total=False):
     run_mode: RunMode
     metadata: Mapping[str, Any] | None
     exception_handlers: MappingExceptionHandlers | None
+    limits: Sequence[Limit]
 
 
 def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
@@ -90,6 +93,8 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
         check_text(options["queue"], what=f"queue of task {task!r}")
     if "priority" in options:
         check_priority(options["priority"], what=f"priority of task {task!r}")
+    if "limits" in options:
+        options["limits"] = check_limits(options["limits"], task)
     return cast("RouteOptions", options)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
 from jobify.crontab import CronFactory
-from jobify.exceptions import ConfigurationError
+from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, chain
 from jobify.middleware.exceptions import ExceptionHandlerMiddleware
@@ -22,6 +22,9 @@ from jobify.model.cron import Cron, as_cron, parse_cron
 from jobify.model.durations import as_seconds
 from jobify.model.hooks import Hooks
 from jobify.model.job_options import JobOptions
+from jobify.model.limit_gates import LimitDefinition
+from jobify.model.limit_keys import KeyReader
+from jobify.model.limits import check_definitions, definition_of, key_text
 from jobify.model.retry import SmartRetry
 from jobify.model.signature import FuncSpec, is_async_callable
 from jobify.model.state import State
@@ -34,7 +37,15 @@ from jobify.runners.function_address import Address, process_address
 from jobify.runtime.code_fingerprint import code_fingerprint
 from jobify.serializers.codec import ParameterTypes, parameter_types
 
-__all__ = ("DECLARED_SUFFIX", "Endpoint", "Registry", "build_registry", "check_route", "endpoints_of", "share_state")
+__all__ = (
+    "DECLARED_SUFFIX",
+    "Endpoint",
+    "Registry",
+    "build_registry",
+    "check_route",
+    "endpoints_of",
+    "share_state",
+)
 
 DECLARED_SUFFIX = "__jobify_cron_definition"
 """The job id of a declared cron is its task's name followed by this."""
@@ -77,6 +88,10 @@ class Endpoint:
     """Earlier names under which jobs of the task may be stored."""
     renamed_types: Mapping[str, type] = field(default_factory=dict)
     """Classes by their earlier names, which stored options may contain."""
+    limits: tuple[LimitDefinition, ...] = ()
+    """What is stored of its limits."""
+    limit_keys: KeyReader | None = None
+    """Reads the keys of its limits; None: they have none."""
     is_bare: bool = field(init=False)
     """Whether an attempt only calls the function, on the event loop."""
     timeout: float | None = field(init=False)
@@ -148,6 +163,7 @@ def build_registry(root: Router, renamed_types: Mapping[str, type] | None = None
     for alias, name in aliases_below(root).items():
         aliases[name].append(alias)
     endpoints = [_resolve(router, route, tuple(aliases[route.name])) for router, route in root.walk()]
+    check_definitions((endpoint.name, endpoint.limits) for endpoint in endpoints)
     if renamed_types:
         endpoints = [replace(endpoint, renamed_types=renamed_types) for endpoint in endpoints]
     return {name: endpoint for endpoint in endpoints for name in endpoint.names}
@@ -196,10 +212,21 @@ def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_f
                 f"Task {name!r} runs in a child process, where nothing of the app can be injected: "
                 f"{', '.join(route.func_spec.inject_params)}. Remove INJECT, or use a thread."
             )
+    _check_limit_keys(route)
     check_injectable(route.func_spec, app=app)
     cron = options.get("cron")
     if cron is not None:
         _check_cron(as_cron(cron), route, cron_factory)
+
+
+def _check_limit_keys(route: Route[..., Any]) -> None:
+    parameters = list(route.func_spec.signature.parameters)
+    for limit in route.options.get("limits", ()):
+        if isinstance(limit.key, str) and (first := limit.key.partition(".")[0]) not in parameters:
+            raise ConfigurationError(
+                f"The key {limit.key!r} of a limit of task {route.name!r} begins with no parameter of the task. "
+                f"{did_you_mean(first, parameters)}"
+            )
 
 
 def _check_cron(cron: Cron, route: Route[..., Any], cron_factory: CronFactory) -> None:
@@ -241,7 +268,14 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
         call=_chain(layers, options, spec),
         outer=tuple(layer for node in path for layer in node.outer_middleware),
         hooks=tuple(node.hooks for node in reversed(path) if isinstance(node, JobRouter)),
+        limits=tuple(definition_of(limit, route.name) for limit in options.get("limits", ())),
+        limit_keys=_key_reader(route),
     )
+
+
+def _key_reader(route: Route[..., Any]) -> KeyReader | None:
+    keys = {key_text(limit.key): limit.key for limit in route.options.get("limits", ()) if limit.key is not None}
+    return KeyReader(route.name, route.func_spec.signature, keys) if keys else None
 
 
 def _name_or_text(value: object) -> str:

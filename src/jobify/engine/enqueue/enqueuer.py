@@ -1,8 +1,8 @@
 """From a push to a stored job: resolve → check → outer middleware → encode → insert → handle.
 
-The fast path: a job that is due now and finds a free slot is inserted already claimed by this process, and starts when
-the insert is committed (:meth:`Enqueuer.on_inserted`); the push returns when it is on disk. Without a free slot it is
-inserted as waiting, and the first process with a free slot claims it.
+The fast path: a job that is due now, has no limits, and finds a free slot is inserted already claimed by this process,
+and starts when the insert is committed (:meth:`Enqueuer.on_inserted`); the push returns when it is on disk. Without a
+free slot it is inserted as waiting, and the first process with a free slot claims it.
 
 If the caller is cancelled during the insert the job is stored and runs all the same, because the insert may already be
 on disk, and a claimed job must run.
@@ -192,7 +192,7 @@ class Enqueuer:
                 self._open_inserts += 1
                 return self._shield(self._insert_large(pending, request))
             pending.encode()
-        if pending.due_at <= pending.now and pending.rule is None and not self.is_draining:
+        if pending.due_at <= pending.now and pending.rule is None and not (self.is_draining or pending.endpoint.limits):
             pending.job.context = context = copy_context()
             pool = self._pools[pending.endpoint.slot_mode]
             queues = backend.queues

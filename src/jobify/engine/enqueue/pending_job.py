@@ -23,6 +23,7 @@ from jobify.jobs.schedule_builder import PushRequest
 from jobify.model.clock import Clock
 from jobify.model.cron_rules import CronRule, CronRuleCache
 from jobify.model.ids import text_ids
+from jobify.model.job_options import read_options
 from jobify.model.records import Claim, Settlement
 from jobify.model.status import JobStatus
 from jobify.router.registry import Endpoint, Registry
@@ -110,6 +111,9 @@ class PendingJob(Struct, eq=False, gc=False):
             self.payload = self.backend.codec.encode_call(self.args, self.kwargs, self.endpoint.types)
         except PayloadError as error:
             raise payload_error(self.endpoint, error) from error
+        keys = self.endpoint.limit_keys
+        if keys is not None:
+            self.options = keys.options(self.args, self.kwargs, read_options(self.options))
 
     def copy_arguments(self) -> None:
         """Decode the encoded arguments, so that the first attempt sees what every later one does, whatever the

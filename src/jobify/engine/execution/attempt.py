@@ -20,6 +20,7 @@ from jobify.jobs.current_job import TIMED_OUT, is_overdue
 from jobify.jobs.job import Job
 from jobify.model.cron import Cron
 from jobify.model.cron_rules import CronRule
+from jobify.model.limit_gates import RELEASED_LIMITS, SettledLimits
 from jobify.model.misfire import Missed, NextDue
 from jobify.model.records import Claim, JobRecord, MessageKind
 from jobify.model.status import JobStatus
@@ -136,6 +137,8 @@ class Attempt(Struct, eq=False, gc=False):
     """Where its begin is recorded; see :meth:`~jobify.storage.ownership.BegunJobs.enter`."""
     is_logged: bool = False
     """Its begin was logged, so its success is logged, too."""
+    limits: SettledLimits | None = None
+    """That it holds limits, and what becomes of them when it is settled."""
     is_recorded: bool = False
     """The history says already how it ended."""
     committed: Committed | None = None
@@ -155,6 +158,8 @@ class Attempt(Struct, eq=False, gc=False):
         attempt.payload = claim.payload
         attempt.options = claim.options
         attempt.context = None if job is None else job.context
+        if claim.limits:
+            attempt.limits = RELEASED_LIMITS
         return attempt
 
     @property

@@ -23,6 +23,8 @@ from jobify.gateway.backend import Backend
 from jobify.gateway.notification import NEW_WORK
 from jobify.model.clock import Clock, seconds
 from jobify.model.cron_rules import CronRuleCache
+from jobify.model.job_options import read_options
+from jobify.model.limit_gates import RELEASED_LIMITS, LimitState, SettledLimits
 from jobify.model.misfire import Plan, plan
 from jobify.model.records import Claim, Settled, Settlement
 from jobify.model.status import Cancelled, Event, Failed, JobStatus, next_status
@@ -76,6 +78,10 @@ class ClaimHandler:
     def handle(self, backend: Backend, claim: Claim, pool: SlotPool) -> None:
         """Start what was claimed; its slot is held already. Never raises: if it cannot begin, both are released."""
         try:
+            if claim.limits is LimitState.UNKEYED:
+                self._add_keys(backend, claim)
+                pool.release()
+                return
             attempt = Attempt.of_claim(
                 claim,
                 backend=backend,
@@ -102,6 +108,14 @@ class ClaimHandler:
             self._completer.park(attempt, claim, str(refusal))
         else:
             self._completer.complete(attempt, refusal, now)
+
+    def _add_keys(self, backend: Backend, claim: Claim) -> None:
+        """Put a job back with the keys of its limits, which the process that enqueued it could not read."""
+        endpoint, own = self._registry[claim.task], read_options(claim.options)
+        if endpoint.limit_keys is None:  # they are those of a newer release, which has to read them
+            raise LookupError("the limits of its task have keys that are not known here")
+        args, kwargs = backend.codec.decode_call(claim.payload, endpoint.types)
+        self.released.release(backend, claim, options=endpoint.limit_keys.options(args, kwargs, own))
 
     def _examine(self, attempt: Attempt, claim: Claim, now: Microseconds) -> Refusal | None:
         """Why the attempt is not made. None means that it is."""
@@ -163,9 +177,13 @@ class ReleasedClaims:
             _FIRST_PAUSE,
         )
 
-    def release(self, backend: Backend, claim: Claim) -> None:
-        """Release ``claim`` as it was, to be run later or by another process. Never raises; frees no slot."""
-        self._write(backend, _released(backend, claim, due_at=claim.due_at), _FIRST_PAUSE)
+    def release(self, backend: Backend, claim: Claim, *, options: str | None = None) -> None:
+        """Release ``claim`` as it was, to be run later or by another process; ``options``: with these from now on.
+        Never raises; frees no slot."""
+        settlement = _released(backend, claim, due_at=claim.due_at)
+        if options is not None:
+            settlement = settlement._replace(limits=SettledLimits(options=options))
+        self._write(backend, settlement, _FIRST_PAUSE)
 
     def _write(self, backend: Backend, settlement: Settlement, pause: float) -> None:
         audience = NEW_WORK if settlement.ready else None
@@ -200,4 +218,5 @@ def _released(backend: Backend, claim: Claim, *, due_at: Microseconds) -> Settle
         id=claim.id,
         owner=backend.owner,
         fence=claim.fence,
+        limits=RELEASED_LIMITS if claim.limits else None,
     )

@@ -256,6 +256,8 @@ class Completer:
         if attempt.endpoint.run_mode is RunMode.THREAD:  # a child process is just being killed
             log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
         if not is_tried_again:
+            if attempt.limits is not None:
+                attempt.limits = attempt.limits._replace(is_kept=True)
             PendingOutcome(self, attempt, outcome, self._clock.now()).settle()
 
         def register(task: asyncio.Task[None]) -> Callable[[], bool]:
@@ -278,6 +280,20 @@ class Completer:
             PendingOutcome(self, attempt, outcome, self._clock.now()).settle()
         else:  # its end is stored
             self.attempts.release_begun(attempt)
+            if attempt.limits is not None:
+                await self._let_go(attempt)
+
+    async def _let_go(self, attempt: Attempt) -> None:
+        """Release the limits that the function of a settled attempt has held to its end. What is not written is
+        released with this process."""
+        backend = attempt.backend
+        try:
+            release = partial(backend.storage.let_go, attempt.id, backend.owner, attempt.fence)
+            if await backend.gate.call(release):
+                backend.gate.notify(STATE_CHANGED)
+                self.events.storage_changed(backend)
+        except Exception as error:
+            backend.failures.warn("limits", "The limits of job %s are not released yet: %s", attempt.id, error)
 
     async def _record_now(self, attempt: Attempt, outcome: Outcome) -> None:
         """Write the history line of an attempt before its settlement, because its thread may take long to return.

@@ -225,7 +225,7 @@ class Dispatcher(Service):
         if claimed.has_parked or self._parked.is_any:
             self._parked.update(claimed.has_parked)
         self._start(claimed.claims, reserved)
-        self._empty_claims = self._empty_claims + 1 if claimed.has_more and not claimed.claims else 0
+        self._empty_claims = self._empty_claims + 1 if claimed.has_more and not (claimed.claims or claimed.moved) else 0
         return claimed.has_more
 
     def _request_reserved(self, reserved: list[_Reserved], scope: ClaimScope) -> asyncio.Future[Claimed]:

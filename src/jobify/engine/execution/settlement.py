@@ -91,7 +91,7 @@ def build_settlement(
         delete_at = success_delete_at(attempt, now=now, retention=retention)
         return Settlement(
             _SUCCESS, False, attempt.due_at, None, attempt.number, 0, 0, result, None, now, delete_at, False,
-            False, attempt.id, attempt.backend.owner, attempt.fence,
+            False, attempt.id, attempt.backend.owner, attempt.fence, (), None, attempt.limits,
         )  # fmt: skip
     if attempt.is_last and isinstance(outcome, Snoozed):
         outcome = Cancelled()
@@ -118,6 +118,7 @@ def build_settlement(
         fence=attempt.fence,
         history=_history(attempt, outcome, following, now),
         parking=Parking(outcome.reason, now, (outcome.code,)) if isinstance(outcome, Unfit) and not has_ended else None,
+        limits=attempt.limits,
     )
 
 
@@ -163,6 +164,7 @@ def skip_settlement(attempt: Attempt, run: ScheduleRun, decision: Plan, *, now: 
         owner=attempt.backend.owner,
         fence=attempt.fence,
         history=() if decision.skipped is None else (skip_record(attempt, decision.skipped, now=now),),
+        limits=attempt.limits,
     )
 
 
@@ -185,6 +187,7 @@ def park_settlement(attempt: Attempt, claim: Claim, reason: str, *, now: Microse
         id=attempt.id,
         owner=attempt.backend.owner,
         fence=attempt.fence,
+        limits=attempt.limits,
     )
 
 
