@@ -74,9 +74,10 @@ if TYPE_CHECKING:
         JobifyQueue,
         QueueMiddleware,
     )
-    from jobify.model.control_flow import Retry, Snooze
+    from jobify.model.control_flow import RateLimited, Retry, Snooze
     from jobify.model.cron import Cron, CronContext
     from jobify.model.hooks import JobFailure
+    from jobify.model.limits import Concurrency, Rate
     from jobify.model.misfire import GracePolicy, MisfirePolicy
     from jobify.model.public_status import PublicStatus
     from jobify.model.retention import Retention
@@ -122,6 +123,9 @@ _HOMES: Final = {
     "OuterContext": "jobify.jobs.context",
     "RunStrategy": "jobify.jobs.context",
     "Runnable": "jobify.jobs.context",
+    "Concurrency": "jobify.model.limits",
+    "Rate": "jobify.model.limits",
+    "RateLimited": "jobify.model.control_flow",
     "Retry": "jobify.model.control_flow",
     "Snooze": "jobify.model.control_flow",
     "Cron": "jobify.model.cron",
@@ -232,6 +236,7 @@ __all__ = (
     "CBORSerializer",
     "CallNext",
     "CallNextOuter",
+    "Concurrency",
     "ConfigurationError",
     "Cron",
     "CronContext",
@@ -286,6 +291,8 @@ __all__ = (
     "PublicStatus",
     "PydanticConverter",
     "QueueMiddleware",
+    "Rate",
+    "RateLimited",
     "RemoteError",
     "RequestState",
     "ResultNotStoredError",

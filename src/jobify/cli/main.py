@@ -50,6 +50,7 @@ _COMMANDS: Final = {
     "jobs": "commands.jobs:jobs",
     "schedules": "commands.schedules:schedules",
     "queues": "commands.queues:queues",
+    "limits": "commands.limits:limits",
     "db": "commands.database:database",
 }
 """The module of each command or group of commands in this package, in the order of the help."""

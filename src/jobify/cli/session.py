@@ -5,7 +5,7 @@ Opening a session registers no owner and starts no job. A change notifies the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice, takewhile
 from pathlib import Path
@@ -43,9 +43,10 @@ class Session(NamedTuple):
     database: str
     """Where the jobs are: an absolute path, or the storage's own description."""
 
-    def cluster_state(self) -> ClusterState:
-        """The processes with what they run, and the paused queues."""
-        return ClusterState(self.app.workers(), self.queries.paused_queues(), self.app.now())
+    def cluster_state(self, jobs: Iterable[JobRecord] = ()) -> ClusterState:
+        """The processes with what they run, the paused queues, and the limits that these jobs wait for."""
+        waits = self.queries.limit_waits([job.id for job in jobs if job.waits_for_limit])
+        return ClusterState(self.app.workers(), self.queries.paused_queues(), self.app.now(), waits)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from jobify.storage.base import Storage
 
 if TYPE_CHECKING:
     from jobify.client.admin import Admin
+    from jobify.client.limits import LimitAdmin
     from jobify.client.queries import Queries
 
 __all__ = ("Client",)
@@ -99,6 +100,13 @@ class Client:
         from jobify.client.admin import Admin
 
         return Admin(self._connection, self.queries, self._clock, self._config.uuid_generator, self._delete_at)
+
+    @cached_property
+    def limits(self) -> LimitAdmin:
+        """Limits as operators see and set them."""
+        from jobify.client.limits import LimitAdmin
+
+        return LimitAdmin(self._connection, self.tasks.all)
 
     def _cron_rules(self) -> CronRuleCache:
         """The rules of the app, as it is configured now."""

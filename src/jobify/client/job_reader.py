@@ -134,7 +134,16 @@ class JobReader:
         from jobify.client.wait_reasons import explain, read_cluster_state  # of no use to most processes
 
         storage = self._connection.reader()
-        return explain(storage, read_cluster_state(storage, now=self._clock.now(), zone=self._zone), record)
+        state = read_cluster_state(storage, now=self._clock.now(), zone=self._zone, jobs=(record,))
+        return explain(storage, state, record)
+
+    def waits_for(self, job_id: str) -> str | None:
+        """See :attr:`jobify.JobResult.waits_for`."""
+        from jobify.client.wait_reasons import limit_text  # of no use to most processes
+
+        record = self.record(job_id)
+        wait = self._connection.reader().limit_waits((job_id,)).get(job_id) if record.waits_for_limit else None
+        return None if wait is None else limit_text(wait)
 
     def metadata(self, job_id: str) -> dict[str, Any]:
         """See :attr:`jobify.JobResult.metadata`."""

@@ -7,7 +7,7 @@ the same without blocking the event loop.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar, Unpack
 
 from jobify.client.arguments import (
     AnyJob,
@@ -20,16 +20,21 @@ from jobify.client.arguments import (
 from jobify.client.enqueuing import Enqueuing
 from jobify.jobs.job_result import JobResult
 from jobify.router import ConfiguredTask, Route
+from jobify.types import UNSET
 
 if TYPE_CHECKING:
     from jobify.client.client import Client
-    from jobify.client.views import QueueView, ScheduleView, Unserved, WorkerView
+    from jobify.client.views import LimitView, QueueView, ScheduleView, Unserved, WorkerView
 
 __all__ = ("Preview", "Producer", "client_of")
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
 Task: TypeAlias = Route[ParamsT, ReturnT] | ConfiguredTask[ParamsT, ReturnT]
+
+
+NO_KEY: Final = UNSET
+"""No key is given; None is one."""
 
 
 class Preview:
@@ -172,6 +177,38 @@ class Producer(Enqueuing):
     async def aresume_queue(self, queue: str) -> None:
         """:meth:`resume_queue`, without blocking the event loop."""
         return await self._client.call(self.resume_queue, queue)
+
+    def limits(self) -> list[LimitView]:
+        """The limits of all tasks in the database: what holds them, what they hold back, keys at their limit."""
+        return self._client.limits.all()
+
+    async def alimits(self) -> list[LimitView]:
+        """:meth:`limits`, without blocking the event loop."""
+        return await self._client.read(self.limits)
+
+    def set_limit(self, name: str, limit: int, *, key: Any = NO_KEY) -> None:
+        """Let a limit be another one than in the code, for all workers at once, until :meth:`reset_limit`.
+
+        ``name`` is that of the limit, or of a task that has one limit without a name. With ``key`` it is set for this
+        key alone, which goes before the limit itself. 0 lets nothing start; what runs goes on. It is stored, so it
+        survives deploys. ConfigurationError for an unknown name. ::
+
+            app.set_limit("openai", 5)
+            app.set_limit("shop-api", 0, key="shop-7")
+        """
+        self._client.limits.set(name, limit, key, is_keyed=key is not NO_KEY)
+
+    async def aset_limit(self, name: str, limit: int, *, key: Any = NO_KEY) -> None:
+        """:meth:`set_limit`, without blocking the event loop."""
+        await self._client.call(self.set_limit, name, limit, key=key)
+
+    def reset_limit(self, name: str, *, key: Any = NO_KEY) -> None:
+        """Undo :meth:`set_limit` of a limit, or of one key of it: what the code says counts again."""
+        self._client.limits.set(name, None, key, is_keyed=key is not NO_KEY)
+
+    async def areset_limit(self, name: str, *, key: Any = NO_KEY) -> None:
+        """:meth:`reset_limit`, without blocking the event loop."""
+        await self._client.call(self.reset_limit, name, key=key)
 
     def workers(self) -> list[WorkerView]:
         """The processes that claim jobs or wait for their ends, and what they run."""

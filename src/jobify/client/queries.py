@@ -23,6 +23,7 @@ from jobify.jobs.job_result import JobResult
 from jobify.jobs.result_backend import ResultBackend
 from jobify.model.clock import Clock, from_datetime, to_datetime
 from jobify.model.cron import is_paused, is_stopped, rule_as_written
+from jobify.model.limit_gates import LimitWait
 from jobify.model.public_status import (
     ENDS,
     PUBLIC_STATUSES,
@@ -179,6 +180,10 @@ class Queries:
     def paused_queues(self) -> frozenset[str]:
         """The queues whose jobs no worker claims."""
         return frozenset(self._connection.reader().paused_queues())
+
+    def limit_waits(self, ids: Sequence[str]) -> Mapping[str, LimitWait]:
+        """What those of these jobs wait for that a limit holds back."""
+        return self._connection.reader().limit_waits(ids) if ids else {}
 
     def unserved(self) -> list[Unserved]:
         """Jobs that wait although no live worker serves them, by task and queue."""

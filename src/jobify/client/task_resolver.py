@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobify.exceptions import ConfigurationError
+from jobify.model.limit_gates import LimitDefinition
 from jobify.model.limit_keys import KeyReader
 from jobify.model.task_options import DEFAULT_QUEUE
 from jobify.router.registry import Endpoint, Registry
@@ -30,6 +31,7 @@ class ResolvedTask:
     aliases: tuple[str, ...] = ()
     """Earlier names that jobs of the task may be stored under."""
     has_outer: bool = False
+    limits: tuple[LimitDefinition, ...] = ()
     limit_keys: KeyReader | None = None
 
 
@@ -60,7 +62,7 @@ class TaskResolver:
 
     def known(self, name: str) -> ResolvedTask:
         """:meth:`of`, for looking only."""
-        endpoint = self._all().get(name)
+        endpoint = self.all().get(name)
         return ResolvedTask(name) if endpoint is None else _target(endpoint)
 
     def names(self, name: str) -> tuple[str, ...]:
@@ -68,7 +70,8 @@ class TaskResolver:
         task = self.known(name)
         return (task.name, *task.aliases)
 
-    def _all(self) -> Registry:
+    def all(self) -> Registry:
+        """The tasks of the app."""
         if self._registry is None:
             self._registry = self._build()
         return self._registry
@@ -94,5 +97,6 @@ def _target(endpoint: Endpoint) -> ResolvedTask:
         endpoint=endpoint,
         aliases=endpoint.aliases,
         has_outer=bool(endpoint.outer),
+        limits=endpoint.limits,
         limit_keys=endpoint.limit_keys,
     )

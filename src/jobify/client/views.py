@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from enum import Enum, auto
+from typing import Any
 
 from jobify.model.clock import to_datetime
 from jobify.model.public_status import PublicStatus
 from jobify.model.records import OwnerRecord
 
-__all__ = ("QueueView", "ScheduleView", "Unserved", "UnservedReason", "WorkerView", "unserved_reason", "worker_view")
+__all__ = (
+    "LimitView",
+    "QueueView",
+    "ScheduleView",
+    "Unserved",
+    "UnservedReason",
+    "WorkerView",
+    "unserved_reason",
+    "worker_view",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,30 @@ class ScheduleView:
     def is_stopped(self) -> bool:
         """Whether it runs again only after ``app.resume_schedule()``, or with another rule or other code."""
         return self.stopped_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitView:
+    """A limit of tasks, or one key of it."""
+
+    name: str
+    key: Any
+    """The key, of one in ``keys``; else None."""
+    kind: str
+    """``concurrency`` or ``rate``."""
+    limit: int
+    """As it counts: of the code, or as ``set_limit`` has set it."""
+    per: float
+    """Of a rate: seconds; else 0."""
+    burst: int
+    is_set: bool
+    """Whether ``set_limit`` has set it."""
+    active: int
+    """Jobs that hold it."""
+    waiting: int
+    """Jobs that it holds back."""
+    keys: tuple[LimitView, ...] = ()
+    """Of a limit with a key: up to 100 keys that jobs wait for, that have reached the limit, or that were set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """Why a job does not run, or no longer: its note.
 
 A queue that seems to hang mostly has one of these reasons: no worker serves the queue, no worker has the task, the
-queue is paused, the job waits for others, its call does not fit the code, or its worker has died and there is no other
-to recover it. This module derives them from the processes that are alive and from their profiles.
+queue is paused, the job waits for others or for a limit, its call does not fit the code, or its worker has died and
+there is no other to recover it. This module derives them from the processes that are alive and from their profiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Final, NamedTuple
 
@@ -15,6 +15,7 @@ from jobify.client.moments import how_long, until
 from jobify.client.views import UnservedReason, WorkerView, unserved_reason, worker_view
 from jobify.model.clock import SECOND, from_datetime
 from jobify.model.cron import is_stopped
+from jobify.model.limit_gates import LimitKind, LimitWait
 from jobify.model.records import JobRecord, SummaryIds
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.base import Storage
@@ -22,7 +23,7 @@ from jobify.storage.end_reasons import is_snoozed
 from jobify.storage.ownership import HEARTBEAT
 from jobify.types import Microseconds
 
-__all__ = ("UNSERVED_NOTES", "ClusterState", "explain", "read_cluster_state", "stopped_note")
+__all__ = ("UNSERVED_NOTES", "ClusterState", "explain", "limit_text", "ordinal", "read_cluster_state", "stopped_note")
 
 UNSERVED_NOTES: Final = {
     UnservedReason.NO_WORKER: "no worker runs",
@@ -31,6 +32,8 @@ UNSERVED_NOTES: Final = {
     UnservedReason.TASK_ELSEWHERE: "no worker of this queue knows this task",
 }
 
+_COUNTED: Final = 10_000
+"""Places in a line that are counted."""
 _SILENT: Final = 3 * HEARTBEAT
 """Seconds without a heartbeat after which a live process is considered to hang, or to be stopped."""
 _OVERDUE: Final = 10.0
@@ -44,6 +47,8 @@ class ClusterState(NamedTuple):
     """Also those that have died and were not removed yet."""
     paused: frozenset[str]
     now: Microseconds
+    limit_waits: Mapping[str, LimitWait] = {}
+    """What jobs wait for that a limit has held back, by id; of others the note says less."""
 
     @property
     def workers(self) -> list[WorkerView]:
@@ -93,6 +98,11 @@ class ClusterState(NamedTuple):
             return "paused" if job.rule is not None else f"waits for {others} other{'s' * (others > 1)}"
         if job.parking is not None:
             return f"parked {until(job.parking.at, now=self.now)}: {job.parking.reason}"
+        if job.waits_for_limit:
+            wait = self.limit_waits.get(job.id)
+            return self.problem(job.task, job.queue) or (
+                f"waits for {limit_text(wait)}" if wait else "waits for a limit"
+            )
         if job.blockers:
             problem = self.problem(job.task, job.queue)
             return problem or "waits to run apart: processes that ran it have died"
@@ -121,14 +131,41 @@ class ClusterState(NamedTuple):
 
 def _others(job: JobRecord) -> int:
     """How many other jobs it waits for; of a schedule, whether it is paused."""
-    return job.blockers - bool(job.is_apart) - (job.parking is not None)
+    return job.blockers - bool(job.is_apart) - (job.parking is not None) - job.waits_for_limit
 
 
-def read_cluster_state(storage: Storage, *, now: Microseconds, zone: tzinfo) -> ClusterState:
-    """The state as it is now. Reads no jobs."""
+def read_cluster_state(
+    storage: Storage, *, now: Microseconds, zone: tzinfo, jobs: Iterable[JobRecord] = ()
+) -> ClusterState:
+    """The state as it is now, with what is to be known for the notes of these jobs."""
+    limited = [job.id for job in jobs if job.waits_for_limit]
     return ClusterState(
-        [worker_view(owner, (), zone) for owner in storage.owners()], frozenset(storage.paused_queues()), now
+        [worker_view(owner, (), zone) for owner in storage.owners()],
+        frozenset(storage.paused_queues()),
+        now,
+        storage.limit_waits(limited) if limited else {},
     )
+
+
+def limit_text(wait: LimitWait) -> str:
+    """What a job waits for that a limit has held back: ``limit openai 10/10, 214th in line``."""
+    name = f"limit {wait.name}" + (f" of {wait.key}" if wait.key else "")
+    if not wait.maximum:
+        state = " (closed)"
+    else:
+        state = f" {wait.active}/{wait.maximum}" if wait.kind == LimitKind.CONCURRENCY else ""
+    place = f"{ordinal(wait.position)} in line" if wait.position <= _COUNTED else f"behind {_COUNTED:,} others"
+    return f"{name}{state}, {place}"
+
+
+def ordinal(number: int) -> str:
+    """A number in words of English.
+
+    >>> [ordinal(number) for number in (1, 2, 3, 4, 11, 214, 122)]
+    ['1st', '2nd', '3rd', '4th', '11th', '214th', '122nd']
+    """
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else ending}"
 
 
 def explain(storage: Storage, state: ClusterState, job: JobRecord) -> str:

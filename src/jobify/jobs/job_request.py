@@ -20,6 +20,7 @@ from jobify.model.cron import Cron
 from jobify.model.durations import Duration, check_duration
 from jobify.model.ids import check_text, is_storable
 from jobify.model.job_options import JobOptions, read_options, stored_policy
+from jobify.model.limit_keys import as_key
 from jobify.model.retry import SmartRetry, as_retry
 from jobify.model.task_options import check_priority
 from jobify.types import Microseconds
@@ -56,7 +57,9 @@ class EnqueueOptions(TypedDict, total=False):
     ``unique_key`` (of the same task, or of all tasks with ``unique_scope="all"``) has not ended, its handle is returned
     and nothing is stored. The job waits until all jobs that it ``depends_on`` are complete; if one of them ends
     otherwise, it is cancelled. It is also cancelled if it has not begun when it ``expires`` (a time, or a duration from
-    now). ``result_ttl`` is how long it is kept after a success. ``job_id`` must not be in use. ::
+    now). ``result_ttl`` is how long it is kept after a success. ``job_id`` must not be in use. ``limit_keys`` are keys
+    of the task's limits, by the text of their ``key=``, where the code of the task is not in this process. ``cost`` is
+    how many starts the job is for a :class:`~jobify.Rate` (1). ::
 
         charge.apply_async((order.id,), queue="payments", unique_key=order.id, expires=timedelta(hours=1))
     """
@@ -74,6 +77,8 @@ class EnqueueOptions(TypedDict, total=False):
     expires: Duration | datetime | None
     result_ttl: Duration | None
     job_id: str | None
+    limit_keys: Mapping[str, Any] | None
+    cost: int | None
 
 
 class JobSpec(Struct, frozen=True, kw_only=True):
@@ -136,6 +141,7 @@ class JobSpec(Struct, frozen=True, kw_only=True):
 DEFAULT_SPEC: Final = JobSpec()
 
 
+_MOST_COST: Final = 2**31
 _LONGEST: Final = 1e11
 """Seconds of a duration at most: three thousand years."""
 
@@ -254,7 +260,25 @@ def _stored_options(given: Mapping[str, Any]) -> JobOptions:
         retry=None if policy is None else stored_policy(policy),
         result_ttl=_duration(given, "result_ttl"),
         metadata=None if metadata is None else dict(metadata),
+        limit_keys=_limit_keys(given.get("limit_keys")),
+        cost=_cost(given.get("cost", 1)),
     )
+
+
+def _limit_keys(given: Any) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(
+            f"The limit_keys of the job are {given!r}; they must be a dict, such as {{'order.shop': 'shop-7'}}."
+        )
+    return {check_text(path, what="key of a limit"): as_key(value) for path, value in given.items()}
+
+
+def _cost(given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given < _MOST_COST:
+        raise ConfigurationError(f"The cost of the job is {given!r}; it must be a whole number, 1 or more.")
+    return given
 
 
 def _duration(given: Mapping[str, Any], key: str, *, allow_zero: bool = True) -> float | None:

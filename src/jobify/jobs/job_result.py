@@ -137,6 +137,14 @@ class JobResult(Generic[Return_co]):
         return self._source.reader.note(self.id)
 
     @property
+    def waits_for(self) -> str | None:
+        """The limit that holds the job back, and its place in the line of its task and queue.
+
+        ``limit openai 10/10, 214th in line``. None if no limit does. For people: the wording may change.
+        """
+        return self._source.reader.waits_for(self.id)
+
+    @property
     def dependencies(self) -> list[str]:
         """The ids of the jobs that must be complete before this one."""
         return list(self._source.reader.relations(self.id).parents)

@@ -44,6 +44,10 @@ class ResultReader(Protocol):
         """Why the job does not run, in a few words."""
         ...
 
+    def waits_for(self, job_id: str) -> str | None:
+        """The limit that the job waits for, in a few words."""
+        ...
+
     def metadata(self, job_id: str) -> dict[str, Any]:
         """The metadata of the job."""
         ...

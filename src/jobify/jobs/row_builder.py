@@ -26,7 +26,9 @@ from jobify.model.cron import Cron
 from jobify.model.cron_rules import CronRuleCache
 from jobify.model.ids import text_ids
 from jobify.model.job_options import JobOptions, ParentResults, read_options
+from jobify.model.limit_gates import LimitDefinition
 from jobify.model.limit_keys import KeyReader
+from jobify.model.limits import check_cost
 from jobify.model.records import JobRecord, NewJob
 from jobify.model.status import JobStatus
 from jobify.serializers.codec import ParameterTypes
@@ -88,6 +90,11 @@ class CalledTask(RowTask, Protocol):
 
     @property
     def types(self) -> ParameterTypes: ...
+
+    @property
+    def limits(self) -> Sequence[LimitDefinition]:
+        """Its limits, where the code of the task is here."""
+        ...
 
     @property
     def limit_keys(self) -> KeyReader | None:
@@ -189,6 +196,8 @@ class RowBuilder:
 
 def _options_text(task: CalledTask, request: JobRequest, options: JobOptions) -> str | None:
     """The options of a job, with the keys of its limits unless its arguments are not complete yet."""
+    if options.cost > 1:
+        check_cost(task.name, task.limits, options.cost)
     if task.limit_keys is None or request.result_input is not None:
         return options.text()
     return task.limit_keys.options(request.args, request.kwargs, options)

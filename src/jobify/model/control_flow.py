@@ -27,7 +27,7 @@ from jobify.model.exception_groups import all_match, parts
 from jobify.runtime.errortools import described, restored
 from jobify.runtime.untrusted_exceptions import cause_of, context_of
 
-__all__ = ("SIGNALS", "Retry", "Snooze", "named", "signal_of")
+__all__ = ("SIGNALS", "RateLimited", "Retry", "Snooze", "named", "signal_of")
 
 _LONGEST: Final = 1e9
 """The longest delay in seconds: thirty years, which can be added to any date."""
@@ -113,6 +113,29 @@ class Snooze(_Signal):
     def __init__(self, delay: Duration, message: str | None = None, *, cause: BaseException | None = None) -> None:
         self.delay: float = _checked(delay, "Snooze")
         super().__init__(message, cause)
+
+
+class RateLimited(Snooze):
+    """Postpone the job because a third party wants fewer calls: it runs again after ``retry_after``.
+
+    Raise it in a task. It is a :class:`Snooze` that also closes the keys of the job's rates (``limits=[Rate(...)]``)
+    until then, for all jobs and all workers.
+
+    ``retry_after``
+        Seconds, or a timedelta.
+    ``message``, ``cause``
+        As those of :class:`Snooze`.
+
+    ::
+
+        if answer.status == 429:
+            raise RateLimited(retry_after=float(answer.headers["Retry-After"]))
+    """
+
+    def __init__(
+        self, retry_after: Duration, message: str | None = None, *, cause: BaseException | None = None
+    ) -> None:
+        super().__init__(retry_after, message or "rate limited", cause=cause)
 
 
 SIGNALS: Final = (Retry, Snooze)

@@ -294,9 +294,10 @@ def is_used_up(record: JobRecord) -> bool:
 def is_paused(record: JobRecord) -> bool:
     """Whether a job is a schedule that waits for ``resume``.
 
-    (One that waits to run apart, or is parked, has blockers, too.)
+    (One that waits to run apart, is parked, or waits for a limit, has blockers, too.)
     """
-    return record.rule is not None and record.blockers > record.is_apart + (record.parking is not None)
+    others = record.is_apart + (record.parking is not None) + record.waits_for_limit
+    return record.rule is not None and record.blockers > others
 
 
 def have_same_rule(one: str | None, other: str | None) -> bool:

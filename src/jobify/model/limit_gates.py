@@ -95,7 +95,7 @@ class LimitWait(NamedTuple):
     maximum: int
     active: int
     position: int
-    """Its place in the line of its task and queue, from 1."""
+    """Its place in the line of its task and queue, from 1. Beyond 10,000 it is not counted."""
 
 
 class LimitRecord(NamedTuple):
@@ -112,6 +112,8 @@ class LimitRecord(NamedTuple):
     """Whether ``set_limit`` has set the maximum."""
     active: int
     waiting: int
+    path: str | None = None
+    """The ``key`` of its definition."""
 
 
 class JobLimits(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ __all__ = (
     "Limit",
     "OnExcess",
     "Rate",
+    "check_cost",
     "check_definitions",
     "check_limits",
     "definition_of",
@@ -179,6 +180,16 @@ def definition_of(limit: Limit, task: str) -> LimitDefinition:
         return LimitDefinition(name, kind.value, limit.limit, key=key, on_excess=limit.on_excess)
     per = seconds(check_duration(limit.per, what="per of a Rate"))
     return LimitDefinition(name, kind.value, limit.limit, per, limit.burst, key, limit.on_excess)
+
+
+def check_cost(task: str, limits: Iterable[LimitDefinition], cost: int) -> None:
+    """ConfigurationError for a cost that a rate of the task never admits."""
+    for limit in limits:
+        if limit.kind == LimitKind.RATE and cost > max(limit.maximum + limit.burst, 1):
+            raise ConfigurationError(
+                f"The cost of the job is {cost}, and the limit {limit.name!r} of task {task!r} never admits more than "
+                f"{limit.maximum + limit.burst} at once. Raise its burst, or make several jobs."
+            )
 
 
 def check_definitions(tasks: Iterable[tuple[str, Sequence[LimitDefinition]]]) -> None:

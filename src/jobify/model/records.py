@@ -255,6 +255,8 @@ class JobRecord(NamedTuple):
     """Whether it is a suspect of several deaths, which runs or waits to run apart from others; one of ``blockers``."""
     parking: Parking | None = None
     """Set while it waits for code that its call fits; one of ``blockers``."""
+    waits_for_limit: bool = False
+    """Whether a limit has held it back; one of ``blockers``."""
 
 
 class SummaryIds(tuple[str, ...]):

@@ -136,6 +136,8 @@ class Snoozed(Struct, frozen=True):
 
     at: Microseconds
     reason: str | None = None
+    closes_rates: bool = False
+    """Whether the keys of its rates are closed until then."""
 
 
 class Lost(Struct, frozen=True):

@@ -43,11 +43,10 @@ class LimitPort(Protocol):
         """The limits of these tasks, in their order; a task without any is left out."""
         ...
 
-    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> bool:
-        """Let a limit, or one key of it, have another maximum than its definition, until that is None again. False: no
-        task has such a limit.
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
+        """Let a limit, or one key of it, have another maximum than its definition, until that is None again.
 
-        What runs goes on. A key's maximum goes before that of the limit.
+        What runs goes on. A key's maximum goes before that of the limit. It may be set before there is a definition.
         """
         ...
 

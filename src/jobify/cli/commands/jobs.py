@@ -47,7 +47,7 @@ def list_jobs(
     with open_session(source, may_be_missing=True) as session:
         query = filters.read(session.app)
         page = find_page(session, query, limit=limit, after=after, is_newest_first=not oldest_first)
-        cluster = session.cluster_state()
+        cluster = session.cluster_state(page.all)
         if not page.all:
             explain_nothing(session, query)
     following = page.all[-1].id if len(page.all) == limit else None

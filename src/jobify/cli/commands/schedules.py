@@ -35,7 +35,8 @@ def list_schedules(source: Source, as_json: Json = False) -> None:
     from jobify.cli.session import open_session
 
     with open_session(source, may_be_missing=True) as session:
-        found, cluster, zone = list(session.queries.schedule_records()), session.cluster_state(), session.app.zone
+        found, zone = list(session.queries.schedule_records()), session.app.zone
+        cluster = session.cluster_state(found)
     if as_json:
         print_document({"schedules": [schedule_document(job, cluster) for job in found]})
         return

@@ -83,7 +83,7 @@ def read_details(session: Session, id: str, *, messages: int) -> Details:
     holder = next((one for one in session.app.workers() if one.id == job.owner), None)
     return Details(
         job=job,
-        cluster=session.cluster_state(),
+        cluster=session.cluster_state((job,)),
         attempts=session.operations.reader.attempts(id),
         relations=session.operations.reader.relations(id),
         kinship=session.operations.reader.kinship(id),

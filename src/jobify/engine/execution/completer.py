@@ -74,7 +74,7 @@ from jobify.model.transient import refusal_of
 from jobify.runners.base import Call
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import Lines, get_logger
-from jobify.runtime.spawn import spawn_lasting
+from jobify.runtime.spawn import spawn, spawn_lasting
 from jobify.serializers.offload import SMALL
 from jobify.types import UNSET, Microseconds
 
@@ -119,6 +119,7 @@ class Completer:
         self._is_idle.set()
         self._has_given_up = False
         self._is_closed = False
+        self.releasing: set[asyncio.Task[None]] = set()
         self._lost: list[str] = []
         """The jobs whose outcomes no storage has taken; they run again."""
         self._last_error: Exception | None = None
@@ -230,7 +231,8 @@ class Completer:
         result, problem = encode(attempt, outcome)
         if problem is not None:
             raise PayloadError(f"The result of job {attempt.id!r} cannot be stored: {problem}")
-        return build_settlement(attempt, outcome, result, now=self._clock.now(), retention=self.retention)
+        settlement = build_settlement(attempt, outcome, result, now=self._clock.now(), retention=self.retention)
+        return settlement._replace(limits=None)  # they are locked in no transaction of a user: see let_go()
 
     def skip(self, attempt: Attempt, run: ScheduleRun, decision: Plan) -> None:
         """Store that a claimed schedule does not run, because its misfire policy skips the due time."""
@@ -281,11 +283,11 @@ class Completer:
         else:  # its end is stored
             self.attempts.release_begun(attempt)
             if attempt.limits is not None:
-                await self._let_go(attempt)
+                await self.let_go(attempt)
 
-    async def _let_go(self, attempt: Attempt) -> None:
-        """Release the limits that the function of a settled attempt has held to its end. What is not written is
-        released with this process."""
+    async def let_go(self, attempt: Attempt) -> None:
+        """Release the limits that an attempt still holds which is settled: its function went on in a thread, or its end
+        was stored in a transaction of its task. What cannot be written is released by the next recovery."""
         backend = attempt.backend
         try:
             release = partial(backend.storage.let_go, attempt.id, backend.owner, attempt.fence)
@@ -494,6 +496,9 @@ class PendingOutcome(Struct, eq=False, gc=False):
         is_wide = committed.settled is _CASCADED
         attempt.backend.gate.notify(STATE_CHANGED if is_wide else audience_of(attempt, self.outcome) or JOB_ENDED)
         self.completer.on_stored(attempt, self.outcome, committed.settlement, committed.settled)
+        if attempt.limits is not None:
+            self.completer.releasing.add(task := spawn(self.completer.let_go(attempt)))
+            task.add_done_callback(self.completer.releasing.discard)
 
     def __call__(self, answer: Settled | Exception) -> None:
         """Take the answer of the storage: it is the callback of its settlement itself, see ``PendingJob``."""

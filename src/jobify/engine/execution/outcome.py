@@ -24,7 +24,7 @@ from jobify.exceptions import (
     shown,
 )
 from jobify.model.clock import seconds
-from jobify.model.control_flow import Retry, Snooze, named, signal_of
+from jobify.model.control_flow import RateLimited, Retry, Snooze, named, signal_of
 from jobify.model.retry import SmartRetry, applies_to, should_retry
 from jobify.model.status import (
     Cancelled,
@@ -80,7 +80,7 @@ def classify(
         return unfit
     signal = signal_of(error)
     if isinstance(signal, Snooze):
-        return Snoozed(now + seconds(signal.delay), signal.reason)
+        return Snoozed(now + seconds(signal.delay), signal.reason, isinstance(signal, RateLimited))
     if attempt.interruption is not None:  # a shutdown, or the job was taken from this process
         return Released()
     if signal is not None:

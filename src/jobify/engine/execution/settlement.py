@@ -8,6 +8,7 @@ from jobify.engine.execution.attempt import Attempt, ScheduleRun
 from jobify.exceptions import ProcessDiedError, ResultNotStoredError, shown
 from jobify.gateway.notification import NEW_WORK, STATE_CHANGED, Audience
 from jobify.model.clock import SECOND, seconds, to_datetime
+from jobify.model.limit_gates import SettledLimits
 from jobify.model.misfire import Missed, Plan, plan_after, search_from
 from jobify.model.records import AttemptRecord, Claim, Parking, Settlement
 from jobify.model.retention import Retention
@@ -118,8 +119,14 @@ def build_settlement(
         fence=attempt.fence,
         history=_history(attempt, outcome, following, now),
         parking=Parking(outcome.reason, now, (outcome.code,)) if isinstance(outcome, Unfit) and not has_ended else None,
-        limits=attempt.limits,
+        limits=_limits(attempt, outcome),
     )
+
+
+def _limits(attempt: Attempt, outcome: Outcome) -> SettledLimits | None:
+    if attempt.limits is not None and isinstance(outcome, Snoozed) and outcome.closes_rates:
+        return attempt.limits._replace(closed_until=outcome.at)
+    return attempt.limits
 
 
 def success_delete_at(attempt: Attempt, *, now: Microseconds, retention: Retention) -> Microseconds | None:

@@ -148,15 +148,12 @@ def define(table: Table, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None
             table.upsert(transitions.admitted(row, row.record.due_at))
 
 
-def set_maximum(table: Table, name: str, key: str | None, maximum: int | None) -> bool:
+def set_maximum(table: Table, name: str, key: str | None, maximum: int | None) -> None:
     """See :meth:`jobify.storage.limiting.LimitPort.set_limit`."""
-    if not any(name in names for names in table.side.task_limits.values()):
-        return False
     settings = {gate: value for gate, value in table.side.limit_settings.items() if gate != (name, key or "")}
     if maximum is not None:
         settings[name, key or ""] = maximum
     table.side = table.side._replace(limit_settings=settings)
-    return True
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -171,37 +168,34 @@ def task_limits(table: Table, tasks: Iterable[str]) -> dict[str, list[LimitDefin
 def limits(table: Table) -> list[LimitRecord]:
     """See :meth:`jobify.storage.limiting.LimitPort.limits`."""
     names = {name for listed in table.side.task_limits.values() for name in listed}
-    return [_limit_record(table, name) for name in sorted(names)]
-
-
-def _limit_record(table: Table, name: str) -> LimitRecord:
-    gate = _gate(table, (name, ""))
-    gates = [key for key in _known_gates(table) if key[0] == name]
-    return LimitRecord(
-        name, "", gate.kind, gate.maximum, gate.per, gate.burst, (name, "") in table.side.limit_settings,
-        sum(_active(table, one) for one in gates), sum(len(table.gates.waiting.get(one, ())) for one in gates),
-    )  # fmt: skip
+    records = [_record(table, (name, "")) for name in sorted(names)]
+    known = _known_gates(table)
+    return [
+        record._replace(
+            active=sum(_active(table, key) for key in known if key[0] == record.name),
+            waiting=sum(_waiting(table, key) for key in known if key[0] == record.name),
+        )
+        for record in records
+    ]
 
 
 def keys(table: Table, name: str, limit: int) -> list[LimitRecord]:
     """See :meth:`jobify.storage.limiting.LimitPort.limit_keys`."""
-    settings = table.side.limit_settings
-    known = {key for key in (*_known_gates(table), *settings) if key[0] == name and key[1]}
-    found = [
-        LimitRecord(
-            *key,
-            gate.kind,
-            gate.maximum,
-            gate.per,
-            gate.burst,
-            key in settings,
-            gate.active,
-            len(table.gates.waiting.get(key, ())),
-        )
-        for key in known
-        for gate in (_gate(table, key),)
-    ]
+    known = {key for key in (*_known_gates(table), *table.side.limit_settings) if key[0] == name and key[1]}
+    found = [_record(table, key) for key in known]
     return sorted(found, key=lambda one: (-one.waiting, -one.active, one.key))[:limit]
+
+
+def _record(table: Table, key: GateKey) -> LimitRecord:
+    gate, is_set = _gate(table, key), key in table.side.limit_settings
+    return LimitRecord(
+        *key, gate.kind, gate.maximum, gate.per, gate.burst, is_set, gate.active, _waiting(table, key),
+        table.side.limits[key[0]].key,
+    )  # fmt: skip
+
+
+def _waiting(table: Table, key: GateKey) -> int:
+    return len(table.gates.waiting.get(key, ()))
 
 
 def waits(table: Table, ids: Iterable[str]) -> dict[str, LimitWait]:

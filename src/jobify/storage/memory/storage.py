@@ -280,9 +280,9 @@ class MemoryStorage:
         with self._table as table:
             return limits.task_limits(table, tasks)
 
-    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> bool:
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
         with self._table as table:
-            return limits.set_maximum(table, name, key, maximum)
+            limits.set_maximum(table, name, key, maximum)
 
     def limits(self) -> list[LimitRecord]:
         with self._table as table:

@@ -104,17 +104,20 @@ def refused(row: Row, gate: GateKey) -> Row:
         started_at=None,
         attempt=job.attempt - 1,
         blockers=job.blockers + 1,
+        waits_for_limit=True,
     )
     return row._replace(waits_at=gate)
 
 
 def admitted(row: Row, now: Microseconds) -> Row:
     """A job that does not wait for a limit any more; the next claim looks at its limits again."""
-    return unblocked(row, now)._replace(waits_at=None)
+    return _changed(unblocked(row, now), waits_for_limit=False)._replace(waits_at=None)
 
 
 def _past_gate(row: Row) -> Row:
-    return row if row.waits_at is None else _changed(row, blockers=row.record.blockers - 1)._replace(waits_at=None)
+    if row.waits_at is None:
+        return row
+    return _changed(row, blockers=row.record.blockers - 1, waits_for_limit=False)._replace(waits_at=None)
 
 
 def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
@@ -378,6 +381,7 @@ def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, dele
         blockers=0,
         is_apart=False,
         parking=None,
+        waits_for_limit=False,
     )
 
 

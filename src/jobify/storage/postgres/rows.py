@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from jobify.model.records import JobRecord, MessageKind, MessageRecord
 from jobify.storage.parking import parking_of
 
 __all__ = ("messages_of", "records_of")
+
+_PARKING: Final = JobRecord._fields.index("parking")
 
 
 def records_of(rows: Sequence[Sequence[Any]]) -> list[JobRecord]:
@@ -17,7 +19,7 @@ def records_of(rows: Sequence[Sequence[Any]]) -> list[JobRecord]:
     for row in rows:
         record = JobRecord._make(row)
         if record.parking is not None:
-            record = record._replace(parking=parking_of(row[-1]))
+            record = record._replace(parking=parking_of(row[_PARKING]))
         records.append(record)
     return records
 

@@ -21,8 +21,8 @@ class LimitCalls:
     def task_limits(self, tasks: Sequence[str]) -> Mapping[str, list[LimitDefinition]]:
         return self._limits.read_task_limits(tasks)
 
-    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> bool:
-        return self._limits.set(name, key=key, maximum=maximum)
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
+        self._limits.set(name, key=key, maximum=maximum)
 
     def limits(self) -> list[LimitRecord]:
         return self._limits.all()

@@ -264,17 +264,15 @@ class Limits:
             self._statements, [_gate_of(columns) for columns in self._statements.rows_for("gates_of_limits", names)]
         )
 
-    def set(self, name: str, *, key: str | None, maximum: int | None) -> bool:
+    def set(self, name: str, *, key: str | None, maximum: int | None) -> None:
         """See :meth:`jobify.storage.limiting.LimitPort.set_limit`."""
         with self._statements.atomic():
-            if not self._statements.rows_for("limit_names", [name]):
-                return False
             if maximum is None:
                 self._statements.run("reset_limit", name, key or "")
             else:
                 self._statements.run("set_limit", name, key or "", maximum)
+                self._statements.run_rows("add_gates", [] if key is None else [(name, key)])  # so that it is listed
             self._recompute([name])
-        return True
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -1030,7 +1030,12 @@ CAST(json_group_array(json_array(
     CASE WHEN progress IS NOT NULL THEN printf('%!.17g', progress) END,
     blockers > is_paused + is_parked
         AND EXISTS (SELECT 1 FROM suspects WHERE suspects.job = seq AND suspects.is_apart = 1),
-    CASE WHEN is_parked THEN ifnull(parked, '') END, payload_ref, result_ref
+    CASE WHEN is_parked THEN ifnull(parked, '') END,
+    blockers > is_paused + is_parked AND status = 'scheduled' AND EXISTS (
+        SELECT 1 FROM (SELECT limit_waiters.seq AS job, limit_waiters.fence AS its FROM limit_waiters) AS waiter
+        WHERE waiter.job = seq AND waiter.its = fence
+    ),
+    payload_ref, result_ref
 )) AS BLOB),
 CAST(group_concat(payload, '') AS BLOB),
 CAST(group_concat(result, '') AS BLOB)
@@ -1507,15 +1512,12 @@ ON CONFLICT (name, key) DO UPDATE SET maximum = excluded.maximum
 -- name: reset_limit
 DELETE FROM limit_settings WHERE name = ? AND key = ?
 
--- name: limit_names
-SELECT CAST(json_group_array(DISTINCT name) AS BLOB) FROM task_limits WHERE name IN ({ids})
-
 -- name: list_limits
 SELECT CAST(json_group_array(json_array(
     limits.name, '', limits.kind, coalesce(its.maximum, limits.maximum), limits.per, limits.burst, its.maximum IS NOT NULL,
     ifnull((SELECT sum(active) FROM limit_gates AS gates WHERE gates.name = limits.name), 0),
     (SELECT count(*) FROM limit_gates AS gates CROSS JOIN limit_waiters ON limit_waiters.gate = gates.id
-     WHERE gates.name = limits.name AND gates.is_waited = 1)
+     WHERE gates.name = limits.name AND gates.is_waited = 1), limits.key
 )) AS BLOB)
 FROM limits LEFT JOIN limit_settings AS its ON its.name = limits.name AND its.key = ''
 WHERE limits.name IN (SELECT name FROM task_limits)
@@ -1523,9 +1525,9 @@ WHERE limits.name IN (SELECT name FROM task_limits)
 -- name: list_limit_keys
 -- Parameters: name, limit.
 SELECT CAST(json_group_array(json_array(
-    name, key, kind, coalesce(own, its, maximum), per, burst, own IS NOT NULL, active, waiting
+    name, key, kind, coalesce(own, its, maximum), per, burst, own IS NOT NULL, active, waiting, path
 )) AS BLOB) FROM (
-    SELECT gates.name, gates.key, gates.active, limits.kind, limits.maximum, limits.per, limits.burst,
+    SELECT limits.key AS path, gates.name, gates.key, gates.active, limits.kind, limits.maximum, limits.per, limits.burst,
         own.maximum AS own, its.maximum AS its,
         (SELECT count(*) FROM limit_waiters WHERE limit_waiters.gate = gates.id) AS waiting
     FROM limits CROSS JOIN limit_gates AS gates ON gates.name = limits.name
@@ -1542,9 +1544,11 @@ SELECT CAST(json_group_array(json_array(
         (SELECT maximum FROM limit_settings AS its WHERE its.name = gates.name AND its.key = ''),
         limits.maximum
     ), gates.active,
-    (SELECT count(*) FROM limit_waiters AS before
-     WHERE before.gate = waiter.gate AND before.task = waiter.task AND before.queue = waiter.queue
-        AND (before.rank, before.due_at, before.seq) <= (waiter.rank, waiter.due_at, waiter.seq))
+    (SELECT count(*) FROM (
+        SELECT 1 FROM limit_waiters AS before
+        WHERE before.gate = waiter.gate AND before.task = waiter.task AND before.queue = waiter.queue
+            AND (before.rank, before.due_at, before.seq) <= (waiter.rank, waiter.due_at, waiter.seq) LIMIT 10001
+    ))
 )) AS BLOB)
 FROM jobs CROSS JOIN limit_waiters AS waiter ON waiter.seq = jobs.seq AND waiter.fence = jobs.fence
 CROSS JOIN limit_gates AS gates ON gates.id = waiter.gate CROSS JOIN limits ON limits.name = gates.name

@@ -14,7 +14,7 @@ from jobify.storage.sqlite.statements import decode_rows
 __all__ = ("Found", "Picked", "UnreadableError", "claims_of", "decode_rows", "messages_of", "records_of")
 
 _PAYLOAD, _RESULT, _PROGRESS, _PARKED = 8, 19, 30, 32
-_BOOLEANS = (5, 24, 25, 28, 31)
+_BOOLEANS = (5, 24, 25, 28, 31, 33)
 """Where these columns stand in the list of ``record_columns``."""
 
 _PickedRow = tuple[

@@ -69,7 +69,7 @@ class LimitContract(StorageCase):
         before = one(storage, "a")
         assert claim(storage, owner) == []
         after = one(storage, "a")
-        assert after == before._replace(blockers=1, fence=after.fence)
+        assert after == before._replace(blockers=1, fence=after.fence, waits_for_limit=True)
 
     def test_the_end_of_one_is_the_beginning_of_the_next(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [_at_once(1)]})
@@ -408,28 +408,31 @@ class LimitContract(StorageCase):
 
     def test_what_is_set_goes_before_the_definition_until_it_is_reset(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [_at_once(2)]})
-        assert storage.set_limit("limit", key=None, maximum=0)
+        storage.set_limit("limit", key=None, maximum=0)
         storage.insert([job(str(number)) for number in range(4)])
         assert claim(storage, owner) == []
         assert [(limit.maximum, limit.is_set) for limit in storage.limits()] == [(0, True)]
         storage.define_limits({"task": [_at_once(3)]})
         assert claim(storage, owner) == []
-        assert storage.set_limit("limit", key=None, maximum=None)
+        storage.set_limit("limit", key=None, maximum=None)
         assert len(claim(storage, owner)) == 3
         assert [(limit.maximum, limit.is_set) for limit in storage.limits()] == [(3, False)]
 
     def test_a_key_can_be_set_by_itself(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [_at_once(1, key="user")]})
-        assert storage.set_limit("limit", key='"x"', maximum=0)
-        assert storage.set_limit("limit", key=None, maximum=2)
+        storage.set_limit("limit", key='"x"', maximum=0)
+        storage.set_limit("limit", key=None, maximum=2)
         storage.insert([job(f"{user}{n}", options=_keyed(user=user)) for n in range(3) for user in ("x", "y")])
         assert _ids(claim(storage, owner)) == ["y0", "y1"]
         storage.set_limit("limit", key='"x"', maximum=None)
         assert _ids(claim(storage, owner)) == ["x0", "x1"]
 
-    def test_a_limit_that_no_task_has_cannot_be_set(self, storage: Storage, owner: int) -> None:
-        assert not storage.set_limit("nothing", key=None, maximum=1)
+    def test_a_limit_can_be_set_before_it_is_defined(self, storage: Storage, owner: int) -> None:
+        storage.set_limit("limit", key=None, maximum=1)
         assert storage.limits() == []
+        storage.define_limits({"task": [_at_once(9)]})
+        storage.insert([job("a"), job("b")])
+        assert _ids(claim(storage, owner)) == ["a"]
 
     def test_a_definition_that_is_undone_holds_none_back(self, storage: Storage, owner: int) -> None:
         undone(storage, lambda: storage.define_limits({"task": [_at_once(0)]}))

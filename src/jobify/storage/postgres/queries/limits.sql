@@ -154,21 +154,18 @@ ON CONFLICT (name, key) DO UPDATE SET maximum = excluded.maximum
 -- name: reset_limit
 DELETE FROM @limit_settings WHERE name = $1 AND key = $2
 
--- name: limit_names
-SELECT DISTINCT name FROM @task_limits WHERE name = ANY ($1::text[])
-
 -- name: list_limits
 SELECT limits.name, '', limits.kind, coalesce(its.maximum, limits.maximum), limits.per, limits.burst,
     its.maximum IS NOT NULL,
     (SELECT coalesce(sum(active), 0)::bigint FROM @limit_gates AS gates WHERE gates.name = limits.name),
     (SELECT count(*) FROM @limit_gates AS gates JOIN @limit_waiters AS waiter ON waiter.gate = gates.id
-     WHERE gates.name = limits.name AND gates.is_waited)
+     WHERE gates.name = limits.name AND gates.is_waited), limits.key
 FROM @limits LEFT JOIN @limit_settings AS its ON its.name = limits.name AND its.key = ''
 WHERE limits.name IN (SELECT name FROM @task_limits)
 
 -- name: list_limit_keys
-SELECT name, key, kind, coalesce(own, its, maximum), per, burst, own IS NOT NULL, active, waiting FROM (
-    SELECT gates.name, gates.key, gates.active, limits.kind, limits.maximum, limits.per, limits.burst,
+SELECT name, key, kind, coalesce(own, its, maximum), per, burst, own IS NOT NULL, active, waiting, path FROM (
+    SELECT limits.key AS path, gates.name, gates.key, gates.active, limits.kind, limits.maximum, limits.per, limits.burst,
         own.maximum AS own, its.maximum AS its,
         (SELECT count(*) FROM @limit_waiters AS waiter WHERE waiter.gate = gates.id) AS waiting
     FROM @limits JOIN @limit_gates AS gates ON gates.name = limits.name
@@ -184,9 +181,11 @@ SELECT jobs.id, gates.name, gates.key, limits.kind, coalesce(
     (SELECT its.maximum FROM @limit_settings AS its WHERE its.name = gates.name AND its.key = ''),
     limits.maximum
 ), gates.active, (
-    SELECT count(*) FROM @limit_waiters AS before
-    WHERE before.gate = waiter.gate AND before.task = waiter.task AND before.queue = waiter.queue
-        AND (before.rank, before.due_at, before.seq) <= (waiter.rank, waiter.due_at, waiter.seq)
+    SELECT count(*) FROM (
+        SELECT 1 FROM @limit_waiters AS before
+        WHERE before.gate = waiter.gate AND before.task = waiter.task AND before.queue = waiter.queue
+            AND (before.rank, before.due_at, before.seq) <= (waiter.rank, waiter.due_at, waiter.seq) LIMIT 10001
+    ) AS ahead
 )
 FROM @jobs JOIN @limit_waiters AS waiter ON waiter.seq = jobs.seq AND waiter.fence = jobs.fence
 JOIN @limit_gates AS gates ON gates.id = waiter.gate JOIN @limits ON limits.name = gates.name

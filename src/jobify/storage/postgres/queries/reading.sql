@@ -13,7 +13,10 @@ jobs.blockers + CASE WHEN jobs.blockers > 0 AND jobs.status = 'scheduled' THEN c
 jobs.progress,
 jobs.blockers > jobs.is_paused::integer + jobs.is_parked::integer
     AND EXISTS (SELECT 1 FROM @suspects WHERE suspects.job = jobs.seq AND suspects.is_apart),
-CASE WHEN jobs.is_parked THEN coalesce(jobs.parked, '') END
+CASE WHEN jobs.is_parked THEN coalesce(jobs.parked, '') END,
+jobs.blockers > jobs.is_paused::integer + jobs.is_parked::integer AND jobs.status = 'scheduled' AND EXISTS (
+    SELECT 1 FROM @limit_waiters AS its WHERE its.seq = jobs.seq AND its.fence = jobs.fence
+)
 
 -- name: get
 SELECT {record} FROM @jobs WHERE jobs.id = ANY ($1::text[]) {lock}
