@@ -66,6 +66,7 @@ __all__ = (
     "JobTimedOutError",
     "JobTimeoutError",
     "JobUnsuccessfulError",
+    "LimitExceededError",
     "MaxRetriesExceededError",
     "NoResultError",
     "NoRetriesLeftError",
@@ -170,6 +171,14 @@ class DuplicateJobError(BaseJobifyError, RuntimeError):
         else:
             advice = f"It belongs to task {foreign_task!r}, which this app does not have: choose another job_id."
         super().__init__(f"Job with ID {job_id!r} is already scheduled. {advice}")
+
+
+class LimitExceededError(BaseJobifyError, RuntimeError):
+    """A limit with ``on_excess="fail"`` has no place for the job. Nothing was stored."""
+
+    def __init__(self, limit: str, task: str) -> None:
+        self.limit, self.task = limit, task
+        super().__init__(f"The limit {limit!r} has no room for another job of task {task!r}. Nothing was stored.")
 
 
 class JobNotCompletedError(BaseJobifyError):

@@ -30,7 +30,7 @@ NEVER = ("pydantic", "rich", "multiprocessing", "unittest", "importlib.metadata"
 FOR_STARTS = ("jobify.engine", "jobify.gateway.backend", "jobify.storage.memory", "jobify.runners.base")
 """What only a started app needs, and so no client."""
 FOR_APPS = ("asyncio", "sqlite3", "msgspec", "jobify.app", "jobify.client", "jobify.storage")
-HELP, COMMAND = (32, 165), (217, 430)
+HELP, COMMAND = (32, 165), (226, 434)
 """The most modules: of this package, and in all."""
 ON_AN_APP = (
     "jobs list",

@@ -52,6 +52,7 @@ WIDTHS = {
     "holders_of_claims": 3,
     "change_options": 2,
     "refuse": 2,
+    "hold_back": 2,
     "add_waiters": 2,
     "add_lanes": 3,
     "first_waiters": 3,

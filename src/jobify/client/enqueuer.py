@@ -24,6 +24,7 @@ from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest, TransactionSubmitter
 from jobify.jobs.job_result import JobResult
+from jobify.jobs.replacement import refuse_excess
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
 from jobify.jobs.schedule_builder import PushRequest
@@ -111,7 +112,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             self._read_clock()
         resolved = self._tasks.of(task)
-        if resolved.has_outer:
+        if resolved.has_outer or resolved.may_be_refused:
             return self.submit((JobRequest(task, args, kwargs),))[0]
         row = self._rows.plain(resolved, args, kwargs)
         return self._handle(row, insert_rows(self._connection, (row,))[0])
@@ -121,7 +122,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             return await self._once_read(lambda: self.adelay(task, args, kwargs))
         resolved = self._tasks.of(task)
-        if resolved.has_outer:
+        if resolved.has_outer or resolved.may_be_refused:
             return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
         if is_large(args, kwargs):
             row = await off_loop(partial(self._rows.plain, resolved, args, kwargs))
@@ -134,7 +135,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             self._read_clock()
         resolved = self._tasks.of(task)
-        if resolved.has_outer:
+        if resolved.has_outer or resolved.may_be_refused:
             return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
         rows = self._rows.plain_each(resolved, calls)
         if not rows:
@@ -151,7 +152,8 @@ class ClientEnqueuer:
         self, task: str, calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
     ) -> list[JobResult[Any]]:
         """:meth:`delay_all`, without blocking."""
-        if self._tasks.of(task).has_outer:
+        resolved = self._tasks.of(task)
+        if resolved.has_outer or resolved.may_be_refused:
             return await self.asubmit([JobRequest(task, args, kwargs) for args, kwargs in calls])
         return await self._threads.writer.call(partial(self.delay_all, task, calls))
 
@@ -256,10 +258,22 @@ class ClientEnqueuer:
                 rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
             added = storage.insert(rows)
             ids = [_id_of(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
+            if any(job.task.may_be_refused for job in jobs):
+                added = self._refused(storage, rows, added)
         stored = iter(zip(ids, added, strict=True))
         for job, rival in zip(jobs, rivals, strict=True):
             job_id, is_added = next(stored) if rival is None else (rival, False)
             job.result = JobResult(job_id, self._operations, is_added)
+
+    def _refused(self, storage: InsertTarget, rows: Sequence[NewJob], added: Sequence[bool]) -> list[bool]:
+        """Have the rows that were added take their places; those that are added still. In a user's transaction all
+        are: there they wait."""
+        if not isinstance(storage, Storage):
+            return list(added)
+        now = self._clock.now()
+        new = [row for row, is_added in zip(rows, added, strict=True) if is_added]
+        refused = refuse_excess(storage, new, now=now, delete_at=self._config.limits.retention.cancelled_until(now))
+        return [is_added and row.id not in refused for row, is_added in zip(rows, added, strict=True)]
 
     def build_rows(self, jobs: Sequence[PendingCall], ids: Sequence[str]) -> list[NewJob]:
         """The rows of jobs; ``ids`` are those of the whole batch, to which their inputs refer by index."""

@@ -31,7 +31,10 @@ class ResolvedTask:
     aliases: tuple[str, ...] = ()
     """Earlier names that jobs of the task may be stored under."""
     has_outer: bool = False
+    """Whether outer middleware runs around its calls."""
     limits: tuple[LimitDefinition, ...] = ()
+    may_be_refused: bool = False
+    """Whether one of them refuses jobs that would have to wait."""
     limit_keys: KeyReader | None = None
 
 
@@ -98,5 +101,6 @@ def _target(endpoint: Endpoint) -> ResolvedTask:
         aliases=endpoint.aliases,
         has_outer=bool(endpoint.outer),
         limits=endpoint.limits,
+        may_be_refused=endpoint.may_be_refused,
         limit_keys=endpoint.limit_keys,
     )

@@ -41,7 +41,7 @@ from jobify.engine.services.command_listener import CommandListener
 from jobify.engine.services.maintenance import Expiry, Janitor
 from jobify.engine.services.recovery import Heartbeat, Recovery
 from jobify.engine.services.remote_watcher import RemoteJobWatcher
-from jobify.engine.services.startup import StoppedSchedules, UnknownTasks, announce, check_children
+from jobify.engine.services.startup import StoppedSchedules, UnknownTasks, announce, check_children, define_limits
 from jobify.engine.services.timekeeper import Timekeeper
 from jobify.engine.shutdown import leave, unstoppable
 from jobify.exceptions import (
@@ -156,8 +156,7 @@ class Engine:
     async def start(self) -> None:
         """Begin to claim jobs: recover those of dead processes, sync declared crons, then dispatch."""
         for backend in self._opened:
-            limits = {name: endpoint.limits for endpoint in self._served_by(backend) for name in endpoint.names}
-            await backend.gate.call(partial(backend.storage.define_limits, limits))
+            await define_limits(backend, self._served_by(backend))
             services = self._services_of(backend)
             for service in services:
                 service.on_lost, service.storage_failures = self._events.storage_lost, backend.failures

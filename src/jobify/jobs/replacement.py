@@ -10,12 +10,14 @@ from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from jobify.exceptions import DuplicateJobError, PayloadError, UnknownDependencyError
+from jobify.exceptions import DuplicateJobError, LimitExceededError, PayloadError, UnknownDependencyError
+from jobify.model.clock import Clock
 from jobify.model.cron import Cron, have_same_rule, have_same_start, have_same_times, is_stopped
 from jobify.model.job_options import JobOptions, read_options
 from jobify.model.records import JobRecord, NewJob, Progress, Relations, SummaryIds
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.base import Storage
+from jobify.storage.end_reasons import limit_reached
 from jobify.types import Microseconds
 
 __all__ = (
@@ -26,6 +28,7 @@ __all__ = (
     "insert",
     "is_up_to_date",
     "options_with_request_digest",
+    "refuse_excess",
     "replace",
     "upsert_schedules",
 )
@@ -68,20 +71,47 @@ class DeclaredSchedule(NamedTuple):
 _NO_PROGRESS = Progress(0, 0)
 
 
-def insert(storage: Storage, job: NewJob, former_keys: Sequence[str]) -> JobRecord | None:
-    """Insert ``job``, or return the unfinished job that has its unique key, also under an earlier name of its task.
+def insert(
+    storage: Storage,
+    job: NewJob,
+    former_keys: Sequence[str],
+    *,
+    clock: Clock,
+    delete_at: Callable[[Microseconds], Microseconds | None],
+) -> JobRecord | None:
+    """Insert ``job``, or return the unfinished job that has its unique key, also under an earlier name of its task; or
+    the job itself, cancelled, if a limit skips it.
 
-    DuplicateJobError if its id is in use.
+    DuplicateJobError if its id is in use, LimitExceededError if a limit refuses it.
     """
     with storage.transaction():
         other = next(filter(None, map(storage.find_unique, former_keys)), None)
         if other is None:
             if storage.insert((job,))[0]:
-                return None
+                now = clock.now()
+                if not refuse_excess(storage, (job,), now=now, delete_at=delete_at(now)):
+                    return None
+                return _record(storage, job.id)
             other = None if job.unique_key is None else storage.find_unique(job.unique_key)
         if other is None:
             raise DuplicateJobError(job.id)
         return _record(storage, other)
+
+
+def refuse_excess(
+    storage: Storage, jobs: Sequence[NewJob], *, now: Microseconds, delete_at: Microseconds | None
+) -> set[str]:
+    """Have these jobs, which were inserted in this transaction, take their places in the lines of limits that refuse
+    some (``on_excess``). Those that are to be skipped end cancelled; their ids. LimitExceededError for another."""
+    skipped: set[str] = set()
+    for job, refusal in zip(jobs, storage.take_places(jobs, now=now), strict=True):
+        if refusal is None:
+            continue
+        if refusal.on_excess == "fail":
+            raise LimitExceededError(refusal.name, job.task)
+        storage.cancel([job.id], reason=limit_reached(refusal.name), now=now, delete_at=delete_at)
+        skipped.add(job.id)
+    return skipped
 
 
 def replace(storage: ReplaceTarget, job: NewJob, *, known: Container[str], is_force: bool) -> ReplaceResult:

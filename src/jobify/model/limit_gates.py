@@ -26,6 +26,7 @@ __all__ = (
     "LimitGate",
     "LimitKind",
     "LimitRecord",
+    "LimitRefusal",
     "LimitState",
     "LimitWait",
     "SettledLimits",
@@ -96,6 +97,14 @@ class LimitWait(NamedTuple):
     active: int
     position: int
     """Its place in the line of its task and queue, from 1. Beyond 10,000 it is not counted."""
+
+
+class LimitRefusal(NamedTuple):
+    """A limit that has no place left for a job."""
+
+    name: str
+    key: str
+    on_excess: str
 
 
 class LimitRecord(NamedTuple):

@@ -132,8 +132,7 @@ class Claim(NamedTuple):
     crashes: int
     expires_at: Microseconds | None
     is_snoozed: bool = False  # of a schedule: its task has postponed this run
-    limits: LimitState = LimitState.NONE
-    """Not a column: whether it holds limits."""
+    limits: LimitState = LimitState.NONE  # not a column: whether it holds limits
 
 
 class Claimed(NamedTuple):
@@ -148,8 +147,7 @@ class Claimed(NamedTuple):
     """Whether jobs that this request could take wait to run apart."""
     has_parked: bool = False
     """Whether any call is parked, of any task. It is claimed with the scope ``PARKED``."""
-    has_limits: bool = False
-    """Whether any task has limits."""
+    has_limits: bool = False  # whether any task has limits
     moved: int = 0
     """How many eligible jobs this call has made to wait for a limit."""
 
@@ -255,8 +253,7 @@ class JobRecord(NamedTuple):
     """Whether it is a suspect of several deaths, which runs or waits to run apart from others; one of ``blockers``."""
     parking: Parking | None = None
     """Set while it waits for code that its call fits; one of ``blockers``."""
-    waits_for_limit: bool = False
-    """Whether a limit has held it back; one of ``blockers``."""
+    waits_for_limit: bool = False  # a limit has held it back; one of ``blockers``
 
 
 class SummaryIds(tuple[str, ...]):

@@ -80,6 +80,11 @@ def snoozed(reason: str | None) -> str:
     return SNOOZED if reason is None else f"{SNOOZED}: {reason}"
 
 
+def limit_reached(name: str) -> str:
+    """The reason of a job that a limit with ``on_excess="skip"`` has refused."""
+    return f"the limit {name!r} was reached"
+
+
 def is_snoozed(error: str | None) -> bool:
     """Whether this is what :func:`snoozed` says."""
     return error is not None and error.startswith(SNOOZED)

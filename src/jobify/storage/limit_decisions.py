@@ -5,11 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitState, limits_of_options
-from jobify.model.records import Claim
+from jobify.model.limit_gates import (
+    LimitDefinition,
+    LimitGate,
+    LimitKind,
+    LimitRefusal,
+    LimitState,
+    limits_of_options,
+)
+from jobify.model.records import Claim, NewJob
 from jobify.types import Microseconds
 
-__all__ = ("GateDecisions", "GateKey", "Need", "admit", "needs_of", "with_states")
+__all__ = (
+    "GateDecisions",
+    "GateKey",
+    "Need",
+    "Place",
+    "admit",
+    "give_places",
+    "needs_of",
+    "places_of",
+    "with_states",
+)
 
 GateKey: TypeAlias = tuple[str, str]
 """The name of a limit, and a key of it."""
@@ -73,6 +90,58 @@ def admit(needs: Iterable[Need], gates: Mapping[GateKey, LimitGate], now: Micros
             gate.take(at, need.cost)
         decisions.held.append(need)
     return decisions
+
+
+class Place(NamedTuple):
+    """What a job that was just inserted wants a place at."""
+
+    job: NewJob
+    gates: tuple[tuple[GateKey, str], ...]
+    """With ``on_excess``; those with a key first."""
+    cost: int
+
+
+def places_of(jobs: Iterable[NewJob], definitions: Mapping[str, Sequence[LimitDefinition]]) -> list[Place]:
+    """The places that those of the jobs want which may have to be refused."""
+    places: list[Place] = []
+    for job in jobs:
+        limits = [one for one in definitions.get(job.task, ()) if one.on_excess != "wait"]
+        if not limits or not job.ready or job.parents or job.rule is not None or job.owner is not None:
+            continue
+        its = limits_of_options(job.options)
+        keys = [((one.name, "" if one.key is None else its.limit_keys.get(one.key)), one.on_excess) for one in limits]
+        known = [((name, key), on_excess) for (name, key), on_excess in keys if key is not None]
+        if known:
+            places.append(Place(job, tuple(sorted(known, key=lambda one: _has_no_key(one[0]))), its.cost))
+    return places
+
+
+def give_places(
+    places: Iterable[Place], gates: Mapping[GateKey, LimitGate], waiting: Mapping[GateKey, int], now: Microseconds
+) -> tuple[list[tuple[Place, LimitGate]], dict[str, LimitRefusal]]:
+    """Those that get a place, each with the gate at which it waits; the refusals of the others, by id. ``waiting``:
+    how many wait at a gate."""
+    room = {key: gate.room(now) - waiting.get(key, 0) for key, gate in gates.items()}
+    given: list[tuple[Place, LimitGate]] = []
+    refused: dict[str, LimitRefusal] = {}
+    for place in places:
+        full = next(
+            (
+                (key, on_excess)
+                for key, on_excess in place.gates
+                if room[key] < (place.cost if gates[key].kind == LimitKind.RATE else 1)
+            ),
+            None,
+        )
+        if full is not None:
+            refused[place.job.id] = LimitRefusal(*full[0], full[1])
+            continue
+        for key, _ in place.gates:
+            room[key] -= place.cost if gates[key].kind == LimitKind.RATE else 1
+        gate = gates[place.gates[0][0]]
+        gate.is_waited = True
+        given.append((place, gate))
+    return given, refused
 
 
 def with_states(claims: Iterable[Claim], decisions: GateDecisions, unkeyed: Iterable[str]) -> list[Claim]:

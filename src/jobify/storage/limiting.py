@@ -24,7 +24,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitWait
+from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.records import NewJob
+from jobify.types import Microseconds
 
 __all__ = ("LimitPort",)
 
@@ -47,6 +49,15 @@ class LimitPort(Protocol):
         """Let a limit, or one key of it, have another maximum than its definition, until that is None again.
 
         What runs goes on. A key's maximum goes before that of the limit. It may be set before there is a definition.
+        """
+        ...
+
+    def take_places(self, jobs: Sequence[NewJob], *, now: Microseconds) -> list[LimitRefusal | None]:
+        """Give jobs that were inserted in this transaction a place in the line of each of their limits whose
+        ``on_excess`` is not ``wait``; for each, the first of these that has none left (None: it has a place).
+
+        A limit has as many places as it would admit now, less those that are taken. A job that is not due, waits for
+        others, or lacks a key needs none.
         """
         ...
 

@@ -19,6 +19,7 @@ from jobify.exceptions import JobTimeoutError, PayloadError
 from jobify.jobs.context import JobContext
 from jobify.jobs.current_job import current_job
 from jobify.middleware.base import BaseMiddleware, CallNext
+from jobify.model.limit_gates import LimitState
 from jobify.model.state import State
 from jobify.model.task_options import RunMode
 from jobify.storage import SQLiteStorage
@@ -349,6 +350,8 @@ async def test_slots_for_jobs_ahead_are_not_taken_one_by_one() -> None:
 
 
 class _Claim:
+    limits = LimitState.NONE
+
     def __init__(self, task: str) -> None:
         self.task = task
 

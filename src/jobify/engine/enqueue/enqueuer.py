@@ -132,7 +132,7 @@ class Enqueuer:
         return await self._store(pending, request)
 
     def _store(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
-        if request.is_replace or request.spec is not None:
+        if request.is_replace or request.spec is not None or pending.endpoint.may_be_refused:
             return self._replace_shielded(pending, request)
         return self._insert(pending, request)
 
@@ -282,7 +282,11 @@ class Enqueuer:
                 pending.job = self._on_replaced(pending, await call(put, audience=STATE_CHANGED))
                 return pending.job
             former_keys = () if pending.spec is None else pending.spec.former_keys(pending.endpoint.aliases)
-            other = await call(partial(insert, storage, pending.row(), former_keys), audience=NEW_WORK)
+            delete_at = self._config.limits.retention.cancelled_until
+            store = partial(
+                insert, storage, pending.row(), former_keys, clock=self._pending_jobs.clock, delete_at=delete_at
+            )
+            other = await call(store, audience=NEW_WORK)
             if other is not None:
                 pending.job = self._handles.of_record(other)
                 return pending.job

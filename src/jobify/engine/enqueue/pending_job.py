@@ -211,7 +211,7 @@ class PendingJobFactory:
         self.backends = backends
         self.handles = handles
         self._rules = rules
-        self._clock = clock
+        self.clock = clock
         self._new_id = text_ids(uuid_generator)
 
     def make(self, request: PushRequest, listener: InsertListener) -> PendingJob:
@@ -223,7 +223,7 @@ class PendingJobFactory:
                 reason="The task was added after the app had started.",
                 solution="Register all tasks and routers before the start.",
             )
-        now = self._clock.now()
+        now = self.clock.now()
         due_at, rule, offset_at = now, None, None
         if request.cron is not None:
             rule = self._rules.of_cron(request.cron)

@@ -19,10 +19,11 @@ from msgspec import Struct
 
 from jobify.config import Limits
 from jobify.engine.events import EngineEvents
-from jobify.engine.execution.attempt import Attempt, Interruption, RunningAttempts, ScheduleRun
+from jobify.engine.execution.attempt import Attempt, RunningAttempts, ScheduleRun
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_completion import Committed
 from jobify.engine.execution.job_log import JobLog
+from jobify.engine.execution.lingering import LingeringThreads
 from jobify.engine.execution.outcome import (
     Encoded,
     classify,
@@ -33,7 +34,6 @@ from jobify.engine.execution.outcome import (
     takes_long,
 )
 from jobify.engine.execution.settlement import (
-    attempt_record,
     audience_of,
     build_settlement,
     park_settlement,
@@ -55,7 +55,6 @@ from jobify.model.clock import Clock
 from jobify.model.misfire import Plan
 from jobify.model.records import Claim, Settled, Settlement
 from jobify.model.status import (
-    Cancelled,
     Failed,
     JobStatus,
     Outcome,
@@ -66,15 +65,12 @@ from jobify.model.status import (
     Skipped,
     Snoozed,
     Succeeded,
-    TimedOut,
 )
-from jobify.model.task_options import RunMode
 from jobify.model.tracebacks import own_traceback
 from jobify.model.transient import refusal_of
-from jobify.runners.base import Call
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import Lines, get_logger
-from jobify.runtime.spawn import spawn, spawn_lasting
+from jobify.runtime.spawn import spawn_lasting
 from jobify.serializers.offload import SMALL
 from jobify.types import UNSET, Microseconds
 
@@ -111,6 +107,7 @@ class Completer:
         self.unsaved: dict[int, tuple[Attempt, Exception]] = {}
         """The outcomes that the storage did not take at the last try, by the id of their attempt."""
         self.max_crashes = limits.max_crashes
+        self.lingering = LingeringThreads(attempts, events, clock, self._store)
         self._clock = clock
         self._refusals = FailureLog(log, "")
         self._open = 0
@@ -119,7 +116,6 @@ class Completer:
         self._is_idle.set()
         self._has_given_up = False
         self._is_closed = False
-        self.releasing: set[asyncio.Task[None]] = set()
         self._lost: list[str] = []
         """The jobs whose outcomes no storage has taken; they run again."""
         self._last_error: Exception | None = None
@@ -181,7 +177,8 @@ class Completer:
         if attempt.committed is not None:  # whatever the task did after that
             outcome = Succeeded(attempt.committed.value)
         if attempt.call is not None and attempt.call.is_running:
-            self._wait_for_thread(attempt, attempt.call, outcome, is_tried_again=_is_tried_again(attempt, outcome))
+            is_tried_again = _is_tried_again(attempt, outcome)
+            self.lingering.wait_for(attempt, attempt.call, outcome, is_tried_again=is_tried_again)
         else:
             if attempt.waits:
                 attempt.free_slot()
@@ -232,7 +229,10 @@ class Completer:
         if problem is not None:
             raise PayloadError(f"The result of job {attempt.id!r} cannot be stored: {problem}")
         settlement = build_settlement(attempt, outcome, result, now=self._clock.now(), retention=self.retention)
-        return settlement._replace(limits=None)  # they are locked in no transaction of a user: see let_go()
+        return settlement._replace(limits=None)  # they are locked in no transaction of a user: see LingeringThreads
+
+    def _store(self, attempt: Attempt, outcome: Outcome, now: Microseconds) -> None:
+        PendingOutcome(self, attempt, outcome, now).settle()
 
     def skip(self, attempt: Attempt, run: ScheduleRun, decision: Plan) -> None:
         """Store that a claimed schedule does not run, because its misfire policy skips the due time."""
@@ -247,67 +247,6 @@ class Completer:
         self._track(attempt)
         attempt.free_slot()
         PendingOutcome(self, attempt, Skipped(), 0, settlement).write()
-
-    # -- threads that outlive their attempt ----------------------------------------------------------------------------
-
-    def _wait_for_thread(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
-        """Settle an attempt whose function still runs, because a thread cannot be stopped. It keeps its slot meanwhile.
-
-        Two attempts of one job never overlap: if the job runs again, its row is released when the function returns.
-        """
-        if attempt.endpoint.run_mode is RunMode.THREAD:  # a child process is just being killed
-            log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
-        if not is_tried_again:
-            if attempt.limits is not None:
-                attempt.limits = attempt.limits._replace(is_kept=True)
-            PendingOutcome(self, attempt, outcome, self._clock.now()).settle()
-
-        def register(task: asyncio.Task[None]) -> Callable[[], bool]:
-            self.attempts.lingering[task] = attempt if is_tried_again else None
-            task.add_done_callback(self.attempts.lingering.pop)
-            return lambda: attempt.has_slot
-
-        spawn_lasting(partial(self._finish_lingering, attempt, call, outcome, is_tried_again), register)
-
-    async def _finish_lingering(self, attempt: Attempt, call: Call, outcome: Outcome, is_tried_again: bool) -> None:
-        """Wait for the end of the function. Starts again if it is cancelled along with all tasks of the loop."""
-        is_late = is_tried_again and isinstance(outcome, RetryAt | TimedOut) and not attempt.is_recorded
-        if is_late and attempt.endpoint.run_mode is RunMode.THREAD:
-            await self._record_now(attempt, outcome)
-        await call.ended()
-        call.release()
-        attempt.free_slot()
-        if is_tried_again:
-            outcome = Cancelled() if attempt.interruption is Interruption.CANCEL else outcome
-            PendingOutcome(self, attempt, outcome, self._clock.now()).settle()
-        else:  # its end is stored
-            self.attempts.release_begun(attempt)
-            if attempt.limits is not None:
-                await self.let_go(attempt)
-
-    async def let_go(self, attempt: Attempt) -> None:
-        """Release the limits that an attempt still holds which is settled: its function went on in a thread, or its end
-        was stored in a transaction of its task. What cannot be written is released by the next recovery."""
-        backend = attempt.backend
-        try:
-            release = partial(backend.storage.let_go, attempt.id, backend.owner, attempt.fence)
-            if await backend.gate.call(release):
-                backend.gate.notify(STATE_CHANGED)
-                self.events.storage_changed(backend)
-        except Exception as error:
-            backend.failures.warn("limits", "The limits of job %s are not released yet: %s", attempt.id, error)
-
-    async def _record_now(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Write the history line of an attempt before its settlement, because its thread may take long to return.
-
-        If that fails, the line is written with the settlement.
-        """
-        backend, line = attempt.backend, attempt_record(attempt, outcome, now=self._clock.now())
-        try:
-            await backend.gate.call(lambda: backend.storage.add_history((line,)))
-            attempt.is_recorded = True
-        except Exception as error:
-            backend.failures.warn("timeouts", "The timeout of job %s is not stored yet: %s", attempt.id, error)
 
     # -- the answer of the storage -------------------------------------------------------------------------------------
 
@@ -496,9 +435,7 @@ class PendingOutcome(Struct, eq=False, gc=False):
         is_wide = committed.settled is _CASCADED
         attempt.backend.gate.notify(STATE_CHANGED if is_wide else audience_of(attempt, self.outcome) or JOB_ENDED)
         self.completer.on_stored(attempt, self.outcome, committed.settlement, committed.settled)
-        if attempt.limits is not None:
-            self.completer.releasing.add(task := spawn(self.completer.let_go(attempt)))
-            task.add_done_callback(self.completer.releasing.discard)
+        self.completer.lingering.release_limits(attempt)
 
     def __call__(self, answer: Settled | Exception) -> None:
         """Take the answer of the storage: it is the callback of its settlement itself, see ``PendingJob``."""

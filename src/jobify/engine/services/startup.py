@@ -32,12 +32,12 @@ from jobify.model.cron import is_stopped
 from jobify.model.records import JobQuery
 from jobify.model.status import ACTIVE, FAILURES
 from jobify.model.task_options import RunMode
-from jobify.router.registry import Registry, endpoints_of
+from jobify.router.registry import Endpoint, Registry, endpoints_of
 from jobify.runners.base import Call, Runner
 from jobify.runtime.logs import get_logger
 from jobify.storage.location import location_of
 
-__all__ = ("StartReport", "StoppedSchedules", "UnknownTasks", "announce", "check_children")
+__all__ = ("StartReport", "StoppedSchedules", "UnknownTasks", "announce", "check_children", "define_limits")
 
 log = get_logger("jobify.engine")
 
@@ -192,6 +192,12 @@ class UnknownTasks(Service):
                 count,
                 task,
             )
+
+
+async def define_limits(backend: Backend, endpoints: Iterable[Endpoint]) -> None:
+    """Store the limits of these tasks, which hold for all processes from now on."""
+    limits = {name: endpoint.limits for endpoint in endpoints for name in endpoint.names}
+    await backend.gate.call(partial(backend.storage.define_limits, limits))
 
 
 async def check_children(runner: Runner | None, registry: Registry, queues: tuple[str, ...] | None) -> None:

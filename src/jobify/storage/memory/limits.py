@@ -7,15 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitWait
-from jobify.model.records import Claimed, ClaimRequest, Settlement
-from jobify.storage.limit_decisions import GateKey, Need, admit, needs_of, with_states
+from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.records import Claimed, ClaimRequest, NewJob, Settlement
+from jobify.storage.limit_decisions import GateKey, Need, admit, give_places, needs_of, places_of, with_states
 from jobify.storage.memory import claiming, transitions
 from jobify.storage.memory.rows import SCHEDULED, GateTimes, Row
 from jobify.storage.memory.table import Table
 from jobify.types import Microseconds
 
-__all__ = ("claim", "define", "keys", "let_go", "limits", "set_maximum", "settled", "task_limits", "waits")
+__all__ = (
+    "claim",
+    "define",
+    "keys",
+    "let_go",
+    "limits",
+    "set_maximum",
+    "settled",
+    "take_places",
+    "task_limits",
+    "waits",
+)
 
 
 def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
@@ -80,6 +91,18 @@ def _keep_times(table: Table, gates: Iterable[LimitGate]) -> None:
 
 def _waited(table: Table) -> list[LimitGate]:
     return [_gate(table, key) for key in table.gates.waiting]
+
+
+def take_places(table: Table, jobs: Sequence[NewJob], now: Microseconds) -> list[LimitRefusal | None]:
+    """See :meth:`jobify.storage.limiting.LimitPort.take_places`."""
+    places = places_of(jobs, task_limits(table, [job.task for job in jobs]))
+    gates = {key: _gate(table, key) for place in places for key, _ in place.gates}
+    given, refused = give_places(places, gates, {key: _waiting(table, key) for key in gates}, now)
+    for place, gate in given:
+        row = table.find(place.job.id)
+        assert row is not None
+        table.upsert(transitions.held_back(row, (gate.name, gate.key)))
+    return [refused.get(job.id) for job in jobs]
 
 
 # -- jobs that wait ----------------------------------------------------------------------------------------------------

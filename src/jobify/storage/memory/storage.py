@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitWait
 from jobify.model.records import (
     AttemptRecord,
     CancelResult,
@@ -33,6 +32,7 @@ from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
 from jobify.storage.memory import claiming, limits, operations, owners, queries, transitions
 from jobify.storage.memory.dependencies import Dependencies, revive
+from jobify.storage.memory.limit_calls import LimitCalls
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row, has_ended
 from jobify.storage.memory.table import Table
 from jobify.storage.memory.times import Times
@@ -43,7 +43,7 @@ from jobify.types import Microseconds
 __all__ = ("MemoryStorage",)
 
 
-class MemoryStorage:
+class MemoryStorage(LimitCalls):
     """Keep jobs as long as this object lives; ``close`` and ``open`` change nothing about them.
 
     Nothing is encoded or copied: payloads and results may be any objects. Of the jobs that have ended the newest
@@ -269,36 +269,6 @@ class MemoryStorage:
     def trim(self, *, keep: int, limit: int) -> int:
         with self._table as table:
             return operations.trim(table, keep=keep, limit=limit)
-
-    # -- limits --------------------------------------------------------------------------------------------------------
-
-    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
-        with self._table as table:
-            limits.define(table, tasks)
-
-    def task_limits(self, tasks: Sequence[str]) -> Mapping[str, list[LimitDefinition]]:
-        with self._table as table:
-            return limits.task_limits(table, tasks)
-
-    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
-        with self._table as table:
-            limits.set_maximum(table, name, key, maximum)
-
-    def limits(self) -> list[LimitRecord]:
-        with self._table as table:
-            return limits.limits(table)
-
-    def limit_keys(self, name: str, *, limit: int) -> list[LimitRecord]:
-        with self._table as table:
-            return limits.keys(table, name, limit)
-
-    def limit_waits(self, ids: Sequence[str]) -> Mapping[str, LimitWait]:
-        with self._table as table:
-            return limits.waits(table, ids)
-
-    def let_go(self, id: str, owner: int, fence: int) -> bool:
-        with self._table as table:
-            return limits.let_go(table, (id, owner, fence))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

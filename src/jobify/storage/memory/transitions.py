@@ -32,6 +32,7 @@ __all__ = (
     "claim_of",
     "claimed",
     "expired",
+    "held_back",
     "lost",
     "new",
     "paused",
@@ -95,18 +96,13 @@ def rescheduled(row: Row, *, due_at: Microseconds, now: Microseconds) -> Row:
 
 def refused(row: Row, gate: GateKey) -> Row:
     """A job that was claimed just now, and that a limit does not admit: neither an attempt nor a start."""
-    job = row.record
-    row = _changed(
-        row,
-        status=SCHEDULED,
-        ready=True,
-        owner=None,
-        started_at=None,
-        attempt=job.attempt - 1,
-        blockers=job.blockers + 1,
-        waits_for_limit=True,
-    )
-    return row._replace(waits_at=gate)
+    attempt = row.record.attempt - 1
+    return held_back(_changed(row, status=SCHEDULED, ready=True, owner=None, started_at=None, attempt=attempt), gate)
+
+
+def held_back(row: Row, gate: GateKey) -> Row:
+    """A waiting job that waits for a limit, too."""
+    return _changed(row, blockers=row.record.blockers + 1, waits_for_limit=True)._replace(waits_at=gate)
 
 
 def admitted(row: Row, now: Microseconds) -> Row:

@@ -93,6 +93,8 @@ class Claims:
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to promote, which spares a claim in vain."""
 
+    are_at_once = False
+
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         self._doubt.take_back()
         if request.scope is ClaimScope.APART:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 import psycopg
@@ -65,7 +64,7 @@ from jobify.storage.postgres.schema import prepare
 from jobify.storage.postgres.settlements import Settlements
 from jobify.storage.sql.jobs import JobChanges
 from jobify.storage.sql.limit_calls import LimitCalls
-from jobify.storage.sql.limits import Limits, holds_limits
+from jobify.storage.sql.limits import Limits
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.suspicion import Death
@@ -135,7 +134,7 @@ class PostgresStorage(LimitCalls):
         doubt = Doubt(database)
         self._jobs, self._claims, self._reads = Jobs(database, doubt), Claims(database, doubt), Queries(database)
         self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
-        self._limits = Limits(database)
+        self._limits = Limits(database, self._claims, self._settlements)
         self._reports, self._times = Reports(database), Times(database)
         self._owners = Owners(database, self.clock)
         self._joining = Joining(database, work_channel(self.schema) if self.notify == "in_transaction" else None)
@@ -226,14 +225,10 @@ class PostgresStorage(LimitCalls):
         return self._again(self._jobs.replace, job, progress)
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        take = partial(self._claims.claim, request, now=now)
-        return self._again(self._limits.claim, request, now=now, take=take)
+        return self._again(self._limits.claim, request, now=now)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        if holds_limits(settlements):
-            settle = partial(self._settlements.settle, settlements)
-            return self._again(self._limits.settle, settlements, settle)
-        return self._again(self._settlements.settle, settlements)
+        return self._again(self._limits.settle, settlements)
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         return self._again(self._changes.reschedule, id, due_at=due_at, now=now)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitWait
+from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.records import NewJob
 from jobify.storage.sql.limits import Limits
+from jobify.types import Microseconds
 
 __all__ = ("LimitCalls",)
 
@@ -23,6 +25,9 @@ class LimitCalls:
 
     def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
         self._limits.set(name, key=key, maximum=maximum)
+
+    def take_places(self, jobs: Sequence[NewJob], *, now: Microseconds) -> list[LimitRefusal | None]:
+        return self._limits.take_places(jobs, now)
 
     def limits(self) -> list[LimitRecord]:
         return self._limits.all()

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
-from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitWait
-from jobify.model.records import Claim, Claimed, ClaimRequest, Settled, Settlement
+from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.model.status import ClaimScope
-from jobify.storage.limit_decisions import GateKey, Need, admit, needs_of, with_states
+from jobify.storage.limit_decisions import GateKey, Need, admit, give_places, needs_of, places_of, with_states
 from jobify.storage.sql.statements import Row, Statements
 from jobify.types import Microseconds
 
-__all__ = ("Limits", "holds_limits", "release_limits")
+__all__ = ("Limits", "release_limits")
 
 _ORDINARY: Final = (ClaimScope.ANY, ClaimScope.ORDINARY)
 _TRIES: Final = 3
@@ -45,9 +45,21 @@ class _Holder(NamedTuple):
     gate: int
 
 
-def holds_limits(settlements: Sequence[Settlement]) -> bool:
-    """Whether any of these claims has to do with limits."""
-    return not _WITHOUT.issuperset(map(_limits_of, settlements))
+class Claims(Protocol):
+    """How a database claims, as if there were no limits."""
+
+    @property
+    def are_at_once(self) -> bool:
+        """Whether the claim that is being made must not wait."""
+        ...
+
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed: ...
+
+
+class Settlements(Protocol):
+    """How a database settles."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]: ...
 
 
 class _Opened(NamedTuple):
@@ -61,8 +73,10 @@ class _Opened(NamedTuple):
 class Limits:
     """See :class:`jobify.storage.limiting.LimitPort`."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, claims: Claims, settlements: Settlements) -> None:
         self._statements = statements
+        self._claims = claims
+        self._settlements = settlements
         self.are_defined = False
         """Whether the last claim has said that there are limits."""
         self._unjudged: list[Claim] = []
@@ -71,20 +85,20 @@ class Limits:
 
     # -- claims --------------------------------------------------------------------------------------------------------
 
-    def claim(self, request: ClaimRequest, *, now: Microseconds, take: Callable[[], Claimed]) -> Claimed:
-        """The answer to a claim that ``take`` makes as if there were no limits."""
-        if not self.are_defined:
-            claimed = take()
+    def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        """See :meth:`jobify.storage.base.Storage.claim`."""
+        if not self.are_defined or self._claims.are_at_once:
+            claimed = self._claims.claim(request, now=now)
             if not claimed.has_limits:
                 return claimed
             self.are_defined = True
             self._unjudged += claimed.claims
             with self._statements.together():
-                judged = self._judged(claimed._replace(claims=[]), request, now, _Opened([], False))
+                judged = self._judged(claimed._replace(claims=[]), request, now, _Opened([], True))
         else:
             with self._statements.together():
                 opened = self._open(request, now)
-                claimed = take()
+                claimed = self._claims.claim(request, now=now)
                 if request.scope in _ORDINARY:
                     self.are_defined = claimed.has_limits
                 judged = self._judged(claimed, request, now, opened)
@@ -96,10 +110,10 @@ class Limits:
         claims = [*self._unjudged, *claimed.claims]
         tasks = list(dict.fromkeys(claim.task for claim in claims))
         needs, unkeyed = needs_of(claims, self._task_limits(tasks))
-        gates = self._gates(needs, [gate for gate, _, _ in opened.lines])
+        gates = self._gates([key for need in needs for key in need.gates], [gate for gate, _, _ in opened.lines])
         decisions = admit(needs, gates, now)
         self._hold(request.owner, decisions.held, gates)
-        self._refuse(decisions.refused)
+        self._wait(decisions.refused, "refuse")
         self._drop_lines(opened.lines, gates)
         _change(self._statements, gates.values())
         due = [claimed.next_due_at, *(self._statements.rows("next_opening", now) if self.are_defined else ())]
@@ -110,9 +124,9 @@ class Limits:
             moved=len(decisions.refused),
         )
 
-    def _gates(self, needs: Sequence[Need], others: Sequence[int]) -> dict[GateKey, LimitGate]:
-        """The gates that these need, and others, locked."""
-        wanted = list(dict.fromkeys(key for need in needs for key in need.gates))
+    def _gates(self, keys: Iterable[GateKey], others: Sequence[int]) -> dict[GateKey, LimitGate]:
+        """The gates of these keys, and others by their ids, locked."""
+        wanted = list(dict.fromkeys(keys))
         found = self._locked("gates_of_keys", wanted) if wanted else []
         missing = set(wanted) - {(gate.name, gate.key) for gate in found}
         if missing:
@@ -129,12 +143,12 @@ class Limits:
         rows = [(need.claim.id, need.claim.fence, gates[key].id, owner) for need in held for key in need.gates]
         self._statements.run_rows("hold_limits", rows)
 
-    def _refuse(self, refused: Sequence[tuple[Claim, LimitGate]]) -> None:
-        """Put these back, each to wait at a gate."""
-        rows = [(claim.id, gate.id) for claim, gate in refused]
-        self._statements.run_rows("refuse", rows)
+    def _wait(self, jobs: Sequence[tuple[Claim | NewJob, LimitGate]], how: str) -> None:
+        """Have each of these wait at a gate; ``how``: the statement that blocks them."""
+        rows = [(job.id, gate.id) for job, gate in jobs]
+        self._statements.run_rows(how, rows)
         self._statements.run_rows("add_waiters", rows)
-        lines = dict.fromkeys((gate.id, claim.task, claim.queue) for claim, gate in refused)
+        lines = dict.fromkeys((gate.id, job.task, job.queue) for job, gate in jobs)
         self._statements.run_rows("add_lanes", list(lines))
 
     # -- jobs that wait ------------------------------------------------------------------------------------------------
@@ -186,12 +200,26 @@ class Limits:
             if gate.id in ids:
                 gate.is_waited = gate.id in waited
 
+    def take_places(self, jobs: Sequence[NewJob], now: Microseconds) -> list[LimitRefusal | None]:
+        """See :meth:`jobify.storage.limiting.LimitPort.take_places`."""
+        with self._statements.together():
+            places = places_of(jobs, self._task_limits(list(dict.fromkeys(job.task for job in jobs))))
+            gates = self._gates([key for place in places for key, _ in place.gates], ())
+            counts = dict(self._statements.rows_for("count_waiters", [gate.id for gate in gates.values()]))
+            waiting = {key: counts.get(gate.id, 0) for key, gate in gates.items()}
+            given, refused = give_places(places, gates, waiting, now)
+            self._wait([(place.job, gate) for place, gate in given], "hold_back")
+            _change(self._statements, gates.values())
+        return [refused.get(job.id) for job in jobs]
+
     # -- ends of claims ------------------------------------------------------------------------------------------------
 
-    def settle(self, settlements: Sequence[Settlement], settle: Callable[[], list[Settled]]) -> list[Settled]:
-        """What ``settle`` answers for these, which then hold their limits no more, in one transaction."""
+    def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
+        """See :meth:`jobify.storage.base.Storage.settle`."""
+        if _WITHOUT.issuperset(map(_limits_of, settlements)):
+            return self._settlements.settle(settlements)
         with self._statements.together():
-            met = settle()
+            met = self._settlements.settle(settlements)
             freed = self._settled([one for one, answer in zip(settlements, met, strict=True) if answer])
         return [
             Settled.CASCADED if answer and (one.id, one.fence) in freed else answer
@@ -244,6 +272,7 @@ class Limits:
         with self._statements.atomic():
             if self._task_limits(names) == {task: list(limits) for task, limits in tasks.items() if limits}:
                 return
+            self.are_defined = True  # perhaps; the next claim says it
             self._statements.run_for("drop_task_limits", names)
             rows = [(task, place, one.name) for task in names for place, one in enumerate(tasks[task])]
             self._statements.run_rows("add_task_limits", rows)

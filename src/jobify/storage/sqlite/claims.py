@@ -70,6 +70,11 @@ class Claims:
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to stage, which spares looking first."""
 
+    @property
+    def are_at_once(self) -> bool:
+        """Whether a claim is being made that must not wait. It is refused where there are limits."""
+        return self._database.is_claiming_at_once
+
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         if self._database.is_claiming_at_once:
             return self._claim_at_once(request, now)

@@ -1424,6 +1424,15 @@ UPDATE jobs SET status = 'scheduled', ready = 1, owner = NULL, started_at = NULL
     blockers = blockers + 1
 FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
 
+-- name: hold_back
+-- Jobs that were just inserted wait at a gate.
+UPDATE jobs SET blockers = blockers + 1 FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
+
+-- name: count_waiters
+SELECT CAST(json_group_array(json_array(gate, number)) AS BLOB) FROM (
+    SELECT gate, count(*) AS number FROM limit_waiters WHERE gate IN ({ids}) GROUP BY gate
+)
+
 -- name: add_waiters
 INSERT OR REPLACE INTO limit_waiters (seq, fence, gate, task, queue, rank, due_at)
 SELECT jobs.seq, jobs.fence, v.column2, jobs.task, jobs.queue, -jobs.priority, jobs.due_at

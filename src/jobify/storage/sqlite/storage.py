@@ -53,7 +53,7 @@ from jobify.storage.base import BegunJobs, Notifier, UnflushedWrites
 from jobify.storage.kinship import Kinship
 from jobify.storage.sql.jobs import JobChanges
 from jobify.storage.sql.limit_calls import LimitCalls
-from jobify.storage.sql.limits import Limits, holds_limits
+from jobify.storage.sql.limits import Limits
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.sqlite.claims import Claims
@@ -143,7 +143,7 @@ class SQLiteStorage(LimitCalls):
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
         self._settlements, statements = Settlements(database), SQLiteStatements(database)
         self._changes, self._reports, self._times = JobChanges(statements), Reports(statements), Times(statements)
-        self._limits = Limits(statements)
+        self._limits = Limits(statements, self._claims, self._settlements)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._blocks = NonblockingBlocks(database, is_flushed_later=self.synchronous == "full")
         self._data_version = (0, 0)
@@ -277,14 +277,10 @@ class SQLiteStorage(LimitCalls):
         return self._jobs.replace(job, progress)
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
-        if self._database.is_claiming_at_once:  # which is refused where there are limits
-            return self._claims.claim(request, now=now)
-        return self._limits.claim(request, now=now, take=partial(self._claims.claim, request, now=now))
+        return self._limits.claim(request, now=now)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
-        if holds_limits(settlements):
-            return self._limits.settle(settlements, partial(self._settlements.settle, settlements))
-        return self._settlements.settle(settlements)
+        return self._limits.settle(settlements)
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         return self._changes.reschedule(id, due_at=due_at, now=now)

@@ -23,6 +23,7 @@ _PARTS = (
     "ending",
     "expiring",
     "grouping",
+    "limit_rates",
     "limiting",
     "listing",
     "needing",
@@ -52,6 +53,7 @@ from jobify.testing.storage_contract.doubting import DoubtContract  # noqa: E402
 from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
 from jobify.testing.storage_contract.expiring import ExpiryContract  # noqa: E402
 from jobify.testing.storage_contract.grouping import GroupContract  # noqa: E402
+from jobify.testing.storage_contract.limit_rates import RateContract  # noqa: E402
 from jobify.testing.storage_contract.limiting import LimitContract  # noqa: E402
 from jobify.testing.storage_contract.listing import ListContract  # noqa: E402
 from jobify.testing.storage_contract.needing import NeedContract  # noqa: E402
@@ -89,6 +91,7 @@ class StorageContract(
     SettleContract,
     PauseContract,
     LimitContract,
+    RateContract,
     ParkContract,
     ReportContract,
     EndContract,

@@ -30,7 +30,7 @@ __all__ = ("WriteContract",)
 
 
 _REQUESTED = [field for field in NewJob._fields if field in JobRecord._fields]
-_NOTHING_YET = (None, None, None, None, 0, 0, 0, False, False, False, 0, None, False, None)
+_NOTHING_YET = (None, None, None, None, 0, 0, 0, False, False, False, 0, None, False, None, False)
 
 
 def _requested(record: JobRecord) -> NewJob:

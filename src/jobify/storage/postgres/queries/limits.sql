@@ -76,6 +76,13 @@ UPDATE @jobs SET status = 'scheduled', ready = true, owner = NULL, started_at = 
     blockers = blockers + 1
 FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) WHERE jobs.id = v.id
 
+-- name: hold_back
+-- Jobs that were just inserted wait at a gate.
+UPDATE @jobs SET blockers = blockers + 1 FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) WHERE jobs.id = v.id
+
+-- name: count_waiters
+SELECT gate, count(*) FROM @limit_waiters WHERE gate = ANY ($1::bigint[]) GROUP BY gate
+
 -- name: add_waiters
 INSERT INTO @limit_waiters (seq, fence, gate, task, queue, rank, due_at)
 SELECT jobs.seq, jobs.fence, v.gate, jobs.task, jobs.queue, -jobs.priority, jobs.due_at
