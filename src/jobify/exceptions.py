@@ -12,6 +12,7 @@
         ├── RouteAlreadyRegisteredError              two tasks with one name
         ├── TaskNotAttachedError(RuntimeError)       a task of a router that no app includes
         ├── DuplicateJobError(RuntimeError)          the job id is in use
+        ├── LimitExceededError(RuntimeError)         a limit refuses the job
         ├── JobNotCompletedError                     no result yet
         ├── JobNotFoundError(LookupError)            no job has this id (any more)
         ├── UnknownDependencyError(ValueError)       a job was to wait for one that does not exist

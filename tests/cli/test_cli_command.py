@@ -13,6 +13,7 @@ import pytest
 import jobify.cli.output
 from cli_shop import Shop
 from jobify.cli.main import cli
+from jobify.model.limit_gates import LimitDefinition
 from jobify.worker.exit_codes import ExitCode
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
@@ -27,6 +28,7 @@ COMMANDS = [
     *(["jobs", name] for name in ("list", "show", "logs", "wait", "cancel", "retry", "delete", "purge")),
     *(["schedules", name] for name in ("list", "pause", "resume", "run-now")),
     *(["queues", name] for name in ("list", "pause", "resume")),
+    *(["limits", name] for name in ("list", "set", "reset")),
     *(["db", name] for name in ("migrate", "check", "vacuum", "backup", "copy", "sql")),
 ]
 
@@ -70,6 +72,8 @@ def test_every_command_answers_scripts_in_json(shop: Shop, name: list[str]) -> N
     things |= {"jobs purge": ["--yes", "--status", "failed"], "db vacuum": ["--force"], "db backup": ["copy.db"]}
     things |= {f"schedules {verb}": [schedule] for verb in ("pause", "run-now")}
     things |= {f"queues {verb}": ["default"] for verb in ("pause", "resume")}
+    shop.storage.define_limits({"pack": [LimitDefinition("packing", "concurrency", 3)]})
+    things |= {"limits set": ["packing", "5"], "limits reset": ["packing"]}
     if name == ["schedules", "resume"]:
         shop("schedules", "pause", schedule)
         things["schedules resume"] = [schedule]

@@ -7,6 +7,7 @@ the same without blocking the event loop.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar, Unpack
 
 from jobify.client.arguments import (
@@ -20,7 +21,6 @@ from jobify.client.arguments import (
 from jobify.client.enqueuing import Enqueuing
 from jobify.jobs.job_result import JobResult
 from jobify.router import ConfiguredTask, Route
-from jobify.types import UNSET
 
 if TYPE_CHECKING:
     from jobify.client.client import Client
@@ -33,7 +33,14 @@ ReturnT = TypeVar("ReturnT")
 Task: TypeAlias = Route[ParamsT, ReturnT] | ConfiguredTask[ParamsT, ReturnT]
 
 
-NO_KEY: Final = UNSET
+class _NoKey(Enum):
+    NO_KEY = auto()
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+NO_KEY: Final = _NoKey.NO_KEY
 """No key is given; None is one."""
 
 

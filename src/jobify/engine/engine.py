@@ -282,9 +282,8 @@ class Engine:
                 errors.append(error)
         self._executor.close()
         self._completer.close()
-        self._services.clear()
-        self._opened.clear()
-        self.dispatchers.clear()
+        for parts in (self._services, self._opened, self.dispatchers):
+            parts.clear()
         if errors:
             raise errors[0]
 

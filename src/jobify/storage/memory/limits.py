@@ -31,6 +31,8 @@ __all__ = (
 
 def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     """A claim whose jobs are admitted by their limits."""
+    if not table.side.task_limits:
+        return claiming.claim(table, request, now)
     _open(table, request, now)
     claimed = claiming.claim(table, request, now)
     needs, unkeyed = needs_of(claimed.claims, task_limits(table, [claim.task for claim in claimed.claims]))

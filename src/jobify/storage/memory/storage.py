@@ -30,7 +30,7 @@ from jobify.model.records import (
 )
 from jobify.storage.base import BegunJobs, Notifier
 from jobify.storage.kinship import Kinship
-from jobify.storage.memory import claiming, limits, operations, owners, queries, transitions
+from jobify.storage.memory import limits, operations, owners, queries, transitions
 from jobify.storage.memory.dependencies import Dependencies, revive
 from jobify.storage.memory.limit_calls import LimitCalls
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row, has_ended
@@ -158,8 +158,7 @@ class MemoryStorage(LimitCalls):
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         with self._table as table:
-            claim = limits.claim if table.side.task_limits else claiming.claim
-            return claim(table, request, now)
+            return limits.claim(table, request, now)
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
         with self._table as table:

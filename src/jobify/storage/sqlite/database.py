@@ -353,7 +353,7 @@ class Nonblocking:
 class NonblockingBlocks:
     """The blocks of a database; None: it has none of them."""
 
-    def __init__(self, database: Database, *, is_flushed_later: bool) -> None:
+    def __init__(self, database: Database, is_flushed_later: bool) -> None:
         self.claims = Nonblocking(database, for_claim=True)
         writes = Nonblocking(database)
         self.writes = None if is_flushed_later else writes

@@ -101,10 +101,9 @@ class SQLiteStorage(LimitCalls):
     process. Keep them together, on a local disk; see docs/guides/database-file.md. A relative path is resolved here and
     now, so a later ``chdir`` changes nothing. ``":memory:"`` is a private database that ends with ``close``.
 
-    A file with tables of another program is taken, too: there the tables of jobs begin with ``jobify_``, and nothing
-    else of the file changes (see docs/guides/transactions.md). A file that is made here is Jobify's own, unless
-    ``own_file=False`` says that another program will put its tables there, too. ``own_file=True`` refuses a file with
-    other tables.
+    In a file with tables of another program the tables of jobs begin with ``jobify_``, and nothing else changes (see
+    docs/guides/transactions.md). A file that is made here is Jobify's own, unless ``own_file=False`` says that another
+    program will put its tables there, too. ``own_file=True`` refuses a file with other tables.
 
     Who deletes, moves, replaces or truncates the file of an open storage gets ``StorageReplacedError`` from each call,
     until the storage is closed and opened again.
@@ -145,8 +144,7 @@ class SQLiteStorage(LimitCalls):
         self._changes, self._reports, self._times = JobChanges(statements), Reports(statements), Times(statements)
         self._limits = Limits(statements, self._claims, self._settlements)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
-        self._blocks = NonblockingBlocks(database, is_flushed_later=self.synchronous == "full")
-        self._data_version = (0, 0)
+        self._blocks, self._data_version = NonblockingBlocks(database, self.synchronous == "full"), (0, 0)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Limits on what runs at once: claims that pass gates, ends of claims that release, lines, places, keys."""
+"""Limits on what runs at once: claims that pass gates, ends of claims that release, lines, keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobify.testing.storage_contract.given import (
     job,
     one,
 )
-from jobify.testing.storage_contract.limit_rows import at_once, ended, found_ids, keyed, place, rate
+from jobify.testing.storage_contract.limit_rows import at_once, ended, found_ids, keyed
 
 __all__ = ("LimitContract",)
 
@@ -237,43 +237,6 @@ class LimitContract(StorageCase):
             if not answer.has_more:
                 break
         assert found == ["free"]
-
-    # -- places --------------------------------------------------------------------------------------------------------
-
-    def test_a_limit_has_as_many_places_as_it_would_admit(self, storage: Storage, owner: int) -> None:
-        storage.define_limits({"task": [at_once(3)._replace(on_excess="skip")]})
-        assert place(storage, "a", "b") == [None, None]
-        (first, second) = claim(storage, owner)
-        assert place(storage, "c", "d") == [None, "limit"]
-        storage.cancel(["d"], reason="x", now=NOW, delete_at=None)
-        storage.settle([ended(owner, first), ended(owner, second)])
-        assert place(storage, "e", "f", "g") == [None, None, "limit"]
-        storage.cancel(["g"], reason="x", now=NOW, delete_at=None)
-        assert found_ids(claim(storage, owner)) == ["c", "e", "f"]
-
-    def test_a_job_needs_a_place_at_each_of_its_limits(self, storage: Storage, owner: int) -> None:
-        all_of_them, each = at_once(3, name="all"), at_once(1, name="each", key="user")
-        storage.define_limits({"task": [one._replace(on_excess="fail") for one in (all_of_them, each)]})
-        assert place(storage, "a", options=keyed(user=1)) == [None]
-        assert place(storage, "b", options=keyed(user=1)) == ["each"]
-        storage.cancel(["b"], reason="x", now=NOW, delete_at=None)
-        assert place(storage, "c", options=keyed(user=2)) == [None]
-        assert sorted(found_ids(claim(storage, owner))) == ["a", "c"]
-
-    def test_a_rate_has_a_place_for_each_start_that_it_allows_now(self, storage: Storage, owner: int) -> None:
-        storage.define_limits({"task": [rate(2, 10, burst=1)._replace(on_excess="skip")]})
-        assert place(storage, "a", "b", "c") == [None, None, "rate"]
-        storage.cancel(["c"], reason="x", now=NOW, delete_at=None)
-        assert len(claim(storage, owner)) == 2
-        assert place(storage, "d") == ["rate"]
-
-    def test_what_does_not_start_now_needs_no_place(self, storage: Storage, owner: int) -> None:
-        storage.define_limits({"task": [at_once(0)._replace(on_excess="skip")], "free": []})
-        assert place(storage, "later", due_at=NOW + SECOND) == [None]
-        assert place(storage, "waits", parents=("later",)) == [None]
-        assert place(storage, "rule", rule="{}") == [None]
-        assert place(storage, "free", task="free") == [None]
-        assert [one(storage, id).blockers for id in ("later", "waits", "rule", "free")] == [0, 1, 0, 0]
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 
