@@ -338,8 +338,8 @@ CREATE TABLE limits (
 -- The limits of each task, in their order.
 CREATE TABLE task_limits (
     task TEXT NOT NULL,
-    position INTEGER NOT NULL,
     name TEXT NOT NULL,
+    position INTEGER NOT NULL,
     PRIMARY KEY (task, name)
 ) STRICT, WITHOUT ROWID;
 
