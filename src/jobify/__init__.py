@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from jobify.model.control_flow import RateLimited, Retry, Snooze
     from jobify.model.cron import Cron, CronContext
     from jobify.model.hooks import JobFailure
-    from jobify.model.limits import Concurrency, Rate
+    from jobify.model.limits import Concurrency, Fair, Rate
     from jobify.model.misfire import GracePolicy, MisfirePolicy
     from jobify.model.public_status import PublicStatus
     from jobify.model.retention import Retention
@@ -125,6 +125,7 @@ _HOMES: Final = {
     "RunStrategy": "jobify.jobs.context",
     "Runnable": "jobify.jobs.context",
     "Concurrency": "jobify.model.limits",
+    "Fair": "jobify.model.limits",
     "Rate": "jobify.model.limits",
     "RateLimited": "jobify.model.control_flow",
     "Retry": "jobify.model.control_flow",
@@ -249,6 +250,7 @@ __all__ = (
     "DuplicateJobError",
     "ExceptionHandler",
     "ExtendedJSONSerializer",
+    "Fair",
     "FuncSpec",
     "GracePolicy",
     "InvalidCronError",

@@ -24,6 +24,7 @@ _PARTS = (
     "expiring",
     "grouping",
     "limit_rates",
+    "limit_turns",
     "limiting",
     "listing",
     "needing",
@@ -54,6 +55,7 @@ from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
 from jobify.testing.storage_contract.expiring import ExpiryContract  # noqa: E402
 from jobify.testing.storage_contract.grouping import GroupContract  # noqa: E402
 from jobify.testing.storage_contract.limit_rates import RateContract  # noqa: E402
+from jobify.testing.storage_contract.limit_turns import TurnContract  # noqa: E402
 from jobify.testing.storage_contract.limiting import LimitContract  # noqa: E402
 from jobify.testing.storage_contract.listing import ListContract  # noqa: E402
 from jobify.testing.storage_contract.needing import NeedContract  # noqa: E402
@@ -92,6 +94,7 @@ class StorageContract(
     PauseContract,
     LimitContract,
     RateContract,
+    TurnContract,
     ParkContract,
     ReportContract,
     EndContract,
