@@ -215,6 +215,7 @@ async def test_numbers_go_on_over_attempts(storage: Any) -> None:
         assert [(m.number, m.attempt) for m in messages(app, job.id)] == [(1, 1), (2, 2), (3, 3)]
 
 
+@pytest.mark.slow
 async def test_the_runs_of_a_schedule_report_under_its_id(storage: Any) -> None:
     app = Jobify(storage=storage)
     runs: list[tuple[str, int]] = []

@@ -381,6 +381,7 @@ async def test_a_declared_cron_whose_last_date_is_past_keeps_nothing_from_starti
     assert "runs no more" in caplog.text
 
 
+@pytest.mark.slow
 async def test_what_it_changes_in_a_declared_cron_is_run(tmp_path: Path) -> None:
     seen = []
     app = make_app(Outer(x="changed"), True, tmp_path)

@@ -61,6 +61,7 @@ async def test_jobs_and_schedules_of_an_earlier_name_run(tmp_path: Path) -> None
     assert [name for name, _ in runs][-2:] == ["mail.deliver", "mail.deliver"]
 
 
+@pytest.mark.slow
 async def test_a_stored_schedule_and_its_handle_go_on(tmp_path: Path) -> None:
     runs: list[Any] = []
 
@@ -150,6 +151,7 @@ async def test_a_cron_that_is_no_longer_declared_ends_under_each_name(tmp_path: 
         assert app.schedules() == []
 
 
+@pytest.mark.slow
 async def test_an_old_worker_beside_a_new_one_runs_no_second_cron(tmp_path: Path) -> None:
     """The old one runs the cron when the new one starts, and declares it once more when it is started again."""
     runs: list[Any] = []

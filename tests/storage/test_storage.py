@@ -65,6 +65,7 @@ def empty_shared_database(shared_url: str) -> Iterator[Callable[[], None]]:
         yield empty
 
 
+@pytest.mark.slow
 class TestPostgresStorage(StorageContract, SharedStorageContract):
     @pytest.fixture(autouse=True)
     def _at(self, shared_url: str, empty_shared_database: Callable[[], None]) -> Iterator[None]:

@@ -15,7 +15,7 @@ from jobify.model.task_options import RunMode
 from probes import engine_of
 from support import durable, eventually, execute
 
-pytestmark = pytest.mark.promise("f4")
+pytestmark = [pytest.mark.promise("f4"), pytest.mark.slow]
 
 
 class Runs:

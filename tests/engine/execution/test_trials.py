@@ -97,6 +97,7 @@ async def test_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> 
     assert phases == [True, False] * 5
 
 
+@pytest.mark.slow
 async def test_an_endless_job_does_not_keep_others_from_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
