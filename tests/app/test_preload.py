@@ -34,7 +34,7 @@ def test_an_app_for_a_client_leaves_it_out_and_may_start_nevertheless(
     program = f"""
 import asyncio, sys
 from jobify import Jobify
-from jobify.app.preload import client_only
+from jobify.app.lifecycle import client_only
 with client_only():
     app = Jobify()
 print(*(name for name in {FOR_STARTS} if name in sys.modules))

@@ -31,7 +31,7 @@ from jobify.serializers import (
     UnsafePickleWarning,
 )
 from jobify.serializers.base import RefusedValueError, restores_types
-from jobify.serializers.json_types import is_plain
+from jobify.serializers.json import is_plain
 from jobify.serializers.roundtrip import require_same
 from support import label
 

@@ -22,7 +22,7 @@ from jobify.model.records import NewJob
 from jobify.storage import PostgresStorage
 from jobify.storage.transactions import Answer
 from jobify.transactions import connect
-from jobify.transactions.literals import literal
+from jobify.transactions.asyncpg_driver import literal
 from postgres_server import PostgresServer
 from support import eventually, soon
 

@@ -12,8 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from jobify.app.lifecycle import Lifecycle
-from jobify.app.lifespan import CleanupStack, enter_lifespans
+from jobify.app.lifecycle import CleanupStack, Lifecycle, enter_lifespans
 from jobify.app.plugins import Plugin, Plugins
 from jobify.app.validation import (
     checked_clock,
@@ -205,7 +204,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         await self._lifecycle.stop(grace)
 
     def _build_engine(self) -> Engine:
-        from jobify.engine.engine import Engine  # see jobify.app.preload
+        from jobify.engine.engine import Engine  # see jobify.app.lifecycle
 
         configs = self.configs
         registry = build_registry(self, configs.renamed_types)
@@ -315,8 +314,8 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
 
 def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
+    from jobify.runners.base import LoopRunner
     from jobify.runners.executor_thread import ExecutorThreadRunner
-    from jobify.runners.loop import LoopRunner
     from jobify.runners.thread import ThreadRunner
 
     threadpool = configs.worker_pools.threadpool

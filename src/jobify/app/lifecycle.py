@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from jobify.app.lifespan import CleanupStack, LifecycleLock
-from jobify.app.preload import preload
 from jobify.config import JobifyConfiguration
-from jobify.exceptions import ApplicationStateError, StorageLostError, WaitTimeoutError
+from jobify.exceptions import ApplicationStateError, ConfigurationError, StorageLostError, WaitTimeoutError
+from jobify.router import Router
 from jobify.runtime.fork import guard_loop, release_loop
 from jobify.runtime.logs import get_logger
 from jobify.runtime.signals import SignalCatcher
@@ -19,7 +20,120 @@ from jobify.runtime.spawn import spawn
 if TYPE_CHECKING:
     from jobify.engine.engine import Engine
 
-__all__ = ("Lifecycle",)
+__all__ = ("CleanupStack", "Lifecycle", "client_only", "enter_lifespans")
+
+
+# -- lifespan ----------------------------------------------------------------------------------------------------------
+# Lifespans of apps and routers, the cleanup stack of a started app, and the lock of starts and stops.
+
+
+_Cleanup: TypeAlias = Callable[[], Awaitable[object]]
+
+
+class CleanupStack:
+    """The cleanup steps of a started app, run in reverse order.
+
+    Unlike with an ``AsyncExitStack``, a failing step does not affect the others: the code after the ``yield`` of a
+    lifespan runs even if the lifespan inside it failed.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[_Cleanup] = []
+
+    def push(self, step: _Cleanup) -> None:
+        """Add a step, which runs before those that were added earlier."""
+        self._steps.append(step)
+
+    async def run(self) -> None:
+        """Run all steps in the calling task, then raise the first error. A cancellation goes before other errors."""
+        errors: list[BaseException] = []
+        while self._steps:
+            try:
+                await self._steps.pop()()
+            except BaseException as error:
+                errors.append(error)
+        errors.sort(key=lambda error: not isinstance(error, asyncio.CancelledError))
+        for later in errors[1:]:
+            if not isinstance(later, asyncio.CancelledError):  # the caller that cancelled knows
+                log.error("Another error while the app was stopping: %r", later, exc_info=later)
+        if errors:
+            raise errors[0]
+
+
+class LifecycleLock:
+    """Serializes the starts and stops of one app, in any event loop."""
+
+    def __init__(self) -> None:
+        self._released: asyncio.Future[None] | None = None
+        self._holder: asyncio.Task[Any] | None = None
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Acquire the lock; reentrant for the task that holds it.
+
+        A start or stop that is under way in another event loop is not waited for: its caller is refused later, by its
+        own loop check.
+        """
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        if self._holder is task:
+            yield
+            return
+        while self._released is not None and not self._released.done() and self._released.get_loop() is loop:
+            await asyncio.shield(self._released)
+        released = self._released = loop.create_future()
+        self._holder = task
+        try:
+            yield
+        finally:
+            self._holder = None
+            released.set_result(None)
+
+
+async def enter_lifespans(router: Router, cleanup: CleanupStack) -> None:
+    """Enter the lifespan of ``router``, then those of its sub-routers, and push their exits to ``cleanup``.
+
+    Each lifespan is called with its router (that of the app with the app). A mapping that it yields is merged into
+    that router's state.
+    """
+    if router.lifespan is not None:
+        lifespan = router.lifespan(router)
+        yielded: Any = await lifespan.__aenter__()
+        cleanup.push(partial(lifespan.__aexit__, None, None, None))
+        if yielded is not None and not isinstance(yielded, Mapping):
+            raise ConfigurationError(f"The lifespan of {router!r} gave {yielded!r}; yield a mapping, or nothing.")
+        router.state.update(yielded or {})
+    for below in router.sub_routers:
+        await enter_lifespans(below, cleanup)
+
+
+# -- preload -----------------------------------------------------------------------------------------------------------
+# What a start needs: imported when an app is made, because a start runs on the event loop, which would wait for it.
+#
+# A program that only looks at the jobs of an app, such as a command, leaves it out and is ready sooner.
+
+_is_client_only: Final = ContextVar("_is_client_only", default=False)
+
+
+def preload() -> None:
+    """Import the engine, the runners that every app has, and the storage in memory, which an app has beside its own."""
+    if not _is_client_only.get():
+        import jobify.engine.engine
+        import jobify.runners.base
+        import jobify.runners.thread
+        import jobify.storage.memory  # noqa: F401
+
+
+@contextmanager
+def client_only() -> Iterator[None]:
+    """The apps that are made meanwhile are expected never to start. (One that does imports what it needs then.)"""
+    token = _is_client_only.set(True)
+    try:
+        yield
+    finally:
+        _is_client_only.reset(token)
+
+
+# -- lifecycle ---------------------------------------------------------------------------------------------------------
 
 log = get_logger("jobify")
 

@@ -36,7 +36,7 @@ from datetime import datetime
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from jobify.crontab.daylight import next_in_zone
-from jobify.crontab.expression import parse
+from jobify.crontab.fields import parse
 from jobify.crontab.pattern import Pattern
 from jobify.exceptions import InvalidCronError
 

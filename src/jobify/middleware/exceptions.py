@@ -11,8 +11,7 @@ from typing import Any
 from jobify.exceptions import TaskCancelledError
 from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, CallNext
-from jobify.model.control_flow import signal_of
-from jobify.model.exception_groups import parts
+from jobify.model.control_flow import parts, signal_of
 from jobify.model.signature import is_async_callable
 from jobify.types import ExceptionHandler
 

@@ -10,8 +10,8 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import EnqueueOptions, build_requests, parse_calls, validate_options
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder, failed_awaitable
+from jobify.model.signature import coroutine_function
 from jobify.router.transaction_task import TransactionTask
-from jobify.runtime.coroutine_functions import coroutine_function
 
 if TYPE_CHECKING:
     from jobify.router.route import Route

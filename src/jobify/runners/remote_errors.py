@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from jobify.exceptions import RemoteError, shown
-from jobify.model.exception_groups import class_address
+from jobify.model.control_flow import class_address
 from jobify.model.tracebacks import RemoteTraceback, own_traceback
 from jobify.runtime.untrusted_exceptions import call_guarded, is_plain, qualified_name
 

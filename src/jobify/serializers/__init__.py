@@ -21,9 +21,8 @@ from __future__ import annotations
 from jobify.serializers.base import Serializer
 from jobify.serializers.cbor import CBORSerializer
 from jobify.serializers.extended_json import ExtendedJSONSerializer
-from jobify.serializers.json import JSONSerializer
+from jobify.serializers.json import JSONSerializer, OrjsonSerializer
 from jobify.serializers.msgpack import MsgpackSerializer
-from jobify.serializers.orjson import OrjsonSerializer
 from jobify.serializers.pickle import UnsafePickleSerializer, UnsafePickleWarning
 
 __all__ = (

@@ -9,7 +9,7 @@ from typing import Any
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
 from jobify.serializers.depth import on_any_stack, require_depth
-from jobify.serializers.json_types import is_plain
+from jobify.serializers.json import is_plain
 from jobify.serializers.roundtrip import OTHER_WAYS, require_same
 
 __all__ = ("CBORSerializer",)

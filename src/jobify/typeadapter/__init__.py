@@ -13,8 +13,7 @@ The default serializer restores types by itself and needs no converter.
 
 from __future__ import annotations
 
-from jobify.typeadapter.base import Dumper, Exact, Loader, PassThrough
-from jobify.typeadapter.native import NativeConverter
+from jobify.typeadapter.base import Dumper, Exact, Loader, NativeConverter, PassThrough
 from jobify.typeadapter.pydantic import PydanticConverter
 
 __all__ = ("Dumper", "Exact", "Loader", "NativeConverter", "PassThrough", "PydanticConverter")

@@ -7,9 +7,19 @@ Their exceptions reach the caller as a :class:`~jobify.exceptions.PayloadError` 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from zoneinfo import ZoneInfo
 
-__all__ = ("Dumper", "Exact", "Loader", "PassThrough")
+import msgspec
+from msgspec.inspect import CustomType, type_info
+
+from jobify.exceptions import PayloadError
+
+__all__ = ("Dumper", "Exact", "Loader", "NativeConverter", "PassThrough")
+
 
 T = TypeVar("T")
 
@@ -59,3 +69,80 @@ class PassThrough:
 
     def load(self, data: Any, tp: Any) -> Any:
         return data
+
+
+# -- native ------------------------------------------------------------------------------------------------------------
+# Conversion by annotation with msgspec, without further packages.
+
+_TEXT: Final = (PurePath, ZoneInfo, Fraction, complex)
+"""Types that msgspec does not know, which can be restored from their ``str``."""
+
+
+class NativeConverter:
+    """Dumper and loader by msgspec.
+
+    The default for an app with a plain serializer and no converter. Supports the annotations of msgspec: builtins and
+    their generics, Optional and unions that JSON can distinguish, Literal, enums of str or int, dataclasses, TypedDict,
+    NamedTuple, Struct, attrs classes, dates and times, Decimal, UUID; and Path, ZoneInfo, Fraction and complex. Under
+    any other annotation, a value is passed on unchanged, and the serializer may refuse it. Nothing is coerced: ``"1"``
+    is not an int. An app refuses values that would be restored differently.
+
+    >>> NativeConverter().dump({1: b"a"}, dict[int, bytes])
+    {'1': 'YQ=='}
+    >>> NativeConverter().load({"1": "YQ=="}, dict[int, bytes])
+    {1: b'a'}
+    """
+
+    def dump(self, data: Any, tp: Any) -> Any:
+        if not _understands(tp):
+            return data
+        try:
+            return msgspec.to_builtins(data, str_keys=True, enc_hook=_to_text)
+        except Exception as error:
+            raise PayloadError(f"the value cannot be taken apart: {error}") from error
+
+    def load(self, data: Any, tp: Any) -> Any:
+        if not _understands(tp):
+            return data
+        try:
+            return msgspec.convert(data, tp, str_keys=True, dec_hook=_from_text)
+        except Exception as error:
+            raise PayloadError(f"the value does not fit its annotation {tp!r}: {error}") from error
+
+    def dump_exact(self, data: Any, tp: Any) -> tuple[Any, Any]:
+        """:meth:`dump`, and ``data``: nothing is coerced."""
+        return self.dump(data, tp), data
+
+    @property
+    def keeps_plain(self) -> bool:
+        """Whether plain values stay as they are: always."""
+        return True
+
+
+def _understands(tp: Any) -> bool:
+    try:
+        return _is_known(tp)
+    except TypeError:  # an Annotated with metadata that cannot be hashed
+        return _is_known.__wrapped__(tp)
+
+
+@lru_cache(maxsize=1024)
+def _is_known(tp: Any) -> bool:
+    try:
+        info = type_info(tp)
+        msgspec.json.Decoder(tp)
+        return not isinstance(info, CustomType) or issubclass(info.cls, _TEXT)
+    except Exception:  # an annotation of a user may raise anything
+        return False
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, _TEXT):
+        return str(value)
+    raise TypeError(f"{type(value).__qualname__} is not plain data")
+
+
+def _from_text(tp: type, data: Any) -> Any:
+    if isinstance(data, str) and issubclass(tp, _TEXT):
+        return tp(data)
+    raise TypeError(f"expected the text of a {tp.__qualname__}")
