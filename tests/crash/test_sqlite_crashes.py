@@ -16,7 +16,7 @@ import pytest
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, claimed, end, job, one, running
+from jobify.testing.rows import NOW, PROFILE, claim, claimed, end, job, one, running
 from probes import database_of
 from support import eventually, run
 

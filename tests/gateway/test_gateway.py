@@ -21,7 +21,7 @@ from jobify.gateway.threaded import ThreadedGateway
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Settled, Settlement, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, end, job, line, one, running
+from jobify.testing.rows import NOW, PROFILE, end, job, line, one, running
 from jobify.types import Microseconds
 from support import eventually, run, soon
 

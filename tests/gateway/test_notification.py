@@ -16,7 +16,7 @@ from jobify.storage.base import Notifier
 from jobify.storage.postgres.notifier import PostgresNotifier
 from jobify.storage.postgres.session import Session
 from jobify.storage.sqlite.notifier import DatagramNotifier
-from jobify.testing.storage_contract.given import job as row
+from jobify.testing.rows import job as row
 from support import durable, eventually, soon
 
 pytestmark = pytest.mark.both_storages

@@ -21,7 +21,7 @@ from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, running
+from jobify.testing.rows import NOW, PROFILE, running
 from support import a_while, address, durable, eventually, run
 
 pytestmark = pytest.mark.promise("f44")

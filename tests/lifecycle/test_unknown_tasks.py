@@ -13,7 +13,7 @@ import pytest
 from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, job
+from jobify.testing.rows import NOW, job
 from support import durable, eventually, run, soon
 
 

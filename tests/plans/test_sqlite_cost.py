@@ -14,7 +14,7 @@ import pytest
 from jobify.model.records import Claim, JobQuery, MessageKind, Report
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.claims import STEP
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, claim, claim_once, end, job, running
+from jobify.testing.rows import NOW, PROFILE, SECOND, claim, claim_once, end, job, running
 from probes import database_of, reader_of, writer_of
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import pytest
 from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage.memory import MemoryStorage
-from jobify.testing.storage_contract.given import (
+from jobify.testing.rows import (
     NOW,
     PROFILE,
     SECOND,

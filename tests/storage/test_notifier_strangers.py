@@ -15,7 +15,7 @@ from jobify import Jobify
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import notifier
 from jobify.storage.sqlite.notifier import Address, DatagramNotifier
-from jobify.testing.storage_contract.given import NOW, PROFILE
+from jobify.testing.rows import NOW, PROFILE
 from probes import owner_rows
 from support import eventually
 

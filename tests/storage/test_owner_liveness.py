@@ -25,7 +25,7 @@ from jobify.storage import SQLiteStorage, process
 from jobify.storage.base import HEARTBEAT
 from jobify.storage.sqlite import liveness, locks
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
-from jobify.testing.storage_contract.given import NOW, PROFILE, one, running
+from jobify.testing.rows import NOW, PROFILE, one, running
 from probes import database_of, owner_rows, watch_locks_by, watched_locks
 
 OWNER = """

@@ -14,7 +14,7 @@ import pytest
 from jobify.storage import PostgresStorage
 from jobify.storage.postgres.begun import BegunTables
 from jobify.storage.suspicion import Death
-from jobify.testing.storage_contract.given import NOW, PROFILE, job, one, running
+from jobify.testing.rows import NOW, PROFILE, job, one, running
 
 KEY = 0x1234
 

@@ -20,7 +20,7 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import Recovered
 from jobify.storage import PostgresStorage
 from jobify.storage.postgres import liveness
-from jobify.testing.storage_contract.given import NOW, PROFILE, one, running
+from jobify.testing.rows import NOW, PROFILE, one, running
 from postgres_server import PostgresServer
 from support import PATIENCE, stopped
 

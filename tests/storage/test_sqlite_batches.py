@@ -24,18 +24,7 @@ from jobify.storage.sqlite.parameters import (
 )
 from jobify.storage.sqlite.statements import CHUNK, id_values, sql
 from jobify.storage.sqlite.values import LARGE
-from jobify.testing.storage_contract.given import (
-    NOW,
-    PROFILE,
-    again,
-    claim,
-    claim_once,
-    end,
-    job,
-    line,
-    one,
-    running,
-)
+from jobify.testing.rows import NOW, PROFILE, again, claim, claim_once, end, job, line, one, running
 from probes import reader_of, writer_of
 
 

@@ -18,7 +18,7 @@ from jobify.exceptions import StorageReplacedError, StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import file_identity
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, end, job, line, one
+from jobify.testing.rows import NOW, PROFILE, claim, end, job, line, one
 from probes import database_of
 
 Attack = Callable[[Path], None]

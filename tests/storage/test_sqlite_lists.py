@@ -13,7 +13,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import queries
 from jobify.storage.sqlite.schema import migrations
 from jobify.storage.sqlite.values import LARGE
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, again, claim, end, job, running
+from jobify.testing.rows import NOW, PROFILE, SECOND, again, claim, end, job, running
 from probes import database_of
 
 DATA = Path(__file__).parents[1] / "data"

@@ -16,7 +16,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.connection import LONG_LOG
 from jobify.storage.sqlite.descriptors import Descriptors
 from jobify.storage.sqlite.log_room import LogRoom
-from jobify.testing.storage_contract.given import NOW, PROFILE, job
+from jobify.testing.rows import NOW, PROFILE, job
 from probes import database_of, writer_of
 
 

@@ -11,7 +11,7 @@ import pytest
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import schema
 from jobify.storage.sqlite.statements import CHUNK
-from jobify.testing.storage_contract.given import NOW, SECOND, end, job, one, running
+from jobify.testing.rows import NOW, SECOND, end, job, one, running
 from probes import database_of
 
 DATA = Path(__file__).parents[1] / "data"

@@ -17,7 +17,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import locks, notifier
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
 from jobify.storage.sqlite.notifier import Address, DatagramNotifier
-from jobify.testing.storage_contract.given import NOW, PROFILE, job, one, running
+from jobify.testing.rows import NOW, PROFILE, job, one, running
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from jobify.exceptions import ConfigurationError
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import permissions
-from jobify.testing.storage_contract.given import NOW, PROFILE, job, one
+from jobify.testing.rows import NOW, PROFILE, job, one
 
 pytestmark = pytest.mark.promise("f33")
 

@@ -16,7 +16,7 @@ from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
 from jobify.storage.begun import BegunTable, key_of, read_begun
 from jobify.storage.suspicion import CALM, Death
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, job, one, running
+from jobify.testing.rows import NOW, PROFILE, SECOND, job, one, running
 
 pytestmark = pytest.mark.promise("f1")
 

@@ -11,7 +11,7 @@ import pytest
 from jobify.exceptions import StorageReplacedError, StorageUnavailableError
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import connection
-from jobify.testing.storage_contract.given import job, one
+from jobify.testing.rows import job, one
 from probes import database_of
 
 

@@ -16,7 +16,7 @@ from jobify.model.records import ClaimRequest, JobQuery, MessageKind, SummaryIds
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import jobs, queries, values
 from jobify.storage.sqlite.values import LARGE, PART
-from jobify.testing.storage_contract.given import (
+from jobify.testing.rows import (
     NOW,
     PROFILE,
     SECOND,

@@ -14,7 +14,7 @@ from jobify.engine.execution import trials
 from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, CallNext
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
+from jobify.testing.rows import NOW, PROFILE, claim, job
 from probes import slots_of
 from support import durable, eventually, soon
 

@@ -12,7 +12,7 @@ import pytest
 from jobify import JobFailure, Jobify
 from jobify.engine.services.recovery import Recovery
 from jobify.model.records import Recovered
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
+from jobify.testing.rows import NOW, PROFILE, claim, job
 from probes import service_of
 from support import durable, eventually, run
 

@@ -10,18 +10,8 @@ import pytest
 
 from jobify.model.records import Expired, JobQuery, Settled
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    SECOND,
-    StorageCase,
-    after,
-    again,
-    claim,
-    end,
-    job,
-    one,
-    statuses,
-)
+from jobify.testing.rows import NOW, SECOND, after, again, claim, end, job, one, statuses
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("CascadeContract",)
 

@@ -6,7 +6,7 @@ from jobify.model.records import Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import Death
-from jobify.testing.storage_contract.given import NOW, PROFILE, job
+from jobify.testing.rows import NOW, PROFILE, job
 from jobify.types import Microseconds
 
 __all__ = ("ask", "die", "ids_of", "suspects")

@@ -6,20 +6,8 @@ import pytest
 
 from jobify.model.records import CancelResult, JobQuery, MessageKind
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    PROFILE,
-    SECOND,
-    StorageCase,
-    claim,
-    claimed,
-    end,
-    job,
-    line,
-    one,
-    report,
-    running,
-)
+from jobify.testing.rows import NOW, PROFILE, SECOND, claim, claimed, end, job, line, one, report, running
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("EndContract",)
 

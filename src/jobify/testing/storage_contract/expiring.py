@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from jobify.model.records import Expired, JobQuery
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    SECOND,
-    StorageCase,
-    again,
-    claim,
-    claimed,
-    job,
-    one,
-    running,
-    statuses,
-)
+from jobify.testing.rows import NOW, SECOND, again, claim, claimed, job, one, running, statuses
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("ExpiryContract",)
 

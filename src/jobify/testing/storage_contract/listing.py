@@ -9,7 +9,8 @@ import pytest
 
 from jobify.model.records import CountKey, JobQuery
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import NOW, PROFILE, StorageCase, claimed, end, job, running
+from jobify.testing.rows import NOW, PROFILE, claimed, end, job, running
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("ListContract",)
 

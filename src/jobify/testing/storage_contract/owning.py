@@ -6,20 +6,8 @@ import os
 
 from jobify.model.records import CancelResult, CountKey, JobQuery, Recovered, Settled
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    PROFILE,
-    SECOND,
-    StorageCase,
-    again,
-    claim,
-    claimed,
-    end,
-    job,
-    line,
-    one,
-    running,
-)
+from jobify.testing.rows import NOW, PROFILE, SECOND, again, claim, claimed, end, job, line, one, running
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("OwnerContract",)
 

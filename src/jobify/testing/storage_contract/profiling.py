@@ -6,7 +6,8 @@ import pytest
 
 from jobify.model.records import OwnerProfile, OwnerRole
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import NASTY_TEXTS, NOW, PROFILE, SECOND, StorageCase
+from jobify.testing.rows import NASTY_TEXTS, NOW, PROFILE, SECOND
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("ProfileContract",)
 

@@ -8,7 +8,8 @@ import pytest
 
 from jobify.model.records import CountKey, JobQuery
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import NOW, StorageCase, claimed, end, job, line, running
+from jobify.testing.rows import NOW, claimed, end, job, line, running
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("ReadContract",)
 

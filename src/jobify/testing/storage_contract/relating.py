@@ -9,19 +9,8 @@ import pytest
 
 from jobify.model.records import Claim, NewJob, Relations
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    StorageCase,
-    after,
-    claim,
-    claimed,
-    end,
-    job,
-    line,
-    one,
-    running,
-    statuses,
-)
+from jobify.testing.rows import NOW, after, claim, claimed, end, job, line, one, running, statuses
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("RelationContract",)
 

@@ -6,21 +6,8 @@ import pytest
 
 from jobify.model.records import MessageKind, MessageRecord
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NASTY_BYTES,
-    NASTY_TEXTS,
-    NOW,
-    StorageCase,
-    again,
-    claim,
-    claimed,
-    end,
-    job,
-    one,
-    report,
-    running,
-    undone,
-)
+from jobify.testing.rows import NASTY_BYTES, NASTY_TEXTS, NOW, again, claim, claimed, end, job, one, report, running
+from jobify.testing.storage_contract.given import StorageCase, undone
 
 __all__ = ("ReportContract",)
 

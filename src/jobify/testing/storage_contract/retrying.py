@@ -6,20 +6,8 @@ import pytest
 
 from jobify.model.records import JobQuery, MessageKind
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    SECOND,
-    StorageCase,
-    claim,
-    claimed,
-    end,
-    job,
-    line,
-    one,
-    report,
-    running,
-    statuses,
-)
+from jobify.testing.rows import NOW, SECOND, claim, claimed, end, job, line, one, report, running, statuses
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("RetryContract",)
 

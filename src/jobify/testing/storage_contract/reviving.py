@@ -9,19 +9,8 @@ import pytest
 
 from jobify.model.records import JobQuery, Settled
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    SECOND,
-    StorageCase,
-    after,
-    claim,
-    end,
-    job,
-    one,
-    running,
-    statuses,
-    undone,
-)
+from jobify.testing.rows import NOW, SECOND, after, claim, end, job, one, running, statuses
+from jobify.testing.storage_contract.given import StorageCase, undone
 
 __all__ = ("ReviveContract",)
 

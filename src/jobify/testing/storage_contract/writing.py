@@ -9,12 +9,11 @@ import pytest
 from jobify.model.records import CountKey, JobQuery, JobRecord, NewJob, Progress, Settled
 from jobify.model.status import TERMINAL
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
+from jobify.testing.rows import (
     NASTY_BYTES,
     NASTY_TEXTS,
     NOW,
     SECOND,
-    StorageCase,
     again,
     claim,
     claimed,
@@ -25,6 +24,7 @@ from jobify.testing.storage_contract.given import (
     report,
     running,
 )
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("WriteContract",)
 
