@@ -60,7 +60,7 @@ if TYPE_CHECKING:
         UnknownOptionError,
         WaitTimeoutError,
     )
-    from jobify.jobs.context import JobContext, OuterContext, Runnable, RunStrategy
+    from jobify.jobs.context import JobContext, OuterContext, Runnable, RunStrategy, Triggers
     from jobify.jobs.current_job import CurrentJob, JobFields, current_job
     from jobify.jobs.job import Job
     from jobify.jobs.job_result import JobResult
@@ -84,7 +84,6 @@ if TYPE_CHECKING:
     from jobify.model.state import RequestState, State
     from jobify.model.status import JobStatus
     from jobify.model.task_options import RouteOptions, RunMode
-    from jobify.model.triggers import Triggers
     from jobify.router import JobRouter
     from jobify.serializers import (
         CBORSerializer,
@@ -209,7 +208,7 @@ _HOMES: Final = {
     "PostgresStorage": "jobify.storage",
     "SQLiteStorage": "jobify.storage",
     "Storage": "jobify.storage",
-    "Triggers": "jobify.model.triggers",
+    "Triggers": "jobify.jobs.context",
     "ExceptionHandler": "jobify.types",
     "INJECT": "jobify.types",
     "Lifespan": "jobify.types",

@@ -10,8 +10,8 @@ import pytest
 
 from jobify import Cron, JobContext, Jobify, JobRouter, JobStatus, OuterContext
 from jobify.exceptions import DuplicateJobError
+from jobify.jobs.context import At, CronTrigger, Push
 from jobify.middleware import BaseMiddleware, BaseOuterMiddleware, CallNextOuter
-from jobify.model.triggers import At, CronTrigger, Push
 from support import durable, run
 
 LATER = datetime(2127, 1, 1, tzinfo=UTC)

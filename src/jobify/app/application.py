@@ -39,7 +39,7 @@ from jobify.model.task_options import RunMode
 from jobify.router import RootRoute, Route
 from jobify.router.registry import Registry, build_registry, check_route, share_state
 from jobify.router.router import frozen_error
-from jobify.runtime.of_this_process import ProcessBound
+from jobify.runtime.fork import ProcessBound
 from jobify.serializers import Serializer
 from jobify.serializers.codec import Codec
 from jobify.storage import Storage

@@ -11,8 +11,7 @@ import msgspec
 from jobify.exceptions import PayloadError
 from jobify.serializers.base import RefusedValueError, Serializer, optional_library, undecodable, unencodable
 from jobify.serializers.depth import MAX_DEPTH, on_any_stack, require_depth, too_deep
-from jobify.serializers.offload import codec_threads
-from jobify.serializers.pieces import PIECE_BYTES, decode_in_pieces, encode_in_pieces
+from jobify.serializers.offload import PIECE_BYTES, codec_threads, decode_in_pieces, encode_in_pieces
 
 __all__ = ("JSONSerializer", "OrjsonSerializer", "is_plain")
 

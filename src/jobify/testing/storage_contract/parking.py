@@ -14,17 +14,19 @@ from jobify.testing.rows import (
     SECOND,
     after,
     again,
+    ask,
     claim,
     claim_once,
     claimed,
     end,
+    ids_of,
     job,
     line,
     one,
     running,
     statuses,
+    suspects,
 )
-from jobify.testing.storage_contract.dying import ask, ids_of, suspects
 from jobify.testing.storage_contract.given import StorageCase, undone
 from jobify.types import Microseconds
 
