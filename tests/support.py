@@ -122,6 +122,17 @@ def durable(directory: Path, *, is_new: bool = False, **options: Any) -> Any:
     return PostgresStorage(address(directory))
 
 
+@contextmanager
+def opened(storage: T) -> Iterator[T]:
+    """A storage that is open in this block."""
+    given: Any = storage
+    given.open()
+    try:
+        yield storage
+    finally:
+        given.close()
+
+
 def prepare(path: Path, **options: Any) -> None:
     """Write a file, if there is none, that holds what a storage has made of it: that takes ten times as long."""
     with suppress(FileExistsError), open(path, "xb") as file:

@@ -22,7 +22,7 @@ from jobify.model.records import MessageKind, MessageRecord, OwnerProfile, Owner
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from probes import codec_of, engine_of
-from support import durable, eventually, soon
+from support import durable, eventually, opened, soon
 
 MODES = {
     RunMode.MAIN: (tasks.describe_on_loop, tasks.talk_on_loop, tasks.publish_object_on_loop),
@@ -453,10 +453,8 @@ async def test_a_shutdown_stops_a_thread_that_asks_and_gives_the_job_back(tmp_pa
     job_id = job.id
     assert handled == []
     assert "shutdown" in str(loop.error)
-    storage = durable(tmp_path)
-    storage.open()
-    (record,) = storage.get((job_id,))
-    storage.close()
+    with opened(durable(tmp_path)) as storage:
+        (record,) = storage.get((job_id,))
     assert (record.status, record.attempt) == (JobStatus.SCHEDULED, 0)
 
 

@@ -22,7 +22,7 @@ from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.rows import NOW, PROFILE, running
-from support import a_while, address, durable, eventually, run
+from support import a_while, address, durable, eventually, opened, run
 
 pytestmark = pytest.mark.promise("f44")
 
@@ -63,10 +63,8 @@ async def stop_at_once(app: Jobify) -> None:
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
     """What another process sees."""
-    storage = durable(tmp_path)
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(durable(tmp_path)) as storage:
+        yield storage
 
 
 def test_a_thread_that_outlives_its_app_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
@@ -277,14 +275,12 @@ def _until(condition: Callable[[], object]) -> None:
 def test_a_mark_that_cannot_be_written_frees_nothing(
     storage: SQLiteStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leaving = SQLiteStorage(tmp_path / "jobs.db", timeout=0)
-    leaving.open()
-    owner = leaving.register(PROFILE, now=NOW)
-    leaving.insert([running("one", owner)])
-    with storage.transaction(), caplog.at_level(logging.WARNING):
-        release = leaving.leave(owner)
-    assert "crash" in caplog.text
-    leaving.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db", timeout=0)) as leaving:
+        owner = leaving.register(PROFILE, now=NOW)
+        leaving.insert([running("one", owner)])
+        with storage.transaction(), caplog.at_level(logging.WARNING):
+            release = leaving.leave(owner)
+        assert "crash" in caplog.text
     assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
     release()
     assert [job.is_crash for job in storage.recover(now=NOW, max_crashes=3, delete_at=None)] == [True]

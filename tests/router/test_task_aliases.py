@@ -14,7 +14,7 @@ from jobify.exceptions import ConfigurationError, RouteAlreadyRegisteredError
 from jobify.router.router import aliases_below
 from jobify.testing.clock import FakeClock
 from probes import connection_of
-from support import durable, eventually, nudge
+from support import durable, eventually, nudge, opened
 
 pytestmark = pytest.mark.promise("f34")
 
@@ -182,10 +182,8 @@ async def test_a_cron_of_the_old_name_that_comes_due_is_not_run(tmp_path: Path) 
     async with release(tmp_path, "new", runs, cron="0 0 1 1 *", aliases=("old",))[0] as app:
         async with release(tmp_path, "old", [], cron="0 0 1 1 *")[0]:
             pass
-        storage = durable(tmp_path)
-        storage.open()
-        storage.reschedule("old" + SUFFIX, due_at=0, now=app.now())
-        storage.close()
+        with opened(durable(tmp_path)) as storage:
+            storage.reschedule("old" + SUFFIX, due_at=0, now=app.now())
         nudge(app)
         await eventually(lambda: {one.id for one in app.schedules() if one.next_at is not None} == {"new" + SUFFIX})
     assert runs == []

@@ -21,6 +21,7 @@ from jobify.model.job_options import read_options
 from jobify.model.records import JobQuery
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.storage import SQLiteStorage
+from support import opened
 
 pytestmark = pytest.mark.promise("f33")
 
@@ -375,10 +376,8 @@ def test_types_of_the_app_and_of_its_main_module_are_found(tmp_path: Path, reade
             [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    rows = storage.find(JobQuery())
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        rows = storage.find(JobQuery())
     assert [(row.task, row.status, row.error) for row in sorted(rows, key=lambda row: row.task)] == [
         ("process", "success", None),
         ("thread", "success", None),
@@ -431,8 +430,6 @@ def test_a_child_process_is_told_by_the_app_what_to_run(trap: Path, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     assert not trap.exists()
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    rows = {row.task: row.status for row in storage.find(JobQuery())}
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        rows = {row.task: row.status for row in storage.find(JobQuery())}
     assert rows == {"trap_package.inner:Color": "scheduled", "process": "success"}

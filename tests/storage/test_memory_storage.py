@@ -25,14 +25,13 @@ from jobify.testing.rows import (
     running,
     statuses,
 )
+from support import opened
 
 
 @pytest.fixture
 def storage() -> Iterator[MemoryStorage]:
-    storage = MemoryStorage()
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(MemoryStorage()) as storage:
+        yield storage
 
 
 def test_payloads_and_results_are_the_objects_themselves(storage: MemoryStorage) -> None:
