@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +22,7 @@ from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.rows import NOW, PROFILE, running
-from support import a_while, address, durable, eventually, opened, run
+from support import a_while, address, durable, eventually, opened, run, until
 
 pytestmark = pytest.mark.promise("f44")
 
@@ -240,12 +240,12 @@ def test_two_interrupts_do_not_make_two_runs_overlap(tmp_path: Path, handler: st
         for program in (first, second):
             assert program.stdout is not None
             assert program.stdout.readline() == b"ready\n"
-        _until(lambda: notes.exists() and notes.read_text())
+        until(lambda: notes.exists() and notes.read_text())
         first.send_signal(signal.SIGINT)
         time.sleep(0.3)
         first.send_signal(signal.SIGINT)
         storage.open()
-        _until(lambda: [row.status for row in storage.get(_ids(storage))] == ["success"])
+        until(lambda: [row.status for row in storage.get(_ids(storage))] == ["success"])
         (row,) = storage.get(_ids(storage))
         assert row.crashes == 0
     finally:
@@ -262,13 +262,6 @@ def test_two_interrupts_do_not_make_two_runs_overlap(tmp_path: Path, handler: st
 
 def _ids(storage: SQLiteStorage) -> list[str]:
     return [row.id for row in storage.find(JobQuery())]
-
-
-def _until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.usefixtures("sqlite_file")
