@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from jobify.storage.transactions import Answer
 from jobify.transactions.bridge import AwaitedConnection
-from jobify.transactions.commits import notify_when_visible
+from jobify.transactions.commits import notify_after_commit
 from jobify.transactions.port import Stored
 
 __all__ = ("AsyncpgConnection", "literal")
@@ -84,10 +84,7 @@ class AsyncpgConnection(AwaitedConnection):
         super().__init__(connection, _Statements(connection))
 
     def after_commit(self, stored: Stored) -> None:
-        if self._statements.is_in_transaction:
-            notify_when_visible(stored)
-        else:
-            stored.notify()
+        notify_after_commit(stored, is_in_transaction=self._statements.is_in_transaction)
 
 
 # -- literals ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from jobify.storage.transactions import Statements
 
-__all__ = ("Find", "Notify", "Stored", "UserConnection", "Work")
+__all__ = ("BlockingConnection", "Find", "Notify", "Stored", "UserConnection", "Work")
 
 T = TypeVar("T")
 
@@ -57,3 +57,18 @@ class UserConnection(Protocol):
         nothing.
         """
         ...
+
+
+class BlockingConnection:
+    """The base of those whose statements block the thread that runs them."""
+
+    def require_blocking(self) -> None:
+        """See :class:`UserConnection`."""
+
+    def run(self, work: Work[T]) -> T:
+        """See :class:`UserConnection`."""
+        raise NotImplementedError
+
+    async def arun(self, work: Work[T]) -> T:
+        """See :class:`UserConnection`."""
+        return self.run(work)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from jobify.storage.transactions import Answer
 from jobify.transactions.bridge import AwaitedConnection
-from jobify.transactions.port import Stored, Work
+from jobify.transactions.port import BlockingConnection, Stored, Work
 
 __all__ = ("AiosqliteConnection", "SQLite3Connection", "SQLite3Statements")
 
@@ -38,7 +38,7 @@ class SQLite3Statements:
             cursor.close()
 
 
-class SQLite3Connection:
+class SQLite3Connection(BlockingConnection):
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
     tells_commits = False
@@ -46,14 +46,8 @@ class SQLite3Connection:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def require_blocking(self) -> None:
-        pass
-
     def run(self, work: Work[T]) -> T:
         return work(SQLite3Statements(self._connection))
-
-    async def arun(self, work: Work[T]) -> T:
-        return self.run(work)
 
     def after_commit(self, stored: Stored) -> None:
         if not self._connection.in_transaction:  # each statement is committed at once
