@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from jobify.app.application import Jobify
-    from jobify.app.plugins import Plugin
+    from jobify.app.lifecycle import Plugin
     from jobify.canvas import chain, chord, chunks, group, starmap
     from jobify.config import JobifyConfiguration
     from jobify.crontab import CronFactory, CronParser
@@ -190,7 +190,7 @@ _HOMES: Final = {
     "MisfirePolicy": "jobify.model.misfire",
     "RouteOptions": "jobify.model.task_options",
     "RunMode": "jobify.model.task_options",
-    "Plugin": "jobify.app.plugins",
+    "Plugin": "jobify.app.lifecycle",
     "PublicStatus": "jobify.model.public_status",
     "JobResult": "jobify.jobs.job_result",
     "JobFailure": "jobify.model.hooks",

@@ -14,7 +14,7 @@ import pytest
 from cli_shop import SECOND, Shop
 from jobify import Jobify
 from jobify.cli.top.screen import Snapshot, draw
-from jobify.client.wait_reasons import ClusterState, read_cluster_state
+from jobify.client.views import ClusterState, read_cluster_state
 from jobify.model.records import OwnerProfile, OwnerRole
 from support import durable, until
 from workers import Make

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.cli.top.screen import Snapshot, Throughput, draw
-from jobify.client.views import QueueView, WorkerView
-from jobify.client.wait_reasons import ClusterState
+from jobify.client.views import ClusterState, QueueView, WorkerView
 from jobify.model.clock import to_datetime
 from jobify.model.public_status import PUBLIC_STATUSES
 from jobify.model.records import JobRecord

@@ -10,7 +10,7 @@ import pytest
 from documents import ROOT
 
 import jobify
-from jobify.client.wait_reasons import UNSERVED_NOTES
+from jobify.client.views import UNSERVED_NOTES
 from jobify.exceptions import ConfigurationError, JobTimeoutError, RemoteError
 from jobify.jobs.job import Job
 from jobify.jobs.job_result import JobResult

@@ -25,7 +25,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import table_names
 from jobify.storage.sqlite.joined import JoinedDatabase, require_same_file
 from jobify.storage.transactions import Answer
-from jobify.transactions import bridge, commits, connect
+from jobify.transactions import commits, connect, port
 from jobify.transactions.port import Stored
 from support import run, soon
 
@@ -280,7 +280,7 @@ async def test_a_cancelled_caller_leaves_nothing(shop: Shop, monkeypatch: pytest
     async with aiosqlite.connect(shop.path) as connection:
         await connection.execute(INSERT)
         begun = asyncio.Event()
-        execute = bridge._BlockingStatements._await
+        execute = port._BlockingStatements._await
 
         async def hanging(self: Any, statement: str, parameters: Any) -> Answer:
             if statement.startswith("INSERT") and not begun.is_set():
@@ -289,7 +289,7 @@ async def test_a_cancelled_caller_leaves_nothing(shop: Shop, monkeypatch: pytest
                 await self._running
             return await execute(self, statement, parameters)
 
-        monkeypatch.setattr(bridge._BlockingStatements, "_await", hanging)
+        monkeypatch.setattr(port._BlockingStatements, "_await", hanging)
         caller = asyncio.ensure_future(shop.ship.using(connection).adelay(1))
         await soon(begun.wait())
         caller.cancel()

@@ -12,8 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from jobify.app.lifecycle import CleanupStack, Lifecycle, enter_lifespans
-from jobify.app.plugins import Plugin, Plugins
+from jobify.app.lifecycle import CleanupStack, Lifecycle, Plugin, Plugins, enter_lifespans
 from jobify.app.validation import (
     checked_clock,
     checked_limits,

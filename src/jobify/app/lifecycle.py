@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableSet
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from jobify.config import JobifyConfiguration
 from jobify.exceptions import ApplicationStateError, ConfigurationError, StorageLostError, WaitTimeoutError
@@ -20,7 +20,73 @@ from jobify.runtime.spawn import spawn
 if TYPE_CHECKING:
     from jobify.engine.engine import Engine
 
-__all__ = ("CleanupStack", "Lifecycle", "client_only", "enter_lifespans")
+__all__ = ("CleanupStack", "Lifecycle", "Plugin", "Plugins", "client_only", "enter_lifespans")
+
+
+# -- plugins -----------------------------------------------------------------------------------------------------------
+# Plugins: extensions that start and stop with an app.
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """An extension that is started and stopped with the app.
+
+    It is started before the lifespans, in order of registration, and stopped after them, in reverse.
+
+    A middleware that has these two methods is a plugin, and need not be registered as one. ::
+
+        class Metrics:
+            async def startup(self, app: Jobify) -> None:
+                self.server = await serve(port=9000)
+
+            async def shutdown(self) -> None:
+                await self.server.close()
+
+        app = Jobify(plugins=[Metrics()])
+    """
+
+    async def startup(self, app: Any) -> None:
+        """Called when the app starts, before any job runs. An error aborts the start."""
+        ...
+
+    async def shutdown(self) -> None:
+        """Called when the app stops, after the last job."""
+        ...
+
+
+class Plugins(MutableSet[Plugin]):
+    """An ordered set of plugins by identity: they need not be hashable, and equal ones are different members."""
+
+    def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
+        self._by_identity: dict[int, Plugin] = {}
+        if not isinstance(plugins, Iterable) or isinstance(plugins, str):
+            raise ConfigurationError(f"plugins is {plugins!r}; it must be a list of plugins, such as [Metrics()].")
+        for plugin in plugins:
+            self.add(plugin)
+
+    def __contains__(self, value: object) -> bool:
+        return id(value) in self._by_identity
+
+    def __iter__(self) -> Iterator[Plugin]:
+        return iter(self._by_identity.values())
+
+    def __len__(self) -> int:
+        return len(self._by_identity)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self))}}}"
+
+    def add(self, value: Plugin) -> None:
+        """Register a plugin; a second time does nothing. ConfigurationError if it is none."""
+        if isinstance(value, type):
+            raise ConfigurationError(f"A plugin is an object, not a class. Did you mean {value.__name__}()?")
+        if not isinstance(value, Plugin):
+            raise ConfigurationError(f"{value!r} is no plugin: it needs async startup(app) and async shutdown().")
+        self._by_identity[id(value)] = value
+
+    def discard(self, value: Plugin) -> None:
+        """Remove a plugin, if it is registered."""
+        self._by_identity.pop(id(value), None)
 
 
 # -- lifespan ----------------------------------------------------------------------------------------------------------

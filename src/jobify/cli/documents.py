@@ -6,8 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from jobify.client.job_view import row_to_dict
-from jobify.client.views import UnservedReason
-from jobify.client.wait_reasons import UNSERVED_NOTES
+from jobify.client.views import UNSERVED_NOTES, UnservedReason
 from jobify.model.clock import iso
 from jobify.model.cron import is_paused, is_stopped, rule_as_written
 from jobify.model.job_options import metadata_of
@@ -15,8 +14,7 @@ from jobify.model.public_status import public_status
 from jobify.storage.end_reasons import is_snoozed
 
 if TYPE_CHECKING:
-    from jobify.client.views import QueueView, WorkerView
-    from jobify.client.wait_reasons import ClusterState
+    from jobify.client.views import ClusterState, QueueView, WorkerView
     from jobify.model.records import AttemptRecord, JobRecord
 
 __all__ = ("attempt_document", "job_document", "queue_document", "queue_note", "schedule_document", "worker_document")

@@ -15,7 +15,7 @@ from jobify.cli.app_loader import app_without_code, exists, is_postgres, load_ap
 from jobify.cli.errors import CommandError
 from jobify.cli.output import print_note
 from jobify.client.arguments import Filters
-from jobify.client.wait_reasons import ClusterState
+from jobify.client.views import ClusterState
 from jobify.exceptions import JobNotFoundError
 from jobify.model.ids import is_storable
 from jobify.model.public_status import public_status

@@ -131,7 +131,7 @@ class JobReader:
         return self._note(self.record(job_id))
 
     def _note(self, record: JobRecord) -> str:
-        from jobify.client.wait_reasons import explain, read_cluster_state  # of no use to most processes
+        from jobify.client.views import explain, read_cluster_state  # of no use to most processes
 
         storage = self._connection.reader()
         return explain(storage, read_cluster_state(storage, now=self._clock.now(), zone=self._zone), record)

@@ -24,8 +24,7 @@ from typing import Any, Final, TypeVar
 
 from jobify.exceptions import ConfigurationError, RemoteError, TaskExitError
 from jobify.model.durations import Duration, check_duration
-from jobify.runtime.errortools import described, restored
-from jobify.runtime.untrusted_exceptions import cause_of, context_of
+from jobify.runtime.errortools import cause_of, context_of, described, restored
 
 __all__ = ("SIGNALS", "Retry", "Snooze", "all_match", "any_matches", "class_address", "named", "parts", "signal_of")
 
@@ -196,7 +195,7 @@ def named(signal: SignalT) -> SignalT:
     """``signal`` with its reason as its text, for the log and the history.
 
     The text is an attribute instead of a ``__str__`` method, so that the exception needs no code of its own to be shown
-    (:mod:`jobify.runtime.untrusted_exceptions`).
+    (:mod:`jobify.runtime.errortools`).
     """
     reason = signal.reason
     if reason is not None:

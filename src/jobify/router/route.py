@@ -26,9 +26,8 @@ from jobify.model.signature import (
     mark_async_callable,
 )
 from jobify.model.task_options import RouteOptions
-from jobify.router.configured import ConfiguredTask
+from jobify.router.configured import ConfiguredTask, TransactionTask
 from jobify.router.mounts import Binding, ambiguous, choose
-from jobify.router.transaction_task import TransactionTask
 from jobify.runtime.importable import name_of
 
 __all__ = ("NodeRoute", "RootRoute", "Route", "TaskDecorator", "lasting_name")

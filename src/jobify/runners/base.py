@@ -42,7 +42,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from jobify.exceptions import TaskExitError
 from jobify.runners.function_address import Address
 from jobify.runners.job_info import JobInfo
-from jobify.runtime.untrusted_exceptions import call_guarded, is_plain, type_name
+from jobify.runtime.errortools import call_guarded, is_plain, type_name
 
 __all__ = ("Call", "DirectRunner", "LoopRunner", "OnEnd", "Runner", "contained")
 

@@ -31,8 +31,7 @@ from jobify.runners.connection import ChildConnection, RequestPackets
 from jobify.runners.function_address import main_script
 from jobify.runners.log_channel import open_channel
 from jobify.runners.log_receiving import RecordReceiver
-from jobify.runners.queued_call import QueuedCall
-from jobify.runners.sent_calls import SentCalls
+from jobify.runners.queued_call import QueuedCall, SentCalls
 from jobify.runtime.folder import first_folder
 from jobify.runtime.logs import get_logger
 from jobify.runtime.signals import describe_exit

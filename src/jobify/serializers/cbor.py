@@ -7,8 +7,7 @@ from datetime import tzinfo
 from typing import Any
 
 from jobify.exceptions import PayloadError
-from jobify.serializers.base import Serializer, optional_library, undecodable, unencodable
-from jobify.serializers.depth import on_any_stack, require_depth
+from jobify.serializers.base import Serializer, on_any_stack, optional_library, require_depth, undecodable, unencodable
 from jobify.serializers.json import is_plain
 from jobify.serializers.roundtrip import OTHER_WAYS, require_same
 

@@ -9,8 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from jobify.exceptions import ConfigurationError, PayloadError
-from jobify.serializers.base import Serializer, undecodable
-from jobify.serializers.depth import on_any_stack, require_depth
+from jobify.serializers.base import Serializer, on_any_stack, require_depth, undecodable
 from jobify.serializers.json import is_plain
 from jobify.serializers.offload import PIECE_BYTES, codec_threads, decode_in_pieces, encode_in_pieces
 from jobify.serializers.tagging import RESERVED, Tagging

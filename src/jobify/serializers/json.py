@@ -9,8 +9,17 @@ from typing import Any, Final
 import msgspec
 
 from jobify.exceptions import PayloadError
-from jobify.serializers.base import RefusedValueError, Serializer, optional_library, undecodable, unencodable
-from jobify.serializers.depth import MAX_DEPTH, on_any_stack, require_depth, too_deep
+from jobify.serializers.base import (
+    MAX_DEPTH,
+    RefusedValueError,
+    Serializer,
+    on_any_stack,
+    optional_library,
+    require_depth,
+    too_deep,
+    undecodable,
+    unencodable,
+)
 from jobify.serializers.offload import PIECE_BYTES, codec_threads, decode_in_pieces, encode_in_pieces
 
 __all__ = ("JSONSerializer", "OrjsonSerializer", "is_plain")

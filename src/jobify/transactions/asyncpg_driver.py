@@ -15,9 +15,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import AwaitedConnection
 from jobify.transactions.commits import notify_after_commit
-from jobify.transactions.port import Stored
+from jobify.transactions.port import AwaitedConnection, Stored
 
 __all__ = ("AsyncpgConnection", "literal")
 

@@ -32,9 +32,8 @@ from psycopg.types.numeric import (
 from psycopg.types.string import ByteaBinaryLoader, BytesBinaryDumper, StrBinaryDumper, StrDumper
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import AwaitedConnection
 from jobify.transactions.commits import notify_after_commit
-from jobify.transactions.port import BlockingConnection, Stored, Work
+from jobify.transactions.port import AwaitedConnection, BlockingConnection, Stored, Work
 
 __all__ = ("AsyncPsycopgConnection", "PsycopgConnection")
 

@@ -13,9 +13,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import refuse_blocking
 from jobify.transactions.commits import notify_when_visible
-from jobify.transactions.port import BlockingConnection, Notify, Stored, UserConnection, Work
+from jobify.transactions.port import BlockingConnection, Notify, Stored, UserConnection, Work, refuse_blocking
 
 __all__ = ("adapter_of",)
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import AwaitedConnection
-from jobify.transactions.port import BlockingConnection, Stored, Work
+from jobify.transactions.port import AwaitedConnection, BlockingConnection, Stored, Work
 
 __all__ = ("AiosqliteConnection", "SQLite3Connection", "SQLite3Statements")
 

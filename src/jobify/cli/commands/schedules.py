@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from jobify.cli.session import Session
-    from jobify.client.wait_reasons import ClusterState
+    from jobify.client.views import ClusterState
     from jobify.model.records import JobRecord
 
 __all__ = ("schedules",)
@@ -148,7 +148,7 @@ def _unknown(session: Session, text: str) -> str:
 
 def _why_not_changed(session: Session, id: str, done: str) -> str:
     """Why a schedule could not be paused or resumed."""
-    from jobify.client.wait_reasons import stopped_note
+    from jobify.client.views import stopped_note
     from jobify.model.public_status import public_status
 
     record = session.operations.reader.record(id)

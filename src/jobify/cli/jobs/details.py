@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from jobify.cli.session import Session
-    from jobify.client.wait_reasons import ClusterState
+    from jobify.client.views import ClusterState
     from jobify.model.records import Relations
     from jobify.storage.kinship import Kinship
 

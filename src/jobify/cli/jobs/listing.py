@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jobify.cli.session import Session
     from jobify.client.arguments import Filters
-    from jobify.client.wait_reasons import ClusterState
+    from jobify.client.views import ClusterState
     from jobify.model.records import JobRecord, MessageRecord
 
 __all__ = ("END_CODES", "Page", "find_page", "follow", "message_printer", "print_page", "wait_for")

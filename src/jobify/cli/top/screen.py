@@ -19,8 +19,7 @@ from jobify.cli.layout import lay_out, wrapped
 from jobify.cli.output import STATUS_STYLES, Column
 from jobify.cli.time_format import how_long
 from jobify.client.arguments import Filters
-from jobify.client.views import QueueView, WorkerView
-from jobify.client.wait_reasons import ClusterState, stopped_note
+from jobify.client.views import ClusterState, QueueView, WorkerView, stopped_note
 from jobify.model.clock import SECOND, to_datetime
 from jobify.model.cron import is_stopped
 from jobify.model.public_status import ENDS, PUBLIC_STATUSES, PublicStatus

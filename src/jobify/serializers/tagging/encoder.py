@@ -15,8 +15,7 @@ from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.runtime.importable import find, name_of
 from jobify.serializers.base import RefusedValueError
 from jobify.serializers.renamed import is_exception
-from jobify.serializers.tagging.builtin_types import BY_TAG, BY_TYPE
-from jobify.serializers.tagging.fields import Walk, each
+from jobify.serializers.tagging.builtin_types import BY_TAG, BY_TYPE, Walk, each
 from jobify.serializers.tagging.user_types import KINDS, kind_of
 
 __all__ = ("RESERVED", "Tagging", "TypeNames", "untagged")

@@ -16,8 +16,7 @@ import pytest
 
 _PARTS = (
     "claiming", "depending", "doubting", "ending", "grouping", "needing", "owning", "parking", "pausing", "reading",
-    "reporting", "reviving", "settling", "sharing", "suspecting", "timekeeping", "transacting", "uniqueness",
-    "writing",
+    "reviving", "settling", "sharing", "suspecting", "timekeeping", "transacting", "uniqueness", "writing",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -31,7 +30,6 @@ from jobify.testing.storage_contract.owning import OwnerContract, ProfileContrac
 from jobify.testing.storage_contract.parking import ParkContract  # noqa: E402
 from jobify.testing.storage_contract.pausing import PauseContract  # noqa: E402
 from jobify.testing.storage_contract.reading import ListContract, ReadContract, RelationContract  # noqa: E402
-from jobify.testing.storage_contract.reporting import ReportContract  # noqa: E402
 from jobify.testing.storage_contract.reviving import RetryContract, ReviveContract  # noqa: E402
 from jobify.testing.storage_contract.settling import SettleContract  # noqa: E402
 from jobify.testing.storage_contract.sharing import SharedStorageContract  # noqa: E402
@@ -39,7 +37,7 @@ from jobify.testing.storage_contract.suspecting import SuspectContract  # noqa: 
 from jobify.testing.storage_contract.timekeeping import TimekeepingContract  # noqa: E402
 from jobify.testing.storage_contract.transacting import TransactionContract  # noqa: E402
 from jobify.testing.storage_contract.uniqueness import UniqueContract  # noqa: E402
-from jobify.testing.storage_contract.writing import WriteContract  # noqa: E402
+from jobify.testing.storage_contract.writing import ReportContract, WriteContract  # noqa: E402
 
 __all__ = ("SharedStorageContract", "StorageContract")
 
