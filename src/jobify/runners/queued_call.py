@@ -13,8 +13,7 @@ from jobify.runners import child, descendants, protocol
 from jobify.runners.base import Call, OnEnd
 from jobify.runners.connection import ChildConnection, RequestPackets
 from jobify.runners.function_address import Address, process_address
-from jobify.runners.log_channel import Levels
-from jobify.runners.log_receiving import current_levels, levels_request
+from jobify.runners.log_channel import Levels, current_levels, levels_request
 from jobify.runtime.logs import get_logger
 
 __all__ = ("AHEAD", "Holder", "QueuedCall", "SentCalls")
