@@ -16,7 +16,7 @@ from jobify.cli import output
 from jobify.cli.errors import CommandError, print_error
 from jobify.cli.main import cli
 from jobify.cli.worker import SafeFormatter
-from jobify.runtime.logs import escaped, escaped_json
+from jobify.runtime.escaping import escaped, escaped_json
 
 pytestmark = pytest.mark.promise("f48")
 

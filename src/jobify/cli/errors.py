@@ -6,7 +6,7 @@ import os
 import sys
 
 from jobify.cli.environment import DEBUG
-from jobify.runtime.logs import escaped
+from jobify.runtime.escaping import escaped
 from jobify.worker.exit_codes import ExitCode
 
 __all__ = ("CommandError", "print_error")

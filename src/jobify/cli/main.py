@@ -17,7 +17,7 @@ import typer
 from jobify.cli.environment import APP, APP_DIR, DATABASE, DEBUG, debugging, restored_environment
 from jobify.cli.errors import CommandError, print_error
 from jobify.cli.options import App, AppDir, Database, new_group
-from jobify.runtime.logs import escaped
+from jobify.runtime.escaping import escaped
 from jobify.worker.exit_codes import ExitCode
 
 if TYPE_CHECKING:

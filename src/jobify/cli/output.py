@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobify.cli.errors import CommandError
-from jobify.runtime.logs import escaped, escaped_json
+from jobify.runtime.escaping import escaped, escaped_json
 from jobify.worker.exit_codes import ExitCode
 
 __all__ = (

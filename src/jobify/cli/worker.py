@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from jobify.cli.app_loader import is_postgres, load_app
 from jobify.cli.environment import forget_one_heap
 from jobify.cli.errors import CommandError, print_error
-from jobify.runtime.logs import escaped
+from jobify.runtime.escaping import escaped
 from jobify.worker.control_socket import ControlSocket
 from jobify.worker.exit_codes import ExitCode
 

@@ -50,7 +50,8 @@ from typing import Any, Final, Protocol
 from jobify.exceptions import ConfigurationError, JobTimeoutError, TaskCancelledError, shown
 from jobify.jobs.job_transaction import Completion, JobTransaction
 from jobify.model.records import MessageKind
-from jobify.runtime.logs import escaped, get_logger
+from jobify.runtime.escaping import escaped
+from jobify.runtime.logs import get_logger
 from jobify.transactions.blocks import block_on
 
 __all__ = (

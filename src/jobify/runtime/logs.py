@@ -10,40 +10,14 @@ Every module takes its logger from here, and the templates of its records are co
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
 from jobify.runtime.errortools import shown
+from jobify.runtime.escaping import escaped
 
-__all__ = ("Lines", "escaped", "escaped_json", "get_logger", "write")
-
-
-# -- escaping ----------------------------------------------------------------------------------------------------------
-# Text from outside, made safe to show: names, ids, errors and logs come from rows that any process may have written.
-#
-# A terminal acts upon control characters (it sets its title, moves the cursor, clears the screen), bidirectional marks
-# change the order in which a line reads, and a line end makes one line look like two. Every way to show such a text
-# goes through here.
-
-
-def escaped(text: str, keep: str = "") -> str:
-    """``text`` with each character that is not printable as Python writes it; those of ``keep`` stay."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() or each in keep else repr(each)[1:-1] for each in text)
-
-
-def escaped_json(document: str) -> str:
-    """A JSON document with each such character as JSON writes it, so that it still says the same. They stand in strings
-    only; the line ends between values stay."""
-    if document.isprintable():
-        return document
-    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in document)
-
-
-# -- logs --------------------------------------------------------------------------------------------------------------
+__all__ = ("Lines", "get_logger", "write")
 
 _NUMBERS: Final = (int, float, type(None))
 _OWN_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({})))

@@ -24,7 +24,7 @@ from jobify.model.clock import SECOND, to_datetime
 from jobify.model.cron import is_stopped
 from jobify.model.public_status import ENDS, PUBLIC_STATUSES, PublicStatus
 from jobify.model.records import JobRecord
-from jobify.runtime.logs import escaped
+from jobify.runtime.escaping import escaped
 
 if TYPE_CHECKING:
     from jobify.cli.session import Session
