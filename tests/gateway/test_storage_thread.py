@@ -18,7 +18,7 @@ from jobify.gateway.batching import Batch, BatchQueue
 from jobify.gateway.threaded import ThreadedGateway
 from jobify.storage import SQLiteStorage
 from probes import database_of
-from support import durable, eventually, soon
+from support import durable, echoing, eventually, soon
 
 pytestmark = pytest.mark.promise("f54")
 
@@ -57,16 +57,6 @@ class Fault:
         monkeypatch.setattr(owner, name, raising)
 
 
-def build(directory: Path) -> tuple[Jobify, Any]:
-    app = Jobify(storage=durable(directory))
-
-    @app.task(name="echo")
-    async def echo(value: int) -> int:
-        return value
-
-    return app, echo
-
-
 def storage_threads() -> set[threading.Thread]:
     """Those that run; other tests may have closed an event loop under one of them."""
     return {thread for thread in threading.enumerate() if thread.name == "jobify-storage"}
@@ -89,7 +79,7 @@ async def test_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_o
             return
         assert await job == number
 
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     before = storage_threads()
     await app.startup()
     for round in range(3):
@@ -112,7 +102,7 @@ async def test_a_thread_that_cannot_go_on_stops_the_app(
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, ThreadedGateway, "_serve")
 
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     before = storage_threads()
     await app.startup()
     fault.count = 10**9
@@ -161,7 +151,7 @@ async def test_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monke
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         with pytest.raises(Exception, match="RLIMIT_NPROC"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobify.client.job_view import (
     PlainCall,
+    ValueCodec,
     cancel_reason,
     error_of,
     errors_of,
@@ -17,7 +18,6 @@ from jobify.client.job_view import (
     plain_call,
     row_error,
 )
-from jobify.client.values import ValueCodec
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
 from jobify.gateway.connection import StorageConnection
 from jobify.model.clock import Clock, to_datetime

@@ -48,10 +48,9 @@ from jobify.gateway.batching import (
     resolve,
 )
 from jobify.gateway.gateway import InsertRequest
-from jobify.gateway.nonblocking import NonblockingClaims
+from jobify.gateway.nonblocking import Call, NonblockingClaims, SingleCalls
 from jobify.gateway.notification import NEW_WORK, PROGRESS, Audience, merge
 from jobify.gateway.sharing import share
-from jobify.gateway.single_calls import Call, SingleCalls
 from jobify.gateway.threads import StorageThread
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settlement
 from jobify.runtime.logs import get_logger

@@ -15,8 +15,7 @@ from typing import Any, TypeAlias, cast
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.jobs.context import JobContext
-from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, chain
-from jobify.middleware.exceptions import ExceptionHandlerMiddleware
+from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, ExceptionHandlerMiddleware, chain
 from jobify.middleware.timeout import TimeoutMiddleware
 from jobify.model.cron import Cron, as_cron, parse_cron
 from jobify.model.durations import as_seconds
