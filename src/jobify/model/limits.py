@@ -151,6 +151,7 @@ class Fair:
 
     @property
     def on_excess(self) -> OnExcess:
+        """It refuses no job."""
         return "wait"
 
 

@@ -23,11 +23,11 @@ __all__ = (
     "GateDecisions",
     "GateKey",
     "InLine",
-    "Line",
     "Need",
     "Place",
     "Turn",
     "Waiting",
+    "WaitingLine",
     "admit",
     "call_up",
     "give_places",
@@ -231,7 +231,7 @@ class InLine(NamedTuple):
     """Whether it waits for nothing else; None: it does not wait there any more."""
 
 
-class Line(NamedTuple):
+class WaitingLine(NamedTuple):
     """The jobs of a task and a queue that wait at a gate, in their order."""
 
     key: Any
@@ -248,7 +248,7 @@ class Line(NamedTuple):
 class CalledUp(NamedTuple):
     """What becomes of lines at gates that are open."""
 
-    called: list[tuple[Line, InLine]]
+    called: list[tuple[WaitingLine, InLine]]
     """They may go on: no more than their gates have room for, and than may be taken."""
     passed: list[InLine]
     """They do not wait there any more, or for something else as well: they leave the line."""
@@ -258,7 +258,7 @@ class CalledUp(NamedTuple):
     """Whether a gate has room for more, which this request could not take."""
 
 
-def call_up(lines: Sequence[Line], room: dict[Any, int], left: list[int]) -> CalledUp:
+def call_up(lines: Sequence[WaitingLine], room: dict[Any, int], left: list[int]) -> CalledUp:
     """Let jobs go on, from all lines in the order in which claims take them. ``room``: how many each gate admits;
     ``left``: how many each lane may take. Both change."""
     result = CalledUp([], [], [], False)

@@ -23,8 +23,8 @@ from jobify.model.status import ClaimScope
 from jobify.storage.limit_decisions import (
     GateKey,
     InLine,
-    Line,
     Need,
+    WaitingLine,
     admit,
     call_up,
     give_places,
@@ -150,7 +150,7 @@ def _open(table: Table, request: ClaimRequest, now: Microseconds) -> tuple[dict[
     lanes = {task: number for number, lane in enumerate(request.slots) if lane.limit for task in lane.tasks}
     left = [lane.limit for lane in request.slots]
     room: dict[GateKey, int] = {}
-    lines: list[Line] = []
+    lines: list[WaitingLine] = []
     for gate in _waited(table):
         key, number = (gate.name, gate.key), gate.room(now)
         for (_, task), line in (
@@ -159,7 +159,7 @@ def _open(table: Table, request: ClaimRequest, now: Microseconds) -> tuple[dict[
             number = min(number, _fair_room(table, gate, task, now))
             most = min(number, left[lanes[task]])
             rows = line.peek(most + 1)
-            lines.append(Line(key, key, lanes[task], [_in_line(row) for row in rows[:most]], len(rows) <= most))
+            lines.append(WaitingLine(key, key, lanes[task], [_in_line(row) for row in rows[:most]], len(rows) <= most))
         room[key] = number
     calls = call_up(lines, room, left)
     called = {job.id: _found(table, job.id) for _, job in calls.called}

@@ -64,7 +64,6 @@ from jobify.storage.postgres.schema import prepare
 from jobify.storage.postgres.settlements import Settlements
 from jobify.storage.sql.jobs import JobChanges
 from jobify.storage.sql.limit_calls import LimitCalls
-from jobify.storage.sql.limit_definitions import LimitDefinitions
 from jobify.storage.sql.limits import Limits
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
@@ -135,7 +134,7 @@ class PostgresStorage(LimitCalls):
         doubt = Doubt(database)
         self._jobs, self._claims, self._reads = Jobs(database, doubt), Claims(database, doubt), Queries(database)
         self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
-        self._limits, self._definitions = Limits(database, self._claims, self._settlements), LimitDefinitions(database)
+        self._limits = Limits(database, self._claims, self._settlements)
         self._reports, self._times = Reports(database), Times(database)
         self._owners = Owners(database, self.clock)
         self._joining = Joining(database, work_channel(self.schema) if self.notify == "in_transaction" else None)

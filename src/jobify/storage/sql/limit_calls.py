@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitRefusal, LimitWait
 from jobify.model.records import NewJob
-from jobify.storage.sql.limit_definitions import LimitDefinitions
 from jobify.storage.sql.limits import Limits
 from jobify.types import Microseconds
 
@@ -17,29 +16,28 @@ class LimitCalls:
     """The part of a storage that is about limits."""
 
     _limits: Limits
-    _definitions: LimitDefinitions
 
     def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
-        if self._definitions.define(tasks):
+        if self._limits.definitions.define(tasks):
             self._limits.are_defined = True  # perhaps; the next claim says it
 
     def task_limits(self, tasks: Sequence[str]) -> Mapping[str, list[LimitDefinition]]:
-        return self._definitions.of_tasks(tasks)
+        return self._limits.definitions.of_tasks(tasks)
 
     def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
-        self._definitions.set(name, key=key, maximum=maximum)
+        self._limits.definitions.set(name, key=key, maximum=maximum)
 
     def take_places(self, jobs: Sequence[NewJob], *, now: Microseconds) -> list[LimitRefusal | None]:
         return self._limits.take_places(jobs, now)
 
     def limits(self) -> list[LimitRecord]:
-        return self._definitions.all()
+        return self._limits.definitions.all()
 
     def limit_keys(self, name: str, *, limit: int) -> list[LimitRecord]:
-        return self._definitions.keys(name, limit=limit)
+        return self._limits.definitions.keys(name, limit=limit)
 
     def limit_waits(self, ids: Sequence[str]) -> Mapping[str, LimitWait]:
-        return self._definitions.waits(ids)
+        return self._limits.definitions.waits(ids)
 
     def let_go(self, id: str, owner: int, fence: int) -> bool:
         return self._limits.let_go(id, owner, fence)

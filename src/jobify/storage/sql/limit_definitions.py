@@ -16,10 +16,10 @@ __all__ = ("LimitDefinitions",)
 class LimitDefinitions:
     """See :class:`jobify.storage.limiting.LimitPort`."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, gates: Gates, lines: Lines) -> None:
         self._statements = statements
-        self._gates = Gates(statements)
-        self._lines = Lines(statements, self._gates)
+        self._gates = gates
+        self._lines = lines
 
     def define(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> bool:
         """See :meth:`jobify.storage.limiting.LimitPort.define_limits`; whether that was new."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitKind
 from jobify.model.records import ClaimRequest
-from jobify.storage.limit_decisions import GateKey, InLine, Line, Waiting, call_up
+from jobify.storage.limit_decisions import GateKey, InLine, Waiting, WaitingLine, call_up
 from jobify.storage.sql.limit_gates import Gates
 from jobify.storage.sql.statements import Row, Statements
 from jobify.types import Microseconds
@@ -74,7 +74,7 @@ class Lines:
 
     def _first_of(
         self, keys: Sequence[_Key], lanes: Mapping[str, int], room: Mapping[int, int], left: Sequence[int]
-    ) -> list[Line]:
+    ) -> list[WaitingLine]:
         """The first jobs of these lines: one more than may go on of each."""
         by_most: defaultdict[int, list[_Key]] = defaultdict(list)
         for key in keys:
@@ -84,7 +84,7 @@ class Lines:
             for gate, task, queue, *columns in self._statements.rows_of("first_waiters", some, most + 1):
                 jobs[gate, task, queue].append(InLine._make(columns))
         return [
-            Line(key, key[0], lanes[key[1]], jobs[key][:most], len(jobs[key]) <= most)
+            WaitingLine(key, key[0], lanes[key[1]], jobs[key][:most], len(jobs[key]) <= most)
             for most, some in by_most.items()
             for key in some
         ]

@@ -19,6 +19,7 @@ from jobify.model.limit_gates import LimitDefinition, LimitKind, LimitRefusal
 from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.model.status import ClaimScope, JobStatus
 from jobify.storage.limit_decisions import admit, give_places, needs_of, places_of, with_states
+from jobify.storage.sql.limit_definitions import LimitDefinitions
 from jobify.storage.sql.limit_gates import Gates, Holder
 from jobify.storage.sql.limit_lines import NOTHING_OPENED, Lines, Opened, by_task
 from jobify.storage.sql.statements import Statements
@@ -61,6 +62,7 @@ class Limits:
         self._settlements = settlements
         self._gates = Gates(statements)
         self._lines = Lines(statements, self._gates)
+        self.definitions = LimitDefinitions(statements, self._gates, self._lines)
         self.are_defined = False
         """Whether the last claim has said that there are limits."""
         self._unjudged: list[Claim] = []

@@ -53,7 +53,6 @@ from jobify.storage.base import BegunJobs, Notifier, UnflushedWrites
 from jobify.storage.kinship import Kinship
 from jobify.storage.sql.jobs import JobChanges
 from jobify.storage.sql.limit_calls import LimitCalls
-from jobify.storage.sql.limit_definitions import LimitDefinitions
 from jobify.storage.sql.limits import Limits
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
@@ -90,7 +89,7 @@ __all__ = ("SQLiteStorage",)
 class SQLiteStorage(LimitCalls):
     """Keep jobs in the file ``database``, for any number of processes of one machine.
 
-    ``timeout`` is for how many seconds to wait for a file that another process has locked before the call fails with
+    ``timeout`` is for how many seconds to wait for a file that another process has locked; then the call fails with
     ``StorageUnavailableError``. With ``synchronous="full"`` whatever was acknowledged survives a power cut; with
     ``"normal"`` it survives the death of the process, while a power cut may take the last moments, and commits are
     cheaper.
@@ -143,10 +142,7 @@ class SQLiteStorage(LimitCalls):
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
         self._settlements, statements = Settlements(database), SQLiteStatements(database)
         self._changes, self._reports, self._times = JobChanges(statements), Reports(statements), Times(statements)
-        self._limits, self._definitions = (
-            Limits(statements, self._claims, self._settlements),
-            LimitDefinitions(statements),
-        )
+        self._limits = Limits(statements, self._claims, self._settlements)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._blocks, self._data_version = NonblockingBlocks(database, self.synchronous == "full"), (0, 0)
 
