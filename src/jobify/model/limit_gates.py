@@ -163,6 +163,9 @@ class LimitGate:
     closed_until: Microseconds = 0
     is_waited: bool = False
     """Whether jobs may be waiting for it."""
+    first_at: Microseconds = 0
+    """Not stored: when the first job may start that this claim was refused. None that comes after it starts earlier, or
+    those of low costs would never let one of a high cost go."""
 
     @property
     def _interval(self) -> Microseconds:

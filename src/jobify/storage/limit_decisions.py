@@ -24,6 +24,7 @@ __all__ = (
     "admit",
     "give_places",
     "needs_of",
+    "openings",
     "places_of",
     "with_states",
 )
@@ -81,15 +82,22 @@ def admit(needs: Iterable[Need], gates: Mapping[GateKey, LimitGate], now: Micros
     for need in needs:
         at = max(now, need.claim.due_at)
         theirs = [gates[key] for key in need.gates]
-        closed = next((gate for gate in theirs if gate.opens_at(need.cost) > at), None)
+        closed = next((gate for gate in theirs if max(gate.first_at, gate.opens_at(need.cost)) > at), None)
         if closed is not None:
             closed.is_waited = True
+            closed.first_at = closed.first_at or closed.opens_at(need.cost)
             decisions.refused.append((need.claim, closed))
             continue
         for gate in theirs:
             gate.take(at, need.cost)
         decisions.held.append(need)
     return decisions
+
+
+def openings(decisions: GateDecisions) -> list[Microseconds]:
+    """When time opens the gates at which jobs have to wait: a gate that is open for others may not be for their cost,
+    and does not say that itself."""
+    return [gate.first_at for _, gate in decisions.refused if gate.is_timed]
 
 
 class Place(NamedTuple):

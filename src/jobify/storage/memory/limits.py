@@ -9,7 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitRefusal, LimitWait
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Settlement
-from jobify.storage.limit_decisions import GateKey, Need, admit, give_places, needs_of, places_of, with_states
+from jobify.storage.limit_decisions import (
+    GateKey,
+    Need,
+    admit,
+    give_places,
+    needs_of,
+    openings,
+    places_of,
+    with_states,
+)
 from jobify.storage.memory import claiming, transitions
 from jobify.storage.memory.rows import SCHEDULED, GateTimes, Row
 from jobify.storage.memory.table import Table
@@ -45,7 +54,7 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
         assert row is not None
         table.upsert(transitions.refused(row, (gate.name, gate.key)))
     _keep_times(table, gates.values())
-    due = [claimed.next_due_at, *(gate.opens_at() for gate in _waited(table) if gate.is_timed)]
+    due = [claimed.next_due_at, *openings(decisions), *(gate.opens_at() for gate in _waited(table) if gate.is_timed)]
     return claimed._replace(
         claims=with_states(claimed.claims, decisions, unkeyed),
         next_due_at=min((at for at in due if at is not None and (at > now or at == claimed.next_due_at)), default=None),

@@ -19,7 +19,16 @@ from typing import Any, Final, NamedTuple, Protocol
 from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitRefusal, LimitWait
 from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.model.status import ClaimScope
-from jobify.storage.limit_decisions import GateKey, Need, admit, give_places, needs_of, places_of, with_states
+from jobify.storage.limit_decisions import (
+    GateKey,
+    Need,
+    admit,
+    give_places,
+    needs_of,
+    openings,
+    places_of,
+    with_states,
+)
 from jobify.storage.sql.statements import Row, Statements
 from jobify.types import Microseconds
 
@@ -116,7 +125,8 @@ class Limits:
         self._wait(decisions.refused, "refuse")
         self._drop_lines(opened.lines, gates)
         _change(self._statements, gates.values())
-        due = [claimed.next_due_at, *(self._statements.rows("next_opening", now) if self.are_defined else ())]
+        due = [claimed.next_due_at, *openings(decisions)]
+        due += self._statements.rows("next_opening", now) if self.are_defined else ()
         return claimed._replace(
             claims=with_states(claims, decisions, unkeyed),
             has_more=claimed.has_more or opened.has_more,

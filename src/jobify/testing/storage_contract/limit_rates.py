@@ -51,6 +51,25 @@ class RateContract(StorageCase):
         assert claim(storage, owner, now=NOW + 20 * SECOND - 1) == []
         assert found_ids(claim(storage, owner, now=NOW + 20 * SECOND)) == ["c"]
 
+    def test_a_claim_says_when_a_job_of_a_high_cost_may_start(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [rate(10, 10)]})
+        storage.insert([job("a"), job("b", options=keyed(cost=5))])
+        assert found_ids(claim(storage, owner)) == ["a"]
+        for now in (NOW + SECOND, NOW + 2 * SECOND):  # a job of cost 1 might start
+            answer = claim_once(storage, owner, now=now)
+            assert (answer.claims, answer.next_due_at) == ([], NOW + 5 * SECOND)
+        assert found_ids(claim(storage, owner, now=NOW + 5 * SECOND)) == ["b"]
+
+    def test_jobs_of_low_costs_do_not_pass_one_of_a_high_cost(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [rate(10, 10)]})
+        storage.insert([job("a"), job("b", options=keyed(cost=5))])
+        order = found_ids(claim(storage, owner))
+        for second in range(1, 10):
+            storage.insert([job(f"late {second}")])
+            order += found_ids(claim(storage, owner, now=NOW + second * SECOND))
+        assert order == ["a", "b"]
+        assert found_ids(claim(storage, owner, now=NOW + 10 * SECOND)) == ["late 1"]
+
     def test_a_retry_takes_another_token(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [rate(1, 10)]})
         storage.insert([job("a")])
