@@ -137,17 +137,20 @@ class Limits:
     def _gates(self, keys: Iterable[GateKey], others: Sequence[int]) -> dict[GateKey, LimitGate]:
         """The gates of these keys, and others by their ids, locked."""
         wanted = list(dict.fromkeys(keys))
-        found = self._locked("gates_of_keys", wanted) if wanted else []
-        missing = set(wanted) - {(gate.name, gate.key) for gate in found}
+        found = self._gates_of_keys(wanted)
+        missing = sorted(set(wanted) - {(gate.name, gate.key) for gate in found})
         if missing:
-            self._statements.run_rows("add_gates", sorted(missing))
-            found += self._locked("gates_of_keys", sorted(missing))
+            self._statements.run_rows("add_gates", missing)
+            found += self._gates_of_keys(missing)
         known = {gate.id for gate in found}
-        found += _gates_by_id(self._statements, "gates", sorted({id for id in others if id not in known}))
+        if self._statements.locks_rows:
+            found = _locked_gates(self._statements, known.union(others))
+        else:
+            found += _locked_gates(self._statements, set(others) - known)
         return {(gate.name, gate.key): gate for gate in found}
 
-    def _locked(self, name: str, rows: Sequence[tuple[str, str]]) -> list[LimitGate]:
-        return [_gate_of(columns) for columns in self._statements.rows_of(name, rows)]
+    def _gates_of_keys(self, keys: Sequence[GateKey]) -> list[LimitGate]:
+        return [_gate_of(columns) for columns in self._statements.rows_of("gates_of_keys", keys)]
 
     def _hold(self, owner: int, held: Sequence[Need], gates: Mapping[GateKey, LimitGate]) -> None:
         rows = [(need.claim.id, need.claim.fence, gates[key].id, owner) for need in held for key in need.gates]
@@ -169,7 +172,7 @@ class Limits:
         most = sum(lane.limit for lane in request.slots)
         found = [tuple(line) for line in self._statements.rows_for("open_lanes", tasks, now)] if tasks else []
         lines = [line for line in found if request.queues is None or line[2] in request.queues]
-        gates = _gates_by_id(self._statements, "gates_unlocked", sorted({gate for gate, _, _ in lines}))
+        gates = _gates_by_id(self._statements, sorted({gate for gate, _, _ in lines}))
         room = {gate.id: min(gate.room(now), most) for gate in gates}
         ended: list[tuple[int, str, str]] = []
         for _ in range(_TRIES):
@@ -299,9 +302,8 @@ class Limits:
 
     def _recompute(self, names: Sequence[str]) -> None:
         """The limits with these names have changed."""
-        _change(
-            self._statements, [_gate_of(columns) for columns in self._statements.rows_for("gates_of_limits", names)]
-        )
+        gates = self._statements.rows_for("gates_of_limits", names)
+        _change(self._statements, _locked_gates(self._statements, gates))
 
     def set(self, name: str, *, key: str | None, maximum: int | None) -> None:
         """See :meth:`jobify.storage.limiting.LimitPort.set_limit`."""
@@ -351,7 +353,7 @@ def _holders(rows: Iterable[Row]) -> list[_Holder]:
 def _drop(statements: Statements, holders: Sequence[_Holder], closings: Mapping[int, Microseconds]) -> set[int]:
     """These hold nothing any more; the gates among theirs for which a job waits."""
     counts = Counter(holder.gate for holder in holders)
-    gates = _gates_by_id(statements, "gates", sorted(counts.keys() | closings.keys()))
+    gates = _locked_gates(statements, counts.keys() | closings.keys())
     for gate in gates:
         gate.release(counts[gate.id])
         if gate.id in closings:
@@ -361,8 +363,16 @@ def _drop(statements: Statements, holders: Sequence[_Holder], closings: Mapping[
     return {gate.id for gate in gates if gate.is_waited}
 
 
-def _gates_by_id(statements: Statements, name: str, ids: Sequence[int]) -> list[LimitGate]:
-    return [_gate_of(columns) for columns in statements.rows_for(name, ids)]
+def _locked_gates(statements: Statements, ids: Iterable[int]) -> list[LimitGate]:
+    """The gates with these ids, locked in their order, as they are after that."""
+    ordered = sorted(ids)
+    if statements.locks_rows:
+        statements.rows_for("lock_gates", ordered)
+    return _gates_by_id(statements, ordered)
+
+
+def _gates_by_id(statements: Statements, ids: Sequence[int]) -> list[LimitGate]:
+    return [_gate_of(columns) for columns in statements.rows_for("gates", ids)]
 
 
 def _change(statements: Statements, gates: Iterable[LimitGate]) -> None:

@@ -1375,11 +1375,8 @@ CROSS JOIN limits ON limits.name = gates.name
 -- name: gates
 SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.id IN ({ids})
 
--- name: gates_unlocked
-SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.id IN ({ids})
-
 -- name: gates_of_limits
-SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.name IN ({ids})
+SELECT CAST(json_group_array(id) AS BLOB) FROM limit_gates WHERE name IN ({ids})
 
 -- name: add_gates
 INSERT INTO limit_gates (name, key) SELECT column1, column2 FROM (VALUES {rows}) WHERE column1 <> 0
