@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from inspect import signature
 from typing import Any
@@ -255,6 +255,26 @@ def test_no_window_holds_more_than_the_maximum_and_the_burst(seed: int) -> None:
             starts.append((at, min(cost, maximum + burst)))
     assert starts
     assert most_in_a_window(starts, per) <= maximum + burst
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_change_of_a_rate_gives_no_more_than_the_higher_of_both(seed: int) -> None:
+    choices = random.Random(seed)
+    burst, per = choices.choice([0, 1, 10, 99]), choices.choice([1000, SECOND, 60 * SECOND])
+    one = gate("rate", choices.randint(1, 200), per, burst)
+    now, starts, highest = 0, [], one.maximum
+    for _ in range(300):
+        now += choices.choice([0, 0, 1, per // 50, per // 3, 2 * per])
+        if choices.random() < 0.1:
+            former = replace(one)
+            one.maximum = choices.choice([1, 2, 5, 50, 200])
+            highest = max(highest, one.maximum)
+            one.keep_count(former, now)
+        cost = choices.choice([1, 1, 3, 20])
+        while one.opens_at(cost) <= now and choices.random() < 0.9:
+            starts.append((now, min(cost, one.maximum + burst)))
+            one.take(now, cost)
+    assert most_in_a_window(starts, per) <= highest + burst
 
 
 def most_in_a_window(starts: list[tuple[int, int]], per: int) -> int:

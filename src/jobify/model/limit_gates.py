@@ -208,6 +208,13 @@ class LimitGate:
         if self.kind == LimitKind.RATE:
             self.tat = max(self.tat, at) + self._bounded(cost) * self._interval
 
+    def keep_count(self, former: LimitGate, now: Microseconds) -> None:
+        """The definition was that of ``former`` until now. What was taken of a rate counts as so many starts, not as so
+        much time: else one that is raised would go on as before for a ``per``, and one with a burst that is lowered
+        would have its burst again."""
+        if self.kind == former.kind == LimitKind.RATE and self.maximum and former.maximum and self.tat > now:
+            self.tat = now - (now - self.tat) * self._interval // former._interval
+
     def release(self, count: int = 1) -> None:
         """So many jobs have ended."""
         self.active = max(self.active - count, 0)

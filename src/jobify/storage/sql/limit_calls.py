@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.limit_gates import NEVER, LimitDefinition, LimitRecord, LimitRefusal, LimitWait
 from jobify.model.records import NewJob
 from jobify.storage.sql.limits import Limits
 from jobify.types import Microseconds
@@ -17,14 +17,14 @@ class LimitCalls:
 
     _limits: Limits
 
-    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
-        self._limits.define(tasks)
+    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]], *, now: Microseconds = NEVER) -> None:
+        self._limits.define(tasks, now)
 
     def task_limits(self, tasks: Sequence[str]) -> Mapping[str, list[LimitDefinition]]:
         return self._limits.read_task_limits(tasks)
 
-    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
-        self._limits.set(name, key=key, maximum=maximum)
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None, now: Microseconds = NEVER) -> None:
+        self._limits.set(name, key=key, maximum=maximum, now=now)
 
     def take_places(self, jobs: Sequence[NewJob], *, now: Microseconds) -> list[LimitRefusal | None]:
         return self._limits.take_places(jobs, now)

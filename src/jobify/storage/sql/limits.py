@@ -10,6 +10,7 @@ in a transaction of its own, before it is answered.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -170,8 +171,9 @@ class Limits:
         """Let jobs go on that wait at open gates: of the request's tasks and queues, as many as may be taken."""
         tasks = [task for lane in request.slots if lane.limit for task in lane.tasks]
         most = sum(lane.limit for lane in request.slots)
-        found = [tuple(line) for line in self._statements.rows_for("open_lanes", tasks, now)] if tasks else []
-        lines = [line for line in found if request.queues is None or line[2] in request.queues]
+        queues = None if request.queues is None else json.dumps(request.queues)
+        found = self._statements.rows_for("open_lanes", tasks, now, queues, queues) if tasks else []
+        lines = [tuple(line) for line in found]
         gates = _gates_by_id(self._statements, sorted({gate for gate, _, _ in lines}))
         room = {gate.id: min(gate.room(now), most) for gate in gates}
         ended: list[tuple[int, str, str]] = []
@@ -279,7 +281,7 @@ class Limits:
     def _task_limits(self, tasks: Sequence[str]) -> dict[str, list[LimitDefinition]]:
         return _by_task(self._statements.rows_for("limits_of_tasks", tasks))
 
-    def define(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
+    def define(self, tasks: Mapping[str, Sequence[LimitDefinition]], now: Microseconds) -> None:
         """See :meth:`jobify.storage.limiting.LimitPort.define_limits`."""
         names = sorted(tasks)
         with self._statements.atomic():
@@ -289,10 +291,11 @@ class Limits:
             self._statements.run_for("drop_task_limits", names)
             rows = [(task, place, one.name) for task in names for place, one in enumerate(tasks[task])]
             self._statements.run_rows("add_task_limits", rows)
-            limits = {one.name: tuple(one) for task in names for one in tasks[task]}
-            self._statements.run_rows("define_limits", [limits[name] for name in sorted(limits)])
             self._free_misplaced(names)
-            self._recompute(list(limits))
+            limits = {one.name: tuple(one) for task in names for one in tasks[task]}
+            former = self._gates_of_limits(list(limits))
+            self._statements.run_rows("define_limits", [limits[name] for name in sorted(limits)])
+            self._recompute(former, now)
 
     def _free_misplaced(self, tasks: Sequence[str]) -> None:
         """Let those go on that wait at a limit which their task does not have any more."""
@@ -300,20 +303,27 @@ class Limits:
         self._statements.run_for("admit_waiters", [seq for seq, is_waiting in found if is_waiting])
         self._statements.run_for("drop_waiters", [seq for seq, _ in found])
 
-    def _recompute(self, names: Sequence[str]) -> None:
-        """The limits with these names have changed."""
-        gates = self._statements.rows_for("gates_of_limits", names)
-        _change(self._statements, _locked_gates(self._statements, gates))
+    def _gates_of_limits(self, names: Sequence[str]) -> list[LimitGate]:
+        return _locked_gates(self._statements, self._statements.rows_for("gates_of_limits", names))
 
-    def set(self, name: str, *, key: str | None, maximum: int | None) -> None:
+    def _recompute(self, former: Sequence[LimitGate], now: Microseconds) -> None:
+        """The limits of these gates, which are locked, have changed since they were read."""
+        gates = _gates_by_id(self._statements, [gate.id for gate in former])
+        before = {gate.id: gate for gate in former}
+        for gate in gates:
+            gate.keep_count(before[gate.id], now)
+        _change(self._statements, gates)
+
+    def set(self, name: str, *, key: str | None, maximum: int | None, now: Microseconds) -> None:
         """See :meth:`jobify.storage.limiting.LimitPort.set_limit`."""
         with self._statements.atomic():
+            former = self._gates_of_limits([name])
             if maximum is None:
                 self._statements.run("reset_limit", name, key or "")
             else:
                 self._statements.run("set_limit", name, key or "", maximum)
                 self._statements.run_rows("add_gates", [] if key is None else [(name, key)])  # so that it is listed
-            self._recompute([name])
+            self._recompute(former, now)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

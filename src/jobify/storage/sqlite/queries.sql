@@ -1426,8 +1426,11 @@ FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
 UPDATE jobs SET blockers = blockers + 1 FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
 
 -- name: count_waiters
+-- Not those that do not wait here any more.
 SELECT CAST(json_group_array(json_array(gate, number)) AS BLOB) FROM (
-    SELECT gate, count(*) AS number FROM limit_waiters WHERE gate IN ({ids}) GROUP BY gate
+    SELECT its.gate, count(*) AS number FROM limit_waiters AS its
+    CROSS JOIN jobs ON jobs.seq = its.seq AND jobs.fence = its.fence AND jobs.status = 'scheduled'
+    WHERE its.gate IN ({ids}) GROUP BY its.gate
 )
 
 -- name: add_waiters
@@ -1440,11 +1443,12 @@ INSERT INTO limit_lanes (gate, task, queue) SELECT column1, column2, column3 FRO
 ON CONFLICT DO NOTHING
 
 -- name: open_lanes
--- Where jobs wait at gates that are open, of these tasks. Parameters: now, {ids}.
+-- Where jobs wait at gates that are open, of these tasks. Parameters: now, the queues as JSON (or NULL) twice, {ids}.
 SELECT CAST(json_group_array(json_array(gate, task, queue)) AS BLOB) FROM (
     SELECT lanes.gate, lanes.task, lanes.queue
     FROM limit_gates AS gates CROSS JOIN limit_lanes AS lanes ON lanes.gate = gates.id
-    WHERE gates.is_waited = 1 AND gates.opens_at <= ? AND lanes.task IN ({ids})
+    WHERE gates.is_waited = 1 AND gates.opens_at <= ? AND (? IS NULL OR lanes.queue IN (SELECT value FROM json_each(?)))
+        AND lanes.task IN ({ids})
         AND lanes.queue NOT IN (SELECT name FROM paused_queues)
     ORDER BY gates.opens_at LIMIT 1024
 )

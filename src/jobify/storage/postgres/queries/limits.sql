@@ -55,6 +55,7 @@ SELECT number, job_id, fence, gate FROM @limit_holders AS held
 WHERE NOT is_kept AND NOT EXISTS (
     SELECT 1 FROM @jobs WHERE jobs.id = held.job_id AND jobs.fence = held.fence AND jobs.status = 'running'
 )
+FOR UPDATE SKIP LOCKED
 
 -- name: keep_holders
 UPDATE @limit_holders SET is_kept = true WHERE number = ANY ($1::bigint[])
@@ -76,7 +77,10 @@ FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) WHERE jobs.id = v.id
 UPDATE @jobs SET blockers = blockers + 1 FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) WHERE jobs.id = v.id
 
 -- name: count_waiters
-SELECT gate, count(*) FROM @limit_waiters WHERE gate = ANY ($1::bigint[]) GROUP BY gate
+-- Not those that do not wait here any more.
+SELECT its.gate, count(*) FROM @limit_waiters AS its
+JOIN @jobs ON jobs.seq = its.seq AND jobs.fence = its.fence AND jobs.status = 'scheduled'
+WHERE its.gate = ANY ($1::bigint[]) GROUP BY its.gate
 
 -- name: add_waiters
 INSERT INTO @limit_waiters (seq, fence, gate, task, queue, rank, due_at)
@@ -92,7 +96,8 @@ SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) ON CONFLICT DO NOTHIN
 -- name: open_lanes
 -- Where jobs wait at gates that are open, of these tasks.
 SELECT lanes.gate, lanes.task, lanes.queue FROM @limit_gates AS gates JOIN @limit_lanes AS lanes ON lanes.gate = gates.id
-WHERE gates.is_waited AND gates.opens_at <= $1 AND lanes.task = ANY ($2::text[])
+WHERE gates.is_waited AND gates.opens_at <= $1 AND lanes.task = ANY ($4::text[])
+    AND ($2::text IS NULL OR lanes.queue IN (SELECT json_array_elements_text($3::text::json)))
     AND lanes.queue NOT IN (SELECT name FROM @paused_queues)
 ORDER BY gates.opens_at LIMIT 1024
 
