@@ -46,7 +46,6 @@ WIDTHS = {
     "publish": 7,
     "add_suspects": 8,
     "gates_of_keys": 2,
-    "gates_of_keys_unlocked": 2,
     "add_gates": 2,
     "change_gates": 7,
     "hold_limits": 4,

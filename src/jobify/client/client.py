@@ -106,7 +106,7 @@ class Client:
         """Limits as operators see and set them."""
         from jobify.client.limits import LimitAdmin
 
-        return LimitAdmin(self._connection, self.tasks.all)
+        return LimitAdmin(self._connection, self.tasks.all, self._clock)
 
     def _cron_rules(self) -> CronRuleCache:
         """The rules of the app, as it is configured now."""

@@ -10,7 +10,7 @@ import msgspec
 from jobify.client.views import LimitView
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.gateway.connection import StorageConnection
-from jobify.model.clock import SECOND
+from jobify.model.clock import SECOND, Clock
 from jobify.model.limit_gates import LimitRecord
 from jobify.model.limit_keys import as_key
 from jobify.router.registry import Registry
@@ -25,9 +25,10 @@ _HIGHEST: Final = 2**31
 class LimitAdmin:
     """Reads and writes in the caller's thread. ``registry()`` are the tasks of the app."""
 
-    def __init__(self, connection: StorageConnection, registry: Callable[[], Registry]) -> None:
+    def __init__(self, connection: StorageConnection, registry: Callable[[], Registry], clock: Clock) -> None:
         self._connection = connection
         self._registry = registry
+        self._clock = clock
 
     def all(self) -> list[LimitView]:
         """Every limit that a task of the database has, in order of name."""
@@ -50,7 +51,8 @@ class LimitAdmin:
         if is_keyed and path is None:
             raise ConfigurationError(f"The limit {name!r} has no key. Leave key= out.")
         with self._connection as storage:
-            storage.set_limit(name, key=as_key(key) if is_keyed else None, maximum=limit)
+            its = as_key(key) if is_keyed else None
+            storage.set_limit(name, key=its, maximum=limit, now=self._clock.now())
         self._connection.notify(workers=True)
 
     def _find(self, name: str) -> tuple[str, str | None]:

@@ -156,7 +156,7 @@ class Engine:
     async def start(self) -> None:
         """Begin to claim jobs: recover those of dead processes, sync declared crons, then dispatch."""
         for backend in self._opened:
-            await define_limits(backend, self._served_by(backend))
+            await define_limits(backend, self._served_by(backend), self._clock.now())
             services = self._services_of(backend)
             for service in services:
                 service.on_lost, service.storage_failures = self._events.storage_lost, backend.failures

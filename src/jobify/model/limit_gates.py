@@ -181,8 +181,9 @@ class LimitGate:
     """Whether jobs may be waiting for it."""
     turned_at: Microseconds = 0
     """When a job was last let in, or out: of many open gates, those come first that have waited longest."""
-    wanted: int = 1
-    """The cost of the job that was refused last."""
+    first_at: Microseconds = 0
+    """Not stored: when the first job may start that this claim was refused. None that comes after it starts earlier, or
+    those of low costs would never let one of a high cost go."""
 
     @property
     def _interval(self) -> Microseconds:
@@ -236,6 +237,13 @@ class LimitGate:
         place = max(virtual_time, self.tat)
         self.tat = place + max(round(cost * _SHARE / weight), 1)
         return place
+
+    def keep_count(self, former: LimitGate, now: Microseconds) -> None:
+        """The definition was that of ``former`` until now. What was taken of a rate counts as so many starts, not as so
+        much time: else one that is raised would go on as before for a ``per``, and one with a burst that is lowered
+        would have its burst again."""
+        if self.kind == former.kind == LimitKind.RATE and self.maximum and former.maximum and self.tat > now:
+            self.tat = now - (now - self.tat) * self._interval // former._interval
 
     def release(self, count: int = 1, at: Microseconds = 0) -> None:
         """So many jobs have ended."""

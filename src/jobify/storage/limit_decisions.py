@@ -32,6 +32,7 @@ __all__ = (
     "call_up",
     "give_places",
     "needs_of",
+    "openings",
     "places_of",
     "with_states",
 )
@@ -139,9 +140,10 @@ def admit(
             decisions.refused.append(_in_line(need.claim, need.turn, need.cost, gates))
             continue
         theirs = [gates[key] for key in need.gates]
-        closed = next((gate for gate in theirs if gate.opens_at(need.cost) > at), None)
+        closed = next((gate for gate in theirs if max(gate.first_at, gate.opens_at(need.cost)) > at), None)
         if closed is not None:
-            closed.is_waited, closed.wanted = True, need.cost
+            closed.is_waited = True
+            closed.first_at = closed.first_at or closed.opens_at(need.cost)
             decisions.refused.append(Waiting(need.claim, closed))
             continue
         for gate in theirs:
@@ -152,6 +154,11 @@ def admit(
             line.tat = max(line.tat, place)
         decisions.held.append(need)
     return decisions
+
+
+def openings(decisions: GateDecisions) -> list[Microseconds]:
+    """When time opens the gates at which jobs have to wait."""
+    return [one.gate.first_at for one in decisions.refused if one.gate.is_timed]
 
 
 def _in_line(job: Claim | NewJob, turn: Turn, cost: int, gates: Mapping[GateKey, LimitGate]) -> Waiting:

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.limit_gates import NEVER, LimitDefinition, LimitRecord, LimitRefusal, LimitWait
 from jobify.model.records import NewJob
 from jobify.types import Microseconds
 
@@ -38,10 +38,11 @@ __all__ = ("LimitPort",)
 class LimitPort(Protocol):
     """What a storage does for limits. Part of :class:`jobify.storage.base.Storage`."""
 
-    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
+    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]], *, now: Microseconds = NEVER) -> None:
         """These tasks have these limits from now on, and no others; what waits goes by them at once.
 
         A limit has one definition: the last one counts for all tasks that list it. What ``set_limit`` has set stays.
+        What a rate has admitted before ``now`` counts as so many starts of the new one.
         """
         ...
 
@@ -49,10 +50,11 @@ class LimitPort(Protocol):
         """The limits of these tasks, in their order; a task without any is left out."""
         ...
 
-    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None, now: Microseconds = NEVER) -> None:
         """Let a limit, or one key of it, have another maximum than its definition, until that is None again.
 
-        What runs goes on. A key's maximum goes before that of the limit. It may be set before there is a definition.
+        ``now``: as in :meth:`define_limits`. What runs goes on. A key's maximum goes before that of the limit. It may
+        be set before there is a definition.
         """
         ...
 

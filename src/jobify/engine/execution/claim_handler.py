@@ -14,17 +14,19 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from jobify.engine.events import EngineEvents
+from jobify.engine.execution.arguments import decode_arguments, fetch_parent_results
 from jobify.engine.execution.attempt import Attempt, ScheduleRun
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.executor import Executor
 from jobify.engine.execution.slots import SlotPool
-from jobify.exceptions import shown
+from jobify.exceptions import PayloadError, ResultNotStoredError, shown
 from jobify.gateway.backend import Backend
 from jobify.gateway.notification import NEW_WORK
 from jobify.model.clock import Clock, seconds
 from jobify.model.cron_rules import CronRuleCache
-from jobify.model.job_options import read_options
+from jobify.model.job_options import JobOptions, read_options
 from jobify.model.limit_gates import RELEASED_LIMITS, LimitState, SettledLimits
+from jobify.model.limit_keys import KeyReader
 from jobify.model.misfire import Plan, plan
 from jobify.model.records import Claim, Settled, Settlement
 from jobify.model.status import Cancelled, Event, Failed, JobStatus, next_status
@@ -33,6 +35,7 @@ from jobify.model.zones import CronUnavailableError
 from jobify.router.registry import Registry
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import spawn
 from jobify.types import Microseconds
 
 __all__ = ("ClaimHandler", "ReleasedClaims")
@@ -70,6 +73,8 @@ class ClaimHandler:
         self._executor = executor
         self.released = released
         self._clock = clock
+        self._reading: set[asyncio.Task[None]] = set()
+        """Those that read keys."""
 
     def count_fitting(self, mode: RunMode, claims: Sequence[Claim], free: int) -> int:
         """How many of ``claims`` to handle; the others are to be released. See :class:`Prefetch`."""
@@ -79,8 +84,7 @@ class ClaimHandler:
         """Start what was claimed; its slot is held already. Never raises: if it cannot begin, both are released."""
         try:
             if claim.limits is LimitState.UNKEYED:
-                self._add_keys(backend, claim)
-                pool.release()
+                self._add_keys(backend, claim, pool)
                 return
             attempt = Attempt.of_claim(
                 claim,
@@ -109,13 +113,45 @@ class ClaimHandler:
         else:
             self._completer.complete(attempt, refusal, now)
 
-    def _add_keys(self, backend: Backend, claim: Claim) -> None:
+    def _add_keys(self, backend: Backend, claim: Claim, pool: SlotPool) -> None:
         """Put a job back with the keys of its limits, which the process that enqueued it could not read."""
         endpoint, own = self._registry[claim.task], read_options(claim.options)
         if endpoint.limit_keys is None:  # they are those of a newer release, which has to read them
             raise LookupError("the limits of its task have keys that are not known here")
-        args, kwargs = backend.codec.decode_call(claim.payload, endpoint.types)
-        self.released.release(backend, claim, options=endpoint.limit_keys.options(args, kwargs, own))
+        attempt = Attempt.of_claim(claim, backend=backend, endpoint=endpoint, pool=pool, job=None)
+        if own.inputs is not None:
+            self._reading.add(task := spawn(self._add_keys_of_results(attempt, claim, endpoint.limit_keys, own)))
+            task.add_done_callback(self._reading.discard)
+        else:
+            self._release_with_keys(attempt, claim, endpoint.limit_keys, own)
+
+    async def _add_keys_of_results(self, attempt: Attempt, claim: Claim, keys: KeyReader, own: JobOptions) -> None:
+        """:meth:`_add_keys`, for a job whose first argument comes from other jobs. It keeps its slot meanwhile."""
+        assert own.inputs is not None
+        try:
+            value = await fetch_parent_results(attempt, own.inputs, self._registry)
+            self._release_with_keys(attempt, claim, keys, own, value)
+        except ResultNotStoredError as error:
+            self._end(attempt, error)
+        except Exception as error:
+            attempt.free_slot()
+            self.released.release_failed(attempt.backend, claim, error)
+
+    def _release_with_keys(
+        self, attempt: Attempt, claim: Claim, keys: KeyReader, own: JobOptions, *inputs: Any
+    ) -> None:
+        try:
+            options = keys.options(*decode_arguments(attempt, *inputs), own)
+        except PayloadError as error:
+            self._end(attempt, error)
+            return
+        attempt.free_slot()
+        self.released.release(attempt.backend, claim, options=options)
+
+    def _end(self, attempt: Attempt, error: Exception) -> None:
+        """The job ends as it would if it had begun: it fails, or waits for other code."""
+        now = self._clock.now()
+        self._completer.complete(attempt, self._completer.decide(attempt, None, error, now), now)
 
     def _examine(self, attempt: Attempt, claim: Claim, now: Microseconds) -> Refusal | None:
         """Why the attempt is not made. None means that it is."""

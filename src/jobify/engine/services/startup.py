@@ -36,6 +36,7 @@ from jobify.router.registry import Endpoint, Registry, endpoints_of
 from jobify.runners.base import Call, Runner
 from jobify.runtime.logs import get_logger
 from jobify.storage.location import location_of
+from jobify.types import Microseconds
 
 __all__ = ("StartReport", "StoppedSchedules", "UnknownTasks", "announce", "check_children", "define_limits")
 
@@ -194,10 +195,10 @@ class UnknownTasks(Service):
             )
 
 
-async def define_limits(backend: Backend, endpoints: Iterable[Endpoint]) -> None:
+async def define_limits(backend: Backend, endpoints: Iterable[Endpoint], now: Microseconds) -> None:
     """Store the limits of these tasks, which hold for all processes from now on."""
     limits = {name: endpoint.limits for endpoint in endpoints for name in endpoint.names}
-    await backend.gate.call(partial(backend.storage.define_limits, limits))
+    await backend.gate.call(partial(backend.storage.define_limits, limits, now=now))
 
 
 async def check_children(runner: Runner | None, registry: Registry, queues: tuple[str, ...] | None) -> None:

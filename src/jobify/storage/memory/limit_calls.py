@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.limit_gates import NEVER, LimitDefinition, LimitRecord, LimitRefusal, LimitWait
 from jobify.model.records import NewJob
 from jobify.storage.memory import limits
 from jobify.storage.memory.table import Table
@@ -18,17 +18,17 @@ class LimitCalls:
 
     _table: Table
 
-    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
+    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]], *, now: Microseconds = NEVER) -> None:
         with self._table as table:
-            limits.define(table, tasks)
+            limits.define(table, tasks, now)
 
     def task_limits(self, tasks: Sequence[str]) -> Mapping[str, list[LimitDefinition]]:
         with self._table as table:
             return limits.task_limits(table, tasks)
 
-    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None, now: Microseconds = NEVER) -> None:
         with self._table as table:
-            limits.set_maximum(table, name, key, maximum)
+            limits.set_maximum(table, name, key, maximum, now)
 
     def take_places(self, jobs: Sequence[NewJob], *, now: Microseconds) -> list[LimitRefusal | None]:
         with self._table as table:

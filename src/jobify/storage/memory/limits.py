@@ -29,6 +29,7 @@ from jobify.storage.limit_decisions import (
     call_up,
     give_places,
     needs_of,
+    openings,
     places_of,
     with_states,
 )
@@ -73,7 +74,11 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     for one in decisions.refused:
         table.upsert(transitions.refused(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
     _keep_times(table, gates.values())
-    due = [claimed.next_due_at, *(gate.opens_at(_wanted(table, gate)) for gate in _waited(table) if gate.is_timed)]
+    due = [
+        claimed.next_due_at,
+        *openings(decisions),
+        *(gate.opens_at(_wanted(table, gate)) for gate in _waited(table) if gate.is_timed),
+    ]
     return claimed._replace(
         claims=with_states(claimed.claims, decisions, unkeyed),
         next_due_at=min((at for at in due if at is not None and (at > now or at == claimed.next_due_at)), default=None),
@@ -229,9 +234,9 @@ def let_go(table: Table, claim: tuple[str, int, int]) -> bool:
 # -- definitions -------------------------------------------------------------------------------------------------------
 
 
-def define(table: Table, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
+def define(table: Table, tasks: Mapping[str, Sequence[LimitDefinition]], now: Microseconds) -> None:
     """See :meth:`jobify.storage.limiting.LimitPort.define_limits`."""
-    side = table.side
+    side, former = table.side, _timed(table)
     listed = {**side.task_limits, **{task: tuple(one.name for one in limits) for task, limits in tasks.items()}}
     limits = {**side.limits, **{one.name: one for of_task in tasks.values() for one in of_task}}
     table.side = side._replace(limits=limits, task_limits={task: names for task, names in listed.items() if names})
@@ -239,14 +244,30 @@ def define(table: Table, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None
         assert row.waits_at is not None
         if row.waits_at[0] not in listed.get(row.record.task, ()):
             table.upsert(transitions.admitted(row, row.record.due_at))
+    _keep_counts(table, former, now)
 
 
-def set_maximum(table: Table, name: str, key: str | None, maximum: int | None) -> None:
+def _timed(table: Table) -> list[LimitGate]:
+    """The gates that have admitted something by a rate."""
+    return [_gate(table, key) for key in table.side.gate_times]
+
+
+def _keep_counts(table: Table, former: Iterable[LimitGate], now: Microseconds) -> None:
+    """Definitions or settings of these gates may have changed."""
+    gates = [(_gate(table, (before.name, before.key)), before) for before in former]
+    for gate, before in gates:
+        gate.keep_count(before, now)
+    _keep_times(table, [gate for gate, _ in gates])
+
+
+def set_maximum(table: Table, name: str, key: str | None, maximum: int | None, now: Microseconds) -> None:
     """See :meth:`jobify.storage.limiting.LimitPort.set_limit`."""
+    former = _timed(table)
     settings = {gate: value for gate, value in table.side.limit_settings.items() if gate != (name, key or "")}
     if maximum is not None:
         settings[name, key or ""] = maximum
     table.side = table.side._replace(limit_settings=settings)
+    _keep_counts(table, former, now)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

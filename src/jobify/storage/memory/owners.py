@@ -195,5 +195,6 @@ def _all(table: Table) -> Iterable[OwnerRecord]:
 
 
 def _keep(table: Table, owners: Iterable[OwnerRecord]) -> None:
-    kept = {owner.id: owner for owner in owners}
-    table.side = table.side._replace(owners=kept, leaving=table.side.leaving & kept.keys())
+    kept, side = {owner.id: owner for owner in owners}, table.side
+    held = {claim: gates for claim, gates in side.kept_limits.items() if claim[1] in kept}
+    table.side = side._replace(owners=kept, leaving=side.leaving & kept.keys(), kept_limits=held)

@@ -19,6 +19,7 @@ class WritingStatements(ABC):
 
     sql: Catalog
     """The statements by name."""
+    locks_rows = True
 
     @abstractmethod
     def change(self, statement: Statement, parameters: Sequence[Any]) -> int:

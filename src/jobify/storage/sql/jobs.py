@@ -23,7 +23,10 @@ class JobChanges:
         self._statements = statements
 
     def reschedule(self, id: str, *, due_at: Microseconds, now: Microseconds) -> bool:
-        return self._statements.run("reschedule", due_at, due_at, now, id) == 1
+        with self._statements.together():
+            if self._statements.locks_rows:
+                self._statements.rows_for("statuses", [id])  # before it is read whether the job waits at a gate
+            return self._statements.run("reschedule", due_at, due_at, now, id) == 1
 
     # -- cancel --------------------------------------------------------------------------------------------------------
 

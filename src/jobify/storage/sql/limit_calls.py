@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.limit_gates import NEVER, LimitDefinition, LimitRecord, LimitRefusal, LimitWait
 from jobify.model.records import NewJob
 from jobify.storage.sql.limits import Limits
 from jobify.types import Microseconds
@@ -17,15 +17,15 @@ class LimitCalls:
 
     _limits: Limits
 
-    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> None:
-        if self._limits.definitions.define(tasks):
+    def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]], *, now: Microseconds = NEVER) -> None:
+        if self._limits.definitions.define(tasks, now):
             self._limits.are_defined = True  # perhaps; the next claim says it
 
     def task_limits(self, tasks: Sequence[str]) -> Mapping[str, list[LimitDefinition]]:
         return self._limits.definitions.of_tasks(tasks)
 
-    def set_limit(self, name: str, *, key: str | None, maximum: int | None) -> None:
-        self._limits.definitions.set(name, key=key, maximum=maximum)
+    def set_limit(self, name: str, *, key: str | None, maximum: int | None, now: Microseconds = NEVER) -> None:
+        self._limits.definitions.set(name, key=key, maximum=maximum, now=now)
 
     def take_places(self, jobs: Sequence[NewJob], *, now: Microseconds) -> list[LimitRefusal | None]:
         return self._limits.take_places(jobs, now)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobify.model.limit_gates import LimitDefinition, LimitRecord, LimitWait
+from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitWait
 from jobify.storage.sql.limit_gates import Gates
 from jobify.storage.sql.limit_lines import Lines, by_task
 from jobify.storage.sql.statements import Statements
+from jobify.types import Microseconds
 
 __all__ = ("LimitDefinitions",)
 
@@ -21,7 +22,7 @@ class LimitDefinitions:
         self._gates = gates
         self._lines = lines
 
-    def define(self, tasks: Mapping[str, Sequence[LimitDefinition]]) -> bool:
+    def define(self, tasks: Mapping[str, Sequence[LimitDefinition]], now: Microseconds) -> bool:
         """See :meth:`jobify.storage.limiting.LimitPort.define_limits`; whether that was new."""
         names = sorted(tasks)
         with self._statements.atomic():
@@ -32,21 +33,31 @@ class LimitDefinitions:
             self._statements.run_for("drop_task_limits", names)
             rows = [(task, place, one.name) for task in names for place, one in enumerate(tasks[task])]
             self._statements.run_rows("add_task_limits", rows)
-            limits = {one.name: tuple(one) for task in names for one in tasks[task]}
-            self._statements.run_rows("define_limits", [limits[name] for name in sorted(limits)])
             self._lines.free_misplaced(names)
-            self._gates.write(self._gates.locked_of(list(limits)))
+            limits = {one.name: tuple(one) for task in names for one in tasks[task]}
+            former = self._gates.locked_of(list(limits))
+            self._statements.run_rows("define_limits", [limits[name] for name in sorted(limits)])
+            self._recompute(former, now)
         return True
 
-    def set(self, name: str, *, key: str | None, maximum: int | None) -> None:
+    def _recompute(self, former: Sequence[LimitGate], now: Microseconds) -> None:
+        """The limits of these gates, which are locked, have changed since they were read."""
+        before = {gate.id: gate for gate in former}
+        gates = self._gates.by_id(before)
+        for gate in gates:
+            gate.keep_count(before[gate.id], now)
+        self._gates.write(gates)
+
+    def set(self, name: str, *, key: str | None, maximum: int | None, now: Microseconds) -> None:
         """See :meth:`jobify.storage.limiting.LimitPort.set_limit`."""
         with self._statements.atomic():
+            former = self._gates.locked_of([name])
             if maximum is None:
                 self._statements.run("reset_limit", name, key or "")
             else:
                 self._statements.run("set_limit", name, key or "", maximum)
                 self._statements.run_rows("add_gates", [] if key is None else [(name, key)])  # so that it is listed
-            self._gates.write(self._gates.locked_of([name]))
+            self._recompute(former, now)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

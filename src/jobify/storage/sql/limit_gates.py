@@ -35,38 +35,41 @@ class Gates:
     def locked(self, keys: Iterable[GateKey], ids: Iterable[int] = ()) -> dict[GateKey, LimitGate]:
         """The gates of these keys, which are made where they are missing, and others by their ids."""
         wanted = list(dict.fromkeys(keys))
-        found = self._of("gates_of_keys", wanted)
+        found = self.by_key(wanted)
         missing = sorted(set(wanted) - {(gate.name, gate.key) for gate in found})
         if missing:
             self._statements.run_rows("add_gates", missing)
-            found += self._of("gates_of_keys", missing)
+            found += self.by_key(missing)
         known = {gate.id for gate in found}
-        found += self.locked_by_id({id for id in ids if id not in known})
+        if self._statements.locks_rows:
+            found = self.locked_by_id(known.union(ids))
+        else:
+            found += self.by_id(set(ids) - known)
         return {(gate.name, gate.key): gate for gate in found}
 
     def locked_by_id(self, ids: Iterable[int]) -> list[LimitGate]:
-        """These gates."""
-        return [gate_of(columns) for columns in self._statements.rows_for("gates", sorted(ids))]
+        """These gates, as they are once they are locked."""
+        ordered = sorted(ids)
+        if self._statements.locks_rows:
+            self._statements.rows_for("lock_gates", ordered)
+        return self.by_id(ordered)
 
     def locked_of(self, names: Sequence[str]) -> list[LimitGate]:
         """All gates of these limits."""
-        return [gate_of(columns) for columns in self._statements.rows_for("gates_of_limits", names)]
+        return self.locked_by_id(self._statements.rows_for("gates_of_limits", names))
 
     def by_id(self, ids: Iterable[int]) -> list[LimitGate]:
-        """These gates as they are, without a lock: a hint."""
-        return [gate_of(columns) for columns in self._statements.rows_for("gates_unlocked", sorted(ids))]
+        """These gates as they are."""
+        return [gate_of(columns) for columns in self._statements.rows_for("gates", sorted(ids))]
 
     def by_key(self, keys: Sequence[GateKey]) -> list[LimitGate]:
-        """The gates of these keys as they are, without a lock."""
-        return self._of("gates_of_keys_unlocked", keys)
-
-    def _of(self, name: str, keys: Sequence[GateKey]) -> list[LimitGate]:
-        return [gate_of(columns) for columns in self._statements.rows_of(name, keys)] if keys else []
+        """The gates of these keys as they are."""
+        return [gate_of(columns) for columns in self._statements.rows_of("gates_of_keys", keys)] if keys else []
 
     def write(self, gates: Iterable[LimitGate]) -> None:
         """Write gates that are locked."""
         rows = [
-            (g.id, g.active, g.tat, g.closed_until, g.opens_at(g.wanted), int(g.is_waited), g.turned_at)
+            (g.id, g.active, g.tat, g.closed_until, g.opens_at(), int(g.is_waited), g.turned_at)
             for g in sorted(gates, key=lambda gate: gate.id)
         ]
         self._statements.run_rows("change_gates", rows)

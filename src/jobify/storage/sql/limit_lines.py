@@ -6,6 +6,7 @@ fence. An entry with another fence than the job has by now means nothing.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -54,8 +55,9 @@ class Lines:
     def open(self, request: ClaimRequest, now: Microseconds) -> Opened:
         """Let jobs go on that wait at open gates: of the request's tasks and queues, as many as may be taken."""
         lanes = {task: number for number, lane in enumerate(request.slots) if lane.limit for task in lane.tasks}
-        found = [tuple(key) for key in self._statements.rows_for("open_lanes", list(lanes), now)] if lanes else []
-        keys: list[_Key] = [key for key in found if request.queues is None or key[2] in request.queues]
+        queues = None if request.queues is None else json.dumps(request.queues)
+        found = self._statements.rows_for("open_lanes", list(lanes), now, queues, queues) if lanes else []
+        keys: list[_Key] = [(gate, task, queue) for gate, task, queue in found]
         if not keys:
             return NOTHING_OPENED
         gates = self._gates.by_id({gate for gate, _, _ in keys})

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from jobify.model.limit_gates import LimitDefinition, LimitKind, LimitRefusal
 from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.model.status import ClaimScope, JobStatus
-from jobify.storage.limit_decisions import admit, give_places, needs_of, places_of, with_states
+from jobify.storage.limit_decisions import admit, give_places, needs_of, openings, places_of, with_states
 from jobify.storage.sql.limit_definitions import LimitDefinitions
 from jobify.storage.sql.limit_gates import Gates, Holder
 from jobify.storage.sql.limit_lines import NOTHING_OPENED, Lines, Opened, by_task
@@ -107,7 +107,8 @@ class Limits:
         self._lines.wait(decisions.refused, "refuse")
         self._lines.forget_ended(opened.ended, gates)
         self._gates.write(gates.values())
-        due = [claimed.next_due_at, *(self._statements.rows("next_opening", now) if self.are_defined else ())]
+        due = [claimed.next_due_at, *openings(decisions)]
+        due += self._statements.rows("next_opening", now) if self.are_defined else ()
         return claimed._replace(
             claims=with_states(claims, decisions, unkeyed),
             has_more=claimed.has_more or opened.has_more,

@@ -21,6 +21,12 @@ Row = Sequence[Any]
 class Statements(Protocol):
     """The named statements of a database, on its writing connection. By itself each one is a transaction."""
 
+    @property
+    def locks_rows(self) -> bool:
+        """Whether others may be inside :meth:`together` meanwhile. What a statement reads beside the rows that it locks
+        is then of the time before it waited for them, so such things are read by the next one."""
+        ...
+
     def atomic(self) -> AbstractContextManager[None]:
         """Statements of one call, all or none.
 

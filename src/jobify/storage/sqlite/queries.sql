@@ -1372,19 +1372,11 @@ SELECT {gate} FROM (VALUES {rows}) AS v
 CROSS JOIN limit_gates AS gates ON gates.name = v.column1 AND gates.key = v.column2
 CROSS JOIN limits ON limits.name = gates.name
 
--- name: gates_of_keys_unlocked
-SELECT {gate} FROM (VALUES {rows}) AS v
-CROSS JOIN limit_gates AS gates ON gates.name = v.column1 AND gates.key = v.column2
-CROSS JOIN limits ON limits.name = gates.name
-
 -- name: gates
 SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.id IN ({ids})
 
--- name: gates_unlocked
-SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.id IN ({ids})
-
 -- name: gates_of_limits
-SELECT {gate} FROM limit_gates AS gates CROSS JOIN limits ON limits.name = gates.name WHERE gates.name IN ({ids})
+SELECT CAST(json_group_array(id) AS BLOB) FROM limit_gates WHERE name IN ({ids})
 
 -- name: add_gates
 INSERT INTO limit_gates (name, key) SELECT column1, column2 FROM (VALUES {rows}) WHERE column1 <> 0
@@ -1434,8 +1426,11 @@ FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
 UPDATE jobs SET blockers = blockers + 1 FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
 
 -- name: count_waiters
+-- Not those that do not wait here any more.
 SELECT CAST(json_group_array(json_array(gate, number)) AS BLOB) FROM (
-    SELECT gate, count(*) AS number FROM limit_waiters WHERE gate IN ({ids}) GROUP BY gate
+    SELECT its.gate, count(*) AS number FROM limit_waiters AS its
+    CROSS JOIN jobs ON jobs.seq = its.seq AND jobs.fence = its.fence AND jobs.status = 'scheduled'
+    WHERE its.gate IN ({ids}) GROUP BY its.gate
 )
 
 -- name: add_waiters
@@ -1452,11 +1447,12 @@ WHERE true ON CONFLICT DO NOTHING
 UPDATE limit_gates SET is_waited = 1 WHERE id IN ({ids})
 
 -- name: open_lanes
--- Where jobs wait at gates that are open, of these tasks. Parameters: now, {ids}.
+-- Where jobs wait at gates that are open, of these tasks. Parameters: now, the queues as JSON (or NULL) twice, {ids}.
 SELECT CAST(json_group_array(json_array(gate, task, queue)) AS BLOB) FROM (
     SELECT lanes.gate, lanes.task, lanes.queue
     FROM limit_gates AS gates CROSS JOIN limit_lanes AS lanes ON lanes.gate = gates.id
-    WHERE gates.is_waited = 1 AND gates.opens_at <= ? AND lanes.task IN ({ids})
+    WHERE gates.is_waited = 1 AND gates.opens_at <= ? AND (? IS NULL OR lanes.queue IN (SELECT value FROM json_each(?)))
+        AND lanes.task IN ({ids})
         AND lanes.queue NOT IN (SELECT name FROM paused_queues)
     ORDER BY gates.opens_at, gates.turned_at LIMIT 1024
 )

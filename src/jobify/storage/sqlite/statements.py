@@ -211,6 +211,8 @@ def write_values(
 class SQLiteStatements:
     """See :class:`jobify.storage.sql.statements.Statements`. What a statement answers is one text of JSON."""
 
+    locks_rows = False
+
     def __init__(self, database: Session) -> None:
         self._database = database
 

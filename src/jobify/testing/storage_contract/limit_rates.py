@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from jobify.model.limit_gates import LimitState, SettledLimits
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
@@ -50,6 +52,25 @@ class RateContract(StorageCase):
         assert found_ids(claim(storage, owner, now=NOW + 10 * SECOND)) == ["b"]
         assert claim(storage, owner, now=NOW + 20 * SECOND - 1) == []
         assert found_ids(claim(storage, owner, now=NOW + 20 * SECOND)) == ["c"]
+
+    def test_a_claim_says_when_a_job_of_a_high_cost_may_start(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [rate(10, 10)]})
+        storage.insert([job("a"), job("b", options=keyed(cost=5))])
+        assert found_ids(claim(storage, owner)) == ["a"]
+        for now in (NOW + SECOND, NOW + 2 * SECOND):  # a job of cost 1 might start
+            answer = claim_once(storage, owner, now=now)
+            assert (answer.claims, answer.next_due_at) == ([], NOW + 5 * SECOND)
+        assert found_ids(claim(storage, owner, now=NOW + 5 * SECOND)) == ["b"]
+
+    def test_jobs_of_low_costs_do_not_pass_one_of_a_high_cost(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [rate(10, 10)]})
+        storage.insert([job("a"), job("b", options=keyed(cost=5))])
+        order = found_ids(claim(storage, owner))
+        for second in range(1, 10):
+            storage.insert([job(f"late {second}")])
+            order += found_ids(claim(storage, owner, now=NOW + second * SECOND))
+        assert order == ["a", "b"]
+        assert found_ids(claim(storage, owner, now=NOW + 10 * SECOND)) == ["late 1"]
 
     def test_a_retry_takes_another_token(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [rate(1, 10)]})
@@ -126,6 +147,42 @@ class RateContract(StorageCase):
         assert claim(storage, owner) == []
         storage.settle([ended(owner, second)])
         assert found_ids(claim(storage, owner)) == ["2"]
+
+    @pytest.mark.parametrize("is_set", [False, True])
+    def test_a_rate_that_is_raised_goes_on_at_once(self, storage: Storage, owner: int, is_set: bool) -> None:
+        storage.define_limits({"task": [rate(1, 3600)]})
+        storage.insert([job("a"), job("b")])
+        assert found_ids(claim(storage, owner)) == ["a"]
+        if is_set:
+            storage.set_limit("rate", key=None, maximum=3600, now=NOW)
+        else:
+            storage.define_limits({"task": [rate(3600, 3600)]}, now=NOW)
+        assert claim(storage, owner, now=NOW + SECOND - 1) == []
+        assert found_ids(claim(storage, owner, now=NOW + SECOND)) == ["b"]
+
+    def test_a_rate_that_is_lowered_has_no_other_burst(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [rate(100, 100, burst=9)]})
+        storage.insert([job(f"{number:02}") for number in range(40)])
+        assert len(claim(storage, owner)) == 10
+        storage.define_limits({"task": [rate(1, 100, burst=9)]}, now=NOW)
+        assert claim(storage, owner, now=NOW + 100 * SECOND - 1) == []
+        assert len(claim(storage, owner, now=NOW + 100 * SECOND)) == 1
+
+    def test_places_of_jobs_that_do_not_wait_any_more_are_free(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [at_once(2)._replace(on_excess="skip")]})
+        assert place(storage, "a", "b") == [None, None]
+        storage.cancel(["a"], reason="x", now=NOW, delete_at=None)
+        storage.reschedule("b", due_at=NOW + SECOND, now=NOW)
+        assert place(storage, "c", "d") == [None, None]
+
+    def test_lines_of_other_queues_hide_none(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [at_once(1, key="user")]})
+        storage.set_limit("limit", key=None, maximum=0)
+        jobs = [job(f"{number:04}", queue="other", options=keyed(user=number)) for number in range(1100)]
+        storage.insert([*jobs, job("mine", options=keyed(user="mine"))])
+        assert claim(storage, owner) == []
+        storage.set_limit("limit", key=None, maximum=None)
+        assert found_ids(claim(storage, owner, queues=("default",))) == ["mine"]
 
     def test_a_limit_that_is_removed_holds_none_back(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [at_once(0)]})

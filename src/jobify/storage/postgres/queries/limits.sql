@@ -16,27 +16,18 @@ gates.id, gates.name, gates.key, limits.kind, coalesce(
 ), limits.per, limits.burst, gates.active, gates.tat, gates.closed_until, gates.is_waited, gates.turned_at
 
 -- name: gates_of_keys
-SELECT {gate} FROM @limit_gates AS gates JOIN @limits ON limits.name = gates.name
-WHERE gates.id = ANY (ARRAY(
-    SELECT its.id FROM unnest($1::text[], $2::text[]) AS v (name, key)
-    JOIN @limit_gates AS its ON its.name = v.name AND its.key = v.key
-))
-ORDER BY gates.id FOR NO KEY UPDATE OF gates
-
--- name: gates_of_keys_unlocked
 SELECT {gate} FROM unnest($1::text[], $2::text[]) AS v (name, key)
 JOIN @limit_gates AS gates ON gates.name = v.name AND gates.key = v.key JOIN @limits ON limits.name = gates.name
 
 -- name: gates
-SELECT {gate} FROM @limit_gates AS gates JOIN @limits ON limits.name = gates.name
-WHERE gates.id = ANY ($1::bigint[]) ORDER BY gates.id FOR NO KEY UPDATE OF gates
-
--- name: gates_unlocked
 SELECT {gate} FROM @limit_gates AS gates JOIN @limits ON limits.name = gates.name WHERE gates.id = ANY ($1::bigint[])
 
+-- name: lock_gates
+-- A statement of its own: one that waits for a lock and reads would read limits and settings as they were before.
+SELECT id FROM @limit_gates WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE
+
 -- name: gates_of_limits
-SELECT {gate} FROM @limit_gates AS gates JOIN @limits ON limits.name = gates.name
-WHERE gates.name = ANY ($1::text[]) ORDER BY gates.id FOR NO KEY UPDATE OF gates
+SELECT id FROM @limit_gates WHERE name = ANY ($1::text[])
 
 -- name: add_gates
 INSERT INTO @limit_gates (name, key) SELECT name, key FROM unnest($1::text[], $2::text[]) AS v (name, key)
@@ -65,6 +56,7 @@ SELECT number, job_id, fence, gate FROM @limit_holders AS held
 WHERE NOT is_kept AND NOT EXISTS (
     SELECT 1 FROM @jobs WHERE jobs.id = held.job_id AND jobs.fence = held.fence AND jobs.status = 'running'
 )
+FOR UPDATE SKIP LOCKED
 
 -- name: keep_holders
 UPDATE @limit_holders SET is_kept = true WHERE number = ANY ($1::bigint[])
@@ -86,7 +78,10 @@ FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) WHERE jobs.id = v.id
 UPDATE @jobs SET blockers = blockers + 1 FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) WHERE jobs.id = v.id
 
 -- name: count_waiters
-SELECT gate, count(*) FROM @limit_waiters WHERE gate = ANY ($1::bigint[]) GROUP BY gate
+-- Not those that do not wait here any more.
+SELECT its.gate, count(*) FROM @limit_waiters AS its
+JOIN @jobs ON jobs.seq = its.seq AND jobs.fence = its.fence AND jobs.status = 'scheduled'
+WHERE its.gate = ANY ($1::bigint[]) GROUP BY its.gate
 
 -- name: add_waiters
 INSERT INTO @limit_waiters (seq, fence, gate, task, queue, rank, due_at)
@@ -105,25 +100,38 @@ UPDATE @limit_gates SET is_waited = true WHERE id = ANY ($1::bigint[])
 -- name: open_lanes
 -- Where jobs wait at gates that are open, of these tasks.
 SELECT lanes.gate, lanes.task, lanes.queue FROM @limit_gates AS gates JOIN @limit_lanes AS lanes ON lanes.gate = gates.id
-WHERE gates.is_waited AND gates.opens_at <= $1 AND lanes.task = ANY ($2::text[])
+WHERE gates.is_waited AND gates.opens_at <= $1 AND lanes.task = ANY ($4::text[])
+    AND ($2::text IS NULL OR lanes.queue IN (SELECT json_array_elements_text($3::text::json)))
     AND lanes.queue NOT IN (SELECT name FROM @paused_queues)
 ORDER BY gates.opens_at, gates.turned_at LIMIT 1024
 
 -- name: first_waiters
--- The first jobs in these lines, and whether each waits for nothing else: NULL, it does not wait here any more.
+-- The first jobs in these lines, and whether each waits for nothing else: NULL, it does not wait here any more. A job that
+-- another transaction has locked is passed over, up to a hundred of them.
 SELECT v.gate, v.task, v.queue, coalesce(waiter.id, ''), waiter.seq, waiter.rank, coalesce(waiter.job_due_at, 0),
     waiter.due_at,
     CASE WHEN waiter.is_waiting THEN waiter.blockers = 1 END
 FROM unnest($2::bigint[], $3::text[], $4::text[]) AS v (gate, task, queue)
 CROSS JOIN LATERAL (
-    SELECT its.seq, its.rank, its.due_at, jobs.id, jobs.due_at AS job_due_at, jobs.blockers, jobs.fence = its.fence AND jobs.status = 'scheduled' AS is_waiting
-    FROM @limit_waiters AS its LEFT JOIN @jobs ON jobs.seq = its.seq
-    WHERE its.gate = v.gate AND its.task = v.task AND its.queue = v.queue
-    ORDER BY its.rank, its.due_at, its.seq LIMIT $1 FOR UPDATE OF its SKIP LOCKED
+    SELECT first.seq, first.rank, first.due_at, job.id, job.due_at AS job_due_at, job.blockers,
+        job.fence = first.fence AND job.status = 'scheduled' AS is_waiting
+    FROM (
+        SELECT its.seq, its.fence, its.rank, its.due_at FROM @limit_waiters AS its
+        WHERE its.gate = v.gate AND its.task = v.task AND its.queue = v.queue
+        ORDER BY its.rank, its.due_at, its.seq LIMIT $1::bigint + 100 FOR UPDATE SKIP LOCKED
+    ) AS first
+    LEFT JOIN LATERAL (
+        SELECT jobs.id, jobs.due_at, jobs.fence, jobs.status, jobs.blockers FROM @jobs WHERE jobs.seq = first.seq
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS job ON true
+    WHERE job.fence IS NOT NULL OR NOT EXISTS (SELECT 1 FROM @jobs WHERE jobs.seq = first.seq)
+    ORDER BY first.rank, first.due_at, first.seq LIMIT $1
 ) AS waiter
 
 -- name: admit_waiters
-UPDATE @jobs SET blockers = blockers - 1 WHERE seq = ANY ($1::bigint[])
+-- Their entries are locked; a job may have been changed meanwhile that was not.
+UPDATE @jobs SET blockers = blockers - 1 FROM @limit_waiters AS its
+WHERE jobs.seq = ANY ($1::bigint[]) AND its.seq = jobs.seq AND its.fence = jobs.fence AND jobs.status = 'scheduled'
 
 -- name: drop_waiters
 DELETE FROM @limit_waiters WHERE seq = ANY ($1::bigint[])
@@ -163,6 +171,7 @@ JOIN @limit_waiters AS its ON its.gate = lanes.gate AND its.task = lanes.task AN
 LEFT JOIN @jobs ON jobs.seq = its.seq
 WHERE lanes.task = ANY ($1::text[])
     AND NOT EXISTS (SELECT 1 FROM @task_limits WHERE task_limits.task = lanes.task AND task_limits.name = gates.name)
+FOR UPDATE OF its
 
 -- name: set_limit
 INSERT INTO @limit_settings (name, key, maximum) VALUES ($1, $2, $3)
