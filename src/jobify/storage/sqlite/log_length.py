@@ -11,8 +11,12 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from typing import Final
 
 __all__ = ("LogLength",)
+
+_END: Final = os.SEEK_END
+_HOLE: Final[int] = getattr(os, "SEEK_HOLE", _END)
 
 
 class LogLength:
@@ -38,8 +42,8 @@ class LogLength:
     def measure(self, log: int) -> tuple[int, bool]:
         """Its bytes, and whether there is no hole among them."""
         number = self._number
-        if number is None or sys.platform != "linux":
+        if number is None:
             found = os.fstat(log)
             return found.st_size, found.st_blocks * 512 >= found.st_size
-        size = os.lseek(number, 0, os.SEEK_END)
-        return size, size > 0 and os.lseek(number, 0, os.SEEK_HOLE) == size
+        size = os.lseek(number, 0, _END)
+        return size, size > 0 and os.lseek(number, 0, _HOLE) == size
