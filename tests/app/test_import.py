@@ -117,7 +117,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["argparse", "difflib", "shutil"])
+@pytest.mark.parametrize("name", ["argparse", "difflib", "hashlib", "shutil"])
 def test_the_program_of_a_worker_does_not_import(name: str, imported_by_a_worker: set[str]) -> None:
     """Each worker process would keep its memory."""
     assert name not in imported_by_a_worker
