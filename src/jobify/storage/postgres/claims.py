@@ -6,8 +6,9 @@ it is made again. Rows that another transaction has locked are passed over: noth
 
 A claim that takes long although it takes few jobs has passed over what is left of others; see ``places``.
 
-A claim is not flushed to the disk. If the server crashes a moment later it has never been, and what has come of it is
-refused; the flush of a settlement, which is later in the log, covers its claim.
+A claim is made on the connection that reads, so that it runs beside a settlement. It is not flushed to the disk. If the
+server crashes a moment later it has never been, and what has come of it is refused; the flush of a settlement, which is
+later in the log, covers its claim.
 """
 
 from __future__ import annotations
@@ -164,11 +165,9 @@ class Claims:
         unflushed = "" if self._database.is_in_block else _UNFLUSHED
         statement = self._database.sql("claim", unflushed=unflushed, **source.fields)
         with self._doubt.of(request.owner, number):
-            rows = self._database.execute(statement, [*parameters, *source.parameters]).fetchall()
+            rows = self._database.claim(statement, [*parameters, *source.parameters])
         count, next_due_at, aside = rows[0][_COUNT : _ASIDE + 1]
         taken = [] if rows[0][0] is None else rows
-        if taken:
-            self._database.note_change()
         return _Lane(_claims_of(taken), count > len(taken), next_due_at, aside)
 
     # -- jobs that ordinary claims pass over ---------------------------------------------------------------------------
