@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from jobify.exceptions import StorageEndedError
 from jobify.gateway.batching import Batch, BatchQueue, TimedClaim, execute_together, fail_pending, interrupted
 from jobify.gateway.threads import StorageThread
 from jobify.storage.base import Storage
@@ -17,8 +18,10 @@ __all__ = ("ClaimThread",)
 
 
 class ClaimThread:
-    """Makes the claims of a queue. ``deliver`` is called in the thread with claims that have their answers,
-    ``on_end`` with the error that ends the thread."""
+    """Makes the claims of a queue.
+
+    In the thread, ``deliver`` is called with claims that have their answers, and ``on_lost`` when it cannot go on.
+    """
 
     def __init__(
         self,
@@ -26,14 +29,15 @@ class ClaimThread:
         queue: BatchQueue[TimedClaim],
         *,
         deliver: Callable[[list[Batch[Any]]], None],
-        on_end: Callable[[BaseException], None],
+        on_lost: Callable[[StorageEndedError], None],
     ) -> None:
         self._storage = storage
         self._queue = queue
         self._deliver_to = deliver
+        self._on_lost = on_lost
         self._taken: list[Batch[Any]] = []
         """Claims that the thread has taken from the queue, and not delivered yet."""
-        self._thread = StorageThread(self._serve, on_error=self._on_error, on_end=on_end, name="jobify-claims")
+        self._thread = StorageThread(self._serve, on_error=self._on_error, on_end=self._on_end, name="jobify-claims")
 
     def start(self) -> None:
         """Start the thread. StorageUnavailableError if the system has none."""
@@ -68,3 +72,13 @@ class ClaimThread:
         """Fail the claims that were taken and have no answer yet."""
         fail_pending(self._taken, interrupted(error))
         self._deliver()
+
+    def _on_end(self, error: BaseException) -> None:
+        """The thread cannot go on: fail the claims that wait, and all later ones."""
+        ended = StorageEndedError(error)
+        self._queue.close(ended)
+        while self._queue.take(self._taken):
+            pass
+        fail_pending(self._taken, ended)
+        self._deliver()
+        self._on_lost(ended)

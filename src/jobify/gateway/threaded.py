@@ -123,7 +123,7 @@ class ThreadedGateway:
     def _start_claim_thread(self) -> None:
         self._claim_thread = None
         if self.storage.claims_first:
-            thread = ClaimThread(self.storage, self._claims, deliver=self._deliver_batches, on_end=self._on_claims_end)
+            thread = ClaimThread(self.storage, self._claims, deliver=self._deliver_batches, on_lost=self._lose)
             thread.start()
             self._claim_thread = thread
 
@@ -337,21 +337,16 @@ class ThreadedGateway:
         """The thread cannot go on: fail the calls that wait, and all later ones."""
         self._ended = ended = StorageEndedError(error)
         self._claims.close(ended)
-        self._fail_all(self._queues, self._taken, ended)
-
-    def _on_claims_end(self, error: BaseException) -> None:
-        """The thread of the claims cannot go on: fail those that wait, and all later ones."""
-        self._fail_all((self._claims,), [], StorageEndedError(error))
-
-    def _fail_all(self, queues: Sequence[BatchQueue[Any]], taken: list[Batch[Any]], ended: StorageEndedError) -> None:
-        """In the thread that serves these queues: close them, and fail what was taken from them and what waits."""
-        for queue in queues:
+        for queue in self._queues:
             queue.close(ended)
-            while queue.take(taken):
+            while queue.take(self._taken):
                 pass
-        fail_pending(taken, ended)
-        self._deliver_batches(taken[:])
-        taken.clear()
+        fail_pending(self._taken, ended)
+        self._deliver()
+        self._lose(ended)
+
+    def _lose(self, ended: StorageEndedError) -> None:
+        """On any thread: the storage cannot be used any more."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.on_lost, ended)
 

@@ -35,6 +35,7 @@ STEP: Final = 1000
 
 _COLUMNS: Final = len(Claim._fields)
 _SEQ, _COUNT, _NEXT, _ASIDE = range(_COLUMNS, _COLUMNS + 4)
+_TEXTS: Final = tuple(map(Claim._fields.index, ("id", "task", "queue", "rule", "options")))
 _FURTHER: Final = "AND (-priority, jobs.due_at, seq) > ({0}.passed, {0}.after_due_at, {0}.after_seq)"
 _SLOW: Final = 0.002
 _SLOW_EACH: Final = 0.00003
@@ -210,12 +211,9 @@ def _claims_of(rows: Sequence[Sequence[Any]]) -> list[tuple[Claim, int]]:
     """Claims in the order of their lane, with the numbers of their rows."""
     if len(rows) > 1:
         rows = sorted(rows, key=_order_of)
-    claims = []
-    for row in rows:
-        if needs_restoring(row[0], row[1], row[2], row[7], row[9]):
-            row = restored_row(row)
-        claims.append((Claim._make(row[:_COLUMNS]), row[_SEQ]))
-    return claims
+    if needs_restoring({row[column] for column in _TEXTS for row in rows}):  # most texts are alike
+        rows = [restored_row(row) for row in rows]
+    return [(Claim._make(row[:_COLUMNS]), row[_SEQ]) for row in rows]
 
 
 def _order_of(row: Sequence[Any]) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -221,11 +221,8 @@ class Database(WritingStatements):
                 raise explain(error, self.where) from error
 
     def claim(self, statement: Statement, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement that claims jobs; its rows, of which the first has a first column if it has claimed any.
-
-        Outside of a block it is a transaction by itself on the connection that reads, so that what is written on the
-        other one meanwhile does not hold it up.
-        """
+        """Run a statement that claims jobs, outside of a block on the connection that reads; its rows. The first one
+        begins with None if nothing was claimed."""
         if self.is_in_block:
             rows = self.execute(statement, parameters).fetchall()
             if rows[0][0] is not None:
@@ -296,11 +293,9 @@ class Database(WritingStatements):
         row = self.command(f"SELECT pg_try_advisory_xact_lock({self.relations})").fetchone()
         return row is not None and bool(row[0])
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[object]:
         """While no other thread has a transaction open."""
-        with self._writing:
-            yield
+        return self._writing
 
     @contextmanager
     def together(self) -> Iterator[None]:
