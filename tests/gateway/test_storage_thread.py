@@ -166,7 +166,7 @@ async def test_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monke
 
 
 def build_with_claims_first(directory: Path) -> tuple[Jobify, Any]:
-    app, echo = build(directory)
+    app, echo = echoing(directory)
     app.configs.storage.claims_first = True
     return app, echo
 

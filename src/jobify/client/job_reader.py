@@ -163,16 +163,8 @@ class JobReader:
             result = str(error)
         relations = self._connection.reader().relations(job_id)
         note, metadata = self._note(record), metadata_of(record.options)
-        return job_to_dict(
-            record,
-            attempts,
-            relations,
-            metadata=metadata,
-            call=call,
-            result=result,
-            note=note,
-            waits_for=self.waits_for(job_id),
-        )
+        document = job_to_dict(record, attempts, relations, metadata=metadata, call=call, result=result, note=note)
+        return {**document, "waits_for": self.waits_for(job_id)}
 
     def arguments(self, job_id: str) -> PlainCall:
         """See :attr:`jobify.JobResult.args`."""

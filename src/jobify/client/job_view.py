@@ -208,13 +208,11 @@ def job_to_dict(
     call: PlainCall,
     result: Any,
     note: str,
-    waits_for: str | None,
 ) -> dict[str, Any]:
     """The full JSON document of a job."""
     return {
         **row_to_dict(record, metadata=metadata, call=call),
         "note": note,
-        "waits_for": waits_for,
         "error": error_of(record, attempts),
         "errors": errors_of(attempts),
         "result": json_safe(result),
