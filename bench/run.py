@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker_plan import BROKER_EXPERIMENTS
+from limit_plan import LIMIT_EXPERIMENTS
 from machine import describe_interpreter, describe_machine, describe_postgres, describe_redis
 from plan import EXPERIMENTS, NO_RIVAL, Experiment, Metric, Rival
 from postgres_databases import is_installed as has_postgres
@@ -181,7 +182,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    experiments = (*EXPERIMENTS, *QUEUE_EXPERIMENTS, *BROKER_EXPERIMENTS, *POSTGRES_EXPERIMENTS)
+    experiments = (*EXPERIMENTS, *QUEUE_EXPERIMENTS, *LIMIT_EXPERIMENTS, *BROKER_EXPERIMENTS, *POSTGRES_EXPERIMENTS)
     chosen = [experiment for experiment in experiments if any(word in experiment.name for word in options.only)]
     is_complete = not options.quick and options.only == [""]
     out: Path | None = options.out or (RESULTS if is_complete else None)

@@ -168,6 +168,8 @@ _LIMIT_SCANS = {
     "misplaced_waiters": ["lanes"],
     # All that runs under a limit.
     "orphaned_holders": ["limit_holders"],
+    # All that runs under a limit, after a process died.
+    "holders_of_owners": ["limit_holders"],
 }
 
 

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from jobify.exceptions import ApplicationStateError, StorageError, StorageUnavailableError
-from jobify.gateway.notification import STATE_CHANGED, Audience
+from jobify.gateway.notification import NEW_WORK, STATE_CHANGED, Audience
 from jobify.model.records import Claimed, ClaimRequest, Report, Settled
 from jobify.model.transient import as_unavailable
 from jobify.runtime.logs import get_logger
@@ -276,7 +276,9 @@ def fail_pending(batches: list[Batch[Any]], error: Exception) -> None:
 
 def cascade(batch: Batch[Any]) -> Audience | None:
     """Which processes to notify because settlements have changed other jobs; None: they have not."""
-    return STATE_CHANGED if Settled.CASCADED in batch.values else None
+    if Settled.CASCADED in batch.values:
+        return STATE_CHANGED
+    return NEW_WORK if Settled.FREED in batch.values else None
 
 
 def report_all(storage: Storage, groups: Sequence[Sequence[Report]]) -> list[list[bool]]:

@@ -307,6 +307,8 @@ class Settled(IntEnum):
     APPLIED = 1
     CASCADED = 2
     """Applied, and other jobs with it: dependents that became eligible or were cancelled, a replacement."""
+    FREED = 3
+    """Applied, and what it held of a limit is free for a job that waits."""
 
 
 class Expired(NamedTuple):

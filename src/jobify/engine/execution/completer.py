@@ -80,7 +80,7 @@ log = get_logger("jobify.engine")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _RECHECK: Final = 1.0
-_CASCADED = Settled.CASCADED
+_CASCADED, _FREED = Settled.CASCADED, Settled.FREED
 _PATIENCE: Final = 30.0
 """Seconds that a shutdown gives a storage that does not answer."""
 _NAMED: Final = 5
@@ -266,6 +266,8 @@ class Completer:
             self.events.storage_changed(attempt.backend)
         if attempt.is_replaced or settled is _CASCADED:
             self.events.storage_changed(attempt.backend)
+        elif settled is _FREED:  # a job may go on that waits for the limit
+            self.events.job_due(attempt.backend, min(attempt.due_at, settlement.due_at))
         elif settlement.finished_at is None and settlement.parking is None:
             self.events.job_due(attempt.backend, settlement.due_at)
         self.events.jobs_changed.set()

@@ -20,7 +20,6 @@ __all__ = ("Gates", "Holder", "release_limits")
 class Holder(NamedTuple):
     """What a claim holds."""
 
-    number: int
     id: str
     fence: int
     gate: int
@@ -78,11 +77,25 @@ class Gates:
         """Rows that say what claims hold."""
         return [Holder._make(row) for row in rows]
 
-    def release(
-        self, holders: Sequence[Holder], closings: Mapping[int, Microseconds] | None = None, *, at: Microseconds = 0
+    def release_settled(
+        self, holders: Sequence[Holder], closings: Mapping[int, Microseconds], at: Microseconds
     ) -> dict[int, LimitGate]:
-        """These hold nothing any more, from this time on; their gates by id. ``closings``: until when rates close."""
-        closings = closings or {}
+        """These claims were settled at this time and hold nothing any more; their gates by id. ``closings``: until when
+        rates close."""
+        gates = self._count_down(holders, closings, at)
+        self._statements.run_for("drop_holders", list(dict.fromkeys(holder.id for holder in holders)))
+        return gates
+
+    def release(self, holders: Sequence[Holder]) -> dict[int, LimitGate]:
+        """These claims hold nothing any more, kept or not; their gates by id."""
+        gates = self._count_down(holders, {}, 0)
+        for id, fence in dict.fromkeys((holder.id, holder.fence) for holder in holders):
+            self._statements.run("drop_holder", id, fence)
+        return gates
+
+    def _count_down(
+        self, holders: Sequence[Holder], closings: Mapping[int, Microseconds], at: Microseconds
+    ) -> dict[int, LimitGate]:
         counts = Counter(holder.gate for holder in holders)
         gates = self.locked_by_id(counts.keys() | closings.keys())
         for gate in gates:
@@ -90,7 +103,6 @@ class Gates:
             if gate.id in closings:
                 gate.close(closings[gate.id])
         self.write(gates)
-        self._statements.run_for("drop_holders", [holder.number for holder in holders])
         return {gate.id: gate for gate in gates}
 
 

@@ -142,7 +142,7 @@ class Limits:
             met = self._settlements.settle(settlements)
             freed = self._settled([one for one, answer in zip(settlements, met, strict=True) if answer])
         return [
-            Settled.CASCADED if answer and (one.id, one.fence) in freed else answer
+            Settled.FREED if answer is Settled.APPLIED and (one.id, one.fence) in freed else answer
             for one, answer in zip(settlements, met, strict=True)
         ]
 
@@ -154,16 +154,18 @@ class Limits:
         claims = [(one.id, one.fence, one.owner) for one in ends.values()]
         holders = self._gates.holders(self._statements.rows_of("holders_of_claims", claims))
         closings: dict[int, Microseconds] = {}
-        kept: set[int] = set()
+        kept: set[tuple[str, int]] = set()
         for holder in holders:
             its = ends[holder.id, holder.fence].limits
             if its is not None and its.closed_until is not None:
                 closings[holder.gate] = its.closed_until
             if its is not None and its.is_kept:
-                kept.add(holder.number)
-        self._statements.run_for("keep_holders", list(kept))
+                kept.add((holder.id, holder.fence))
+        for id, fence in kept:
+            self._statements.run("keep_holders", id, fence)
         at = max((one.finished_at or 0 for one in ends.values()), default=0)
-        gates = self._gates.release([holder for holder in holders if holder.number not in kept], closings, at=at)
+        released = [holder for holder in holders if (holder.id, holder.fence) not in kept]
+        gates = self._gates.release_settled(released, closings, at)
         self._lines.go_back([
             # It had its turn and was released, so it has not run: it is the next one in its line.
             (holder.id, holder.gate, gates[holder.gate].tat)

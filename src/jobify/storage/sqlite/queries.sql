@@ -1392,28 +1392,34 @@ INSERT INTO limit_holders (job_id, fence, gate, owner)
 SELECT column1, column2, column3, column4 FROM (VALUES {rows}) WHERE column1 <> 0
 
 -- name: holders_of_claims
-SELECT CAST(json_group_array(json_array(number, job_id, fence, gate)) AS BLOB)
+SELECT CAST(json_group_array(json_array(job_id, fence, gate)) AS BLOB)
 FROM (VALUES {rows}) AS v
 CROSS JOIN limit_holders AS held ON held.job_id = v.column1 AND held.fence = v.column2 AND held.owner = v.column3
 
 -- name: holders_of_owners
-SELECT CAST(json_group_array(json_array(number, job_id, fence, gate)) AS BLOB) FROM limit_holders WHERE owner IN ({ids})
+SELECT CAST(json_group_array(json_array(job_id, fence, gate)) AS BLOB) FROM limit_holders WHERE owner IN ({ids})
 
 -- name: orphaned_holders
 -- What claims hold that have ended without a word about it: a release before limits has settled them.
-SELECT CAST(json_group_array(json_array(number, job_id, fence, gate)) AS BLOB) FROM limit_holders
+SELECT CAST(json_group_array(json_array(job_id, fence, gate)) AS BLOB) FROM limit_holders
 WHERE is_kept = 0 AND NOT EXISTS (
     SELECT 1 FROM jobs WHERE jobs.id = limit_holders.job_id AND jobs.fence = limit_holders.fence AND jobs.status = 'running'
 )
 
 -- name: keep_holders
-UPDATE limit_holders SET is_kept = 1 WHERE number IN ({ids})
+-- Of a claim: the job, the fence.
+UPDATE limit_holders SET is_kept = 1 WHERE job_id = ? AND fence = ?
 
 -- name: change_options
 UPDATE jobs SET options = v.column2 FROM (VALUES {rows}) AS v WHERE id = v.column1 AND v.column1 <> 0
 
 -- name: drop_holders
-DELETE FROM limit_holders WHERE number IN ({ids})
+-- Of jobs whose claims have been settled. An older claim of a job may be kept.
+DELETE FROM limit_holders WHERE job_id IN ({ids}) AND is_kept = 0
+
+-- name: drop_holder
+-- Of a claim: the job, the fence.
+DELETE FROM limit_holders WHERE job_id = ? AND fence = ?
 
 -- name: refuse
 -- Jobs that were claimed in this transaction wait at a gate instead: neither an attempt nor a start.

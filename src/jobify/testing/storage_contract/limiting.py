@@ -50,7 +50,7 @@ class LimitContract(StorageCase):
         storage.define_limits({"task": [at_once(1)]})
         storage.insert([job("a"), job("b"), job("c")])
         (first,) = claim(storage, owner)
-        assert storage.settle([ended(owner, first)]) == [Settled.CASCADED]
+        assert storage.settle([ended(owner, first)]) == [Settled.FREED]
         (second,) = claim(storage, owner)
         assert (second.id, second.attempt) == ("b", 1)
         storage.settle([ended(owner, second)])

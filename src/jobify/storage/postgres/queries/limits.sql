@@ -45,27 +45,33 @@ INSERT INTO @limit_holders (job_id, fence, gate, owner)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
 
 -- name: holders_of_claims
-SELECT held.number, held.job_id, held.fence, held.gate FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (job_id, fence, owner)
+SELECT held.job_id, held.fence, held.gate FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (job_id, fence, owner)
 JOIN @limit_holders AS held ON held.job_id = v.job_id AND held.fence = v.fence AND held.owner = v.owner
 
 -- name: holders_of_owners
-SELECT number, job_id, fence, gate FROM @limit_holders WHERE owner = ANY ($1::bigint[])
+SELECT job_id, fence, gate FROM @limit_holders WHERE owner = ANY ($1::bigint[])
 
 -- name: orphaned_holders
-SELECT number, job_id, fence, gate FROM @limit_holders AS held
+SELECT job_id, fence, gate FROM @limit_holders AS held
 WHERE NOT is_kept AND NOT EXISTS (
     SELECT 1 FROM @jobs WHERE jobs.id = held.job_id AND jobs.fence = held.fence AND jobs.status = 'running'
 )
 FOR UPDATE SKIP LOCKED
 
 -- name: keep_holders
-UPDATE @limit_holders SET is_kept = true WHERE number = ANY ($1::bigint[])
+-- Of a claim: the job, the fence.
+UPDATE @limit_holders SET is_kept = true WHERE job_id = $1 AND fence = $2
 
 -- name: change_options
 UPDATE @jobs SET options = v.options FROM unnest($1::text[], $2::text[]) AS v (id, options) WHERE jobs.id = v.id
 
 -- name: drop_holders
-DELETE FROM @limit_holders WHERE number = ANY ($1::bigint[])
+-- Of jobs whose claims have been settled. An older claim of a job may be kept.
+DELETE FROM @limit_holders WHERE job_id = ANY ($1::text[]) AND NOT is_kept
+
+-- name: drop_holder
+-- Of a claim: the job, the fence.
+DELETE FROM @limit_holders WHERE job_id = $1 AND fence = $2
 
 -- name: refuse
 -- Jobs that were claimed in this transaction wait at a gate instead: neither an attempt nor a start.

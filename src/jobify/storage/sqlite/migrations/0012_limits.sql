@@ -54,17 +54,14 @@ CREATE INDEX limit_gates_opening ON limit_gates (opens_at, turned_at) WHERE is_w
 
 -- What running jobs hold. The claim that holds it is named whole: one that was lost holds nothing.
 CREATE TABLE limit_holders (
-    number INTEGER PRIMARY KEY,
     job_id TEXT NOT NULL,
     fence INTEGER NOT NULL,
     gate INTEGER NOT NULL,
     owner INTEGER NOT NULL,
     -- 1: the claim has been settled, but its function still runs in a thread.
-    is_kept INTEGER NOT NULL DEFAULT 0
-) STRICT;
-
-CREATE INDEX limit_holders_of_claim ON limit_holders (job_id, fence);
-CREATE INDEX limit_holders_of_owner ON limit_holders (owner);
+    is_kept INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (job_id, fence, gate)
+) STRICT, WITHOUT ROWID;
 
 -- Jobs that wait at a gate: each has one blocker for it, as long as its fence is this one and it waits.
 CREATE TABLE limit_waiters (

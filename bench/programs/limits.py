@@ -1,0 +1,129 @@
+"""What limits cost: the same no-op jobs drained with each kind of limit and without one, in turns in one process.
+
+Also: from the end of a job to the start of the next one at a gate for one; and claims of other tasks while many jobs
+wait at a closed gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from measuring import argument, report
+
+from jobify import Concurrency, Fair, Jobify, Rate
+from jobify.storage import SQLiteStorage
+
+OPTIONS = json.loads(os.environ.get("BENCH_STORAGE", "{}"))
+KINDS: dict[str, Sequence[Any]] = {
+    "unlimited": (),
+    "gate": (Concurrency(100),),
+    "keys_100": (Concurrency(20, key="shop"),),
+    "keys_10000": (Concurrency(1, key="number"),),
+    "rate": (Rate(1_000_000, per=1, burst=1_000_000),),
+    "fair": (Fair("shop"),),
+}
+ROUNDS = 3
+
+
+def new_app(directory: Path, limits: Sequence[Any]) -> tuple[Jobify, Any]:
+    app = Jobify(storage=SQLiteStorage(directory / "jobs.db", **OPTIONS))
+
+    @app.task(name="noop", limits=limits)
+    async def noop(number: int, shop: int) -> None:
+        pass
+
+    return app, noop
+
+
+async def drain(limits: Sequence[Any], count: int) -> float:
+    """Jobs a second, from the start of the app to the last end."""
+    with tempfile.TemporaryDirectory() as directory:
+        app, noop = new_app(Path(directory), limits)
+        async with app:  # its limits are stored, so that jobs stand in their lines
+            pass
+        app.enqueue_many(noop, [(number % 10_000, number % 100) for number in range(count)])
+        app.close()
+        gc.collect()
+        started = time.perf_counter()
+        async with app:
+            await app.wait_all()
+            return count / (time.perf_counter() - started)
+
+
+async def handing_over(count: int) -> float:
+    """Milliseconds from the end of a job to the start of the next one at a gate for one, at the median."""
+    with tempfile.TemporaryDirectory() as directory:
+        app = Jobify(storage=SQLiteStorage(Path(directory) / "jobs.db", **OPTIONS))
+        times: list[float] = []
+
+        @app.task(name="one", limits=[Concurrency(1)])
+        async def one() -> None:
+            times.append(time.perf_counter())
+            await asyncio.sleep(0.002)
+            times.append(time.perf_counter())
+
+        async with app:
+            await asyncio.gather(*[one.push() for _ in range(count)])
+            await app.wait_all()
+        return 1000 * statistics.median(
+            later - earlier for earlier, later in zip(times[1:-1:2], times[2::2], strict=True)
+        )
+
+
+async def beside_waiting(waiting: int, count: int) -> float:
+    """How much longer jobs of another task take while so many wait at a closed gate."""
+    with tempfile.TemporaryDirectory() as directory:
+        app = Jobify(storage=SQLiteStorage(Path(directory) / "jobs.db", **OPTIONS))
+
+        @app.task(name="closed", limits=[Concurrency(0)])
+        async def closed() -> None:
+            pass
+
+        done = asyncio.Semaphore(0)
+
+        @app.task(name="free")
+        async def free() -> None:
+            done.release()
+
+        async def drained() -> float:
+            app.enqueue_many(free, [()] * count)
+            started = time.perf_counter()
+            for _ in range(count):
+                await done.acquire()
+            return time.perf_counter() - started
+
+        async with app:
+            before = [await drained() for _ in range(ROUNDS)]
+            for start in range(0, waiting, 10_000):
+                app.enqueue_many(closed, [()] * min(10_000, waiting - start))
+            while app.limits()[0].waiting < waiting:  # noqa: ASYNC110 - a limit sends no event
+                await asyncio.sleep(0.1)
+            after = [await drained() for _ in range(ROUNDS)]
+        return statistics.median(after) / statistics.median(before)
+
+
+async def main(count: int) -> None:
+    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind, limits in KINDS.items():
+            rates[kind].append(await drain(limits, count))
+    medians = {kind: statistics.median(values) for kind, values in rates.items()}
+    shares = {f"{kind}_share": medians[kind] / medians["unlimited"] for kind in KINDS if kind != "unlimited"}
+    report(
+        per_second=medians["gate"],
+        **shares,
+        handing_over_ms=await handing_over(min(count, 500)),
+        beside_waiting=await beside_waiting(count * 10, count),
+    )
+
+
+asyncio.run(main(argument(10_000)))
