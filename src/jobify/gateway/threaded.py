@@ -274,7 +274,8 @@ class ThreadedGateway:
             self._deliver()
         self._inserts.take(taken)
         reports, settlements = self._reports.take(taken), self._settlements.take(taken)
-        self._claims.take(taken)
+        if not self._has_claims_first:  # else in the next round: a claim and a settlement lock the gates of limits, and
+            self._claims.take(taken)  # in one transaction they would do so in any order
         batches = taken[:]
         calls = self._calls.take(taken)
         with self._shared.lock:
@@ -288,7 +289,7 @@ class ThreadedGateway:
             audiences.append(PROGRESS)
         if audiences:
             self._notify(merge(audiences))
-        is_full = any(len(batch) == _MAX_GROUP for batch in taken)
+        is_full = any(len(batch) == _MAX_GROUP for batch in taken) or not self._claims.is_empty
         if taken:
             self._deliver()
         return is_full
