@@ -30,6 +30,7 @@ from jobify.storage.limit_decisions import (
     places_of,
     with_states,
 )
+from jobify.storage.sql.gates import change, gate_of, gates_by_id, locked_gates
 from jobify.storage.sql.statements import Row, Statements
 from jobify.types import Microseconds
 
@@ -125,7 +126,7 @@ class Limits:
         self._hold(request.owner, decisions.held, gates)
         self._wait(decisions.refused, "refuse")
         self._drop_lines(opened.lines, gates)
-        _change(self._statements, gates.values())
+        change(self._statements, gates.values())
         due = [claimed.next_due_at, *openings(decisions)]
         due += self._statements.rows("next_opening", now) if self.are_defined else ()
         return claimed._replace(
@@ -145,13 +146,13 @@ class Limits:
             found += self._gates_of_keys(missing)
         known = {gate.id for gate in found}
         if self._statements.locks_rows:
-            found = _locked_gates(self._statements, known.union(others))
+            found = locked_gates(self._statements, known.union(others))
         else:
-            found += _locked_gates(self._statements, set(others) - known)
+            found += locked_gates(self._statements, set(others) - known)
         return {(gate.name, gate.key): gate for gate in found}
 
     def _gates_of_keys(self, keys: Sequence[GateKey]) -> list[LimitGate]:
-        return [_gate_of(columns) for columns in self._statements.rows_of("gates_of_keys", keys)]
+        return [gate_of(columns) for columns in self._statements.rows_of("gates_of_keys", keys)]
 
     def _hold(self, owner: int, held: Sequence[Need], gates: Mapping[GateKey, LimitGate]) -> None:
         rows = [(need.claim.id, need.claim.fence, gates[key].id, owner) for need in held for key in need.gates]
@@ -174,7 +175,7 @@ class Limits:
         queues = None if request.queues is None else json.dumps(request.queues)
         found = self._statements.rows_for("open_lanes", tasks, now, queues, queues) if tasks else []
         lines = [tuple(line) for line in found]
-        gates = _gates_by_id(self._statements, sorted({gate for gate, _, _ in lines}))
+        gates = gates_by_id(self._statements, sorted({gate for gate, _, _ in lines}))
         room = {gate.id: min(gate.room(now), most) for gate in gates}
         ended: list[tuple[int, str, str]] = []
         for _ in range(_TRIES):
@@ -224,7 +225,7 @@ class Limits:
             waiting = {key: counts.get(gate.id, 0) for key, gate in gates.items()}
             given, refused = give_places(places, gates, waiting, now)
             self._wait([(place.job, gate) for place, gate in given], "hold_back")
-            _change(self._statements, gates.values())
+            change(self._statements, gates.values())
         return [refused.get(job.id) for job in jobs]
 
     # -- ends of claims ------------------------------------------------------------------------------------------------
@@ -304,15 +305,15 @@ class Limits:
         self._statements.run_for("drop_waiters", [seq for seq, _ in found])
 
     def _gates_of_limits(self, names: Sequence[str]) -> list[LimitGate]:
-        return _locked_gates(self._statements, self._statements.rows_for("gates_of_limits", names))
+        return locked_gates(self._statements, self._statements.rows_for("gates_of_limits", names))
 
     def _recompute(self, former: Sequence[LimitGate], now: Microseconds) -> None:
         """The limits of these gates, which are locked, have changed since they were read."""
-        gates = _gates_by_id(self._statements, [gate.id for gate in former])
+        gates = gates_by_id(self._statements, [gate.id for gate in former])
         before = {gate.id: gate for gate in former}
         for gate in gates:
             gate.keep_count(before[gate.id], now)
-        _change(self._statements, gates)
+        change(self._statements, gates)
 
     def set(self, name: str, *, key: str | None, maximum: int | None, now: Microseconds) -> None:
         """See :meth:`jobify.storage.limiting.LimitPort.set_limit`."""
@@ -363,37 +364,14 @@ def _holders(rows: Iterable[Row]) -> list[_Holder]:
 def _drop(statements: Statements, holders: Sequence[_Holder], closings: Mapping[int, Microseconds]) -> set[int]:
     """These hold nothing any more; the gates among theirs for which a job waits."""
     counts = Counter(holder.gate for holder in holders)
-    gates = _locked_gates(statements, counts.keys() | closings.keys())
+    gates = locked_gates(statements, counts.keys() | closings.keys())
     for gate in gates:
         gate.release(counts[gate.id])
         if gate.id in closings:
             gate.close(closings[gate.id])
-    _change(statements, gates)
+    change(statements, gates)
     statements.run_for("drop_holders", [holder.number for holder in holders])
     return {gate.id for gate in gates if gate.is_waited}
-
-
-def _locked_gates(statements: Statements, ids: Iterable[int]) -> list[LimitGate]:
-    """The gates with these ids, locked in their order, as they are after that."""
-    ordered = sorted(ids)
-    if statements.locks_rows:
-        statements.rows_for("lock_gates", ordered)
-    return _gates_by_id(statements, ordered)
-
-
-def _gates_by_id(statements: Statements, ids: Sequence[int]) -> list[LimitGate]:
-    return [_gate_of(columns) for columns in statements.rows_for("gates", ids)]
-
-
-def _change(statements: Statements, gates: Iterable[LimitGate]) -> None:
-    rows = [(g.id, g.active, g.tat, g.closed_until, g.opens_at(), int(g.is_waited)) for g in gates]
-    statements.run_rows("change_gates", rows)
-
-
-def _gate_of(columns: Sequence[Any]) -> LimitGate:
-    gate = LimitGate(*columns)
-    gate.is_waited = bool(gate.is_waited)
-    return gate
 
 
 def _record_of(columns: Sequence[Any]) -> LimitRecord:
