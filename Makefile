@@ -46,10 +46,12 @@ LINTS := lint-basedpyright lint-mypy lint-imports lint-ruff
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
+# What pytest has made of the modules of tests is kept for the next time, also where the environment forbids it: made
+# anew in each process, it would be a fifth of the time.
 check: $(DEV)  ## run the quick linters and the fast tests: for the inner loop (under 40 seconds)
 	@$(MAKE) lint-ruff lint-imports
 	@$(BIN)/python -m compileall -q src
-	@$(BIN)/python -m pytest -m fast --numprocesses=$(PROCESSES) --dist=worksteal
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m fast --numprocesses=$(PROCESSES) --dist=worksteal
 
 test: $(DEV)  ## run everything CI runs: linters, type checkers, layers, counts, tests with branch coverage
 	@echo "All linters and all tests: usually $(TEST_MINUTES) minutes on two cores. The inner loop: make check"

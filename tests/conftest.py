@@ -52,7 +52,16 @@ def folder_of(path: Path) -> str:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not even read slow tests when the fast ones are asked for."""
     folder = folder_of(collection_path)
-    return True if config.option.markexpr == "fast" and folder and folder not in FAST_FOLDERS else None
+    is_slow = folder and (folder not in FAST_FOLDERS or collection_path.name.startswith("test_postgres_"))
+    return True if is_slow and config.option.markexpr == "fast" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
+    """Do not make six thousand tests of the storage contract, either, over what is not asked for."""
+    marks = getattr(obj, "pytestmark", ()) if inspect.isclass(obj) else ()
+    is_slow = any(mark.name == "slow" for mark in marks)
+    return [] if is_slow and collector.config.option.markexpr == "fast" else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -47,6 +47,15 @@ async def eventually(condition: Callable[[], object], *, within: float = PATIENC
         await asyncio.sleep(0.002)
 
 
+def until(condition: Callable[[], T], what: str = "it", *, within: float = PATIENCE) -> T:
+    """What ``condition`` says when that is true, for code that blocks."""
+    deadline = time.monotonic() + within
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} never came true"
+        time.sleep(0.005)
+    return found
+
+
 async def a_while(seconds: float = 0.01) -> None:
     """Give what must not happen the time to happen. On a slow machine a test sees less, and never fails for that."""
     await asyncio.sleep(seconds)
@@ -69,6 +78,14 @@ async def gone(pid: int) -> None:
         assert ready, "it lives on"
     finally:
         os.close(descriptor)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):  # it ended before the file was opened, or read
+        return False
 
 
 def stop(pid: int) -> None:
@@ -122,6 +139,17 @@ def durable(directory: Path, *, is_new: bool = False, **options: Any) -> Any:
     return PostgresStorage(address(directory))
 
 
+@contextmanager
+def opened(storage: T) -> Iterator[T]:
+    """A storage that is open in this block."""
+    given: Any = storage
+    given.open()
+    try:
+        yield storage
+    finally:
+        given.close()
+
+
 def prepare(path: Path, **options: Any) -> None:
     """Write a file, if there is none, that holds what a storage has made of it: that takes ten times as long."""
     with suppress(FileExistsError), open(path, "xb") as file:
@@ -146,6 +174,17 @@ def address(directory: Path) -> str:
     if place not in _urls:
         _urls[place] = _take()
     return _urls[place]
+
+
+def echoing(directory: Path) -> tuple[Jobify, Any]:
+    """An app with a task that returns its argument, and that task."""
+    app = Jobify(storage=durable(directory))
+
+    @app.task(name="echo")
+    async def echo(value: int) -> int:
+        return value
+
+    return app, echo
 
 
 def storage_code(directory: Path) -> str:
@@ -188,6 +227,20 @@ MEASURED = {"COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"}
 def without_coverage() -> dict[str, str]:
     """The environment of a program whose coverage is not measured."""
     return {name: value for name, value in os.environ.items() if name not in MEASURED}
+
+
+def finished(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A Python program that has ended by itself. ``variables`` are added to its environment."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def output(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> str:
+    """What such a program prints, which must not fail."""
+    done = finished(*arguments, cwd=cwd, **variables)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class Program:

@@ -15,10 +15,7 @@ import pytest
 
 from jobify import Jobify
 from jobify.model.records import AttemptRecord, JobRecord
-from support import durable, storage_code
-
-PATIENCE = 40.0
-"""Seconds after which a test that waits has failed. Nothing takes as long; it is no measurement."""
+from support import PATIENCE, durable, storage_code, until
 
 APP = """
     import asyncio, os, time
@@ -67,22 +64,6 @@ CRON_TASK = """
 """
 
 
-def wait_for(condition: Callable[[], object], what: str = "it") -> None:
-    """Return when ``condition`` holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} never came true"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):  # it ended before the file was opened, or read
-        return False
-
-
 class Site:
     """The folder. ``code`` is added to the app's module."""
 
@@ -120,7 +101,7 @@ class Site:
 
     def until(self, id: str, status: str) -> JobRecord:
         """The row, when it says so."""
-        wait_for(lambda: self.row(id).status == status, f"{id} {status}")
+        until(lambda: self.row(id).status == status, f"{id} {status}")
         return self.row(id)
 
     def history(self, id: str) -> list[AttemptRecord]:
@@ -136,7 +117,7 @@ class Site:
 
     def until_noted(self, text: str, times: int = 1) -> int:
         """The process that wrote ``text``, when it is there so many times."""
-        wait_for(lambda: sum(found == text for found, _ in self.notes()) >= times, text)
+        until(lambda: sum(found == text for found, _ in self.notes()) >= times, text)
         return [pid for found, pid in self.notes() if found == text][-1]
 
     def go(self) -> None:
@@ -179,7 +160,7 @@ class Command:
             assert self.process.poll() is None or text in self.log, self.log
             return self.log.count(text) >= times
 
-        wait_for(is_said, text)
+        until(is_said, text)
 
     def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -192,7 +173,7 @@ class Command:
             time.sleep(0.1)
             return "Stopping at once" in self.log or "A task blocks the event loop" in self.log
 
-        wait_for(is_in_a_hurry, "a hurry")
+        until(is_in_a_hurry, "a hurry")
         return self.exit_code()
 
     def kill(self) -> None:

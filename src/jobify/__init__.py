@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from jobify.app.application import Jobify
-    from jobify.app.plugins import Plugin
+    from jobify.app.lifecycle import Plugin
     from jobify.canvas import chain, chord, chunks, group, starmap
     from jobify.config import JobifyConfiguration
     from jobify.crontab import CronFactory, CronParser
@@ -61,10 +61,9 @@ if TYPE_CHECKING:
         UnknownOptionError,
         WaitTimeoutError,
     )
-    from jobify.jobs.context import JobContext, OuterContext, Runnable, RunStrategy
-    from jobify.jobs.current_job import CurrentJob, current_job
+    from jobify.jobs.context import JobContext, OuterContext, Runnable, RunStrategy, Triggers
+    from jobify.jobs.current_job import CurrentJob, JobFields, current_job
     from jobify.jobs.job import Job
-    from jobify.jobs.job_fields import JobFields
     from jobify.jobs.job_result import JobResult
     from jobify.jobs.schedule_builder import ScheduleBuilder, TaskTracker
     from jobify.middleware import (
@@ -78,7 +77,7 @@ if TYPE_CHECKING:
     from jobify.model.control_flow import RateLimited, Retry, Snooze
     from jobify.model.cron import Cron, CronContext
     from jobify.model.hooks import JobFailure
-    from jobify.model.limits import Concurrency, Rate
+    from jobify.model.limits import Concurrency, Fair, Rate
     from jobify.model.misfire import GracePolicy, MisfirePolicy
     from jobify.model.public_status import PublicStatus
     from jobify.model.retention import Retention
@@ -87,7 +86,6 @@ if TYPE_CHECKING:
     from jobify.model.state import RequestState, State
     from jobify.model.status import JobStatus
     from jobify.model.task_options import RouteOptions, RunMode
-    from jobify.model.triggers import Triggers
     from jobify.router import JobRouter
     from jobify.serializers import (
         CBORSerializer,
@@ -125,6 +123,7 @@ _HOMES: Final = {
     "RunStrategy": "jobify.jobs.context",
     "Runnable": "jobify.jobs.context",
     "Concurrency": "jobify.model.limits",
+    "Fair": "jobify.model.limits",
     "Rate": "jobify.model.limits",
     "RateLimited": "jobify.model.control_flow",
     "Retry": "jobify.model.control_flow",
@@ -198,11 +197,11 @@ _HOMES: Final = {
     "MisfirePolicy": "jobify.model.misfire",
     "RouteOptions": "jobify.model.task_options",
     "RunMode": "jobify.model.task_options",
-    "Plugin": "jobify.app.plugins",
+    "Plugin": "jobify.app.lifecycle",
     "PublicStatus": "jobify.model.public_status",
     "JobResult": "jobify.jobs.job_result",
     "JobFailure": "jobify.model.hooks",
-    "JobFields": "jobify.jobs.job_fields",
+    "JobFields": "jobify.jobs.current_job",
     "Retention": "jobify.model.retention",
     "SmartRetry": "jobify.model.retry",
     "JobRouter": "jobify.router",
@@ -216,7 +215,7 @@ _HOMES: Final = {
     "PostgresStorage": "jobify.storage",
     "SQLiteStorage": "jobify.storage",
     "Storage": "jobify.storage",
-    "Triggers": "jobify.model.triggers",
+    "Triggers": "jobify.jobs.context",
     "ExceptionHandler": "jobify.types",
     "INJECT": "jobify.types",
     "Lifespan": "jobify.types",
@@ -249,6 +248,7 @@ __all__ = (
     "DuplicateJobError",
     "ExceptionHandler",
     "ExtendedJSONSerializer",
+    "Fair",
     "FuncSpec",
     "GracePolicy",
     "InvalidCronError",

@@ -1,3 +1,5 @@
-"""An address of the published interface: the names of :mod:`jobify.model.triggers`."""
+"""An address of the published interface: those names of :mod:`jobify.jobs.context`."""
 
-from jobify.model.triggers import *  # noqa: F403 - the module says which names it exports
+from jobify.jobs.context import At, CronTrigger, Push, Triggers
+
+__all__ = ("At", "CronTrigger", "Push", "Triggers")

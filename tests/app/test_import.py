@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import jobify
-from support import run
+from support import output, run
 
 OPTIONAL = (
     "adaptix",
@@ -92,8 +92,7 @@ def test_names_are_where_the_type_checkers_see_them() -> None:
 @pytest.mark.slow
 def test_modules_are_attributes_and_anything_else_is_not() -> None:
     program = "import jobify; jobify.storage.SQLiteStorage; assert jobify.Jobber is jobify.Jobify; print(dir(jobify))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert "'Jobify'" in done.stdout
+    assert "'Jobify'" in output("-c", program)
     for name in ("no_such_thing", "_no_such_thing"):
         with pytest.raises(AttributeError, match=name):
             getattr(jobify, name)
@@ -114,11 +113,11 @@ async def main():
         assert "jobify.runners.process" in sys.modules
 asyncio.run(main())
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    output("-c", program)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["argparse", "difflib", "shutil"])
+@pytest.mark.parametrize("name", ["argparse", "difflib", "hashlib", "shutil"])
 def test_the_program_of_a_worker_does_not_import(name: str, imported_by_a_worker: set[str]) -> None:
     """Each worker process would keep its memory."""
     assert name not in imported_by_a_worker

@@ -17,7 +17,7 @@ ADDRESSES = {
     ),
     "retry": ("jobify.model.retry", ("SmartRetry", "as_retry")),
     "status": ("jobify.model.status", ("ClaimScope", "JobStatus")),
-    "triggers": ("jobify.model.triggers", ("At", "CronTrigger", "Push", "Triggers")),
+    "triggers": ("jobify.jobs.context", ("At", "CronTrigger", "Push", "Triggers")),
 }
 
 

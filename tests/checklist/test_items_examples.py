@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from jobify import Jobber, Jobify, JobStatus
+from support import finished
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -26,11 +25,8 @@ def run_program(code: str, folder: Path) -> str:
     """The output of ``code`` as a program in ``folder``, the home of its database."""
     path = folder / "program.py"
     path.write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", path], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    done = finished("-W", "error", path, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 

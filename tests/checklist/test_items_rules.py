@@ -24,6 +24,7 @@ def test_expression() -> None:
     assert is_dataclass(Cron)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-43")
 async def test_max_runs() -> None:
     assert Cron("* * * * *").max_runs == -1
@@ -41,6 +42,7 @@ async def test_max_runs() -> None:
         assert len(runs) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-44", "x4")
 async def test_max_failures() -> None:
     assert Cron("* * * * *").max_failures == 10
@@ -86,6 +88,7 @@ async def test_start_date() -> None:
         assert past.exec_at > noop.schedule().now()
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-47", "item-48")
 async def test_args_and_kwargs() -> None:
     assert Cron("* * * * *").args == ()

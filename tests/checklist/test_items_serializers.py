@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import importlib
 import inspect
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 from jobify import Jobify, serializers, typeadapter
-from support import durable
+from support import durable, output
 
 CBOR = {
     "datetime_as_timestamp": False, "timezone": None, "value_sharing": False, "encoders": None, "default": None,
@@ -105,9 +104,7 @@ for name in {[library for library, _ in LIBRARIES]}:
 import jobify.serializers, jobify.typeadapter
 print(sorted(jobify.serializers.__all__))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "CBORSerializer" in done.stdout
+    assert "CBORSerializer" in output("-c", program)
 
 
 @pytest.mark.promise("item-103")

@@ -164,6 +164,7 @@ async def test_durable(tmp_path: Path) -> None:
     assert sorted(ran) == ["kept", "stored"]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("item-38")
 async def test_every_second_without_the_database(tmp_path: Path) -> None:
     storage = durable(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from cli_shop import Shop
 from jobify.cli.main import cli
 from jobify.model.limit_gates import LimitDefinition
 from jobify.worker.exit_codes import ExitCode
+from support import finished
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 COMMANDS = [
@@ -36,14 +36,7 @@ COMMANDS = [
 def command(*arguments: str, cwd: Path, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """``python -m jobify …`` as a process of its own."""
     start = ["-c", code] if code else ["-m", "jobify"]
-    return subprocess.run(
-        [sys.executable, *start, *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return finished(*start, *arguments, cwd=cwd, **environment)
 
 
 @pytest.mark.parametrize("name", COMMANDS, ids=" ".join)

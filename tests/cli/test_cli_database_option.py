@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cli_shop import Shop
+from support import finished
 
 BROKEN = "import os\n\n\ndef key():\n    return os.environ['SURELY_NOT_SET']\n\n\nkey()\n"
 
@@ -26,14 +26,7 @@ def broken(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 def jobify(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """``python -m jobify …`` in a folder, as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "jobify", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return finished("-m", "jobify", *arguments, cwd=folder, **environment)
 
 
 def test_an_import_error_is_one_line_with_the_users_frame_and_the_way_around(broken: Shop) -> None:

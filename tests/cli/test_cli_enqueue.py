@@ -18,7 +18,8 @@ from jobify import Jobify
 from jobify.client.producer import client_of
 from jobify.model.records import MessageKind, Report
 from jobify.worker.exit_codes import ExitCode
-from workers import PATIENCE, Make, wait_for
+from support import until
+from workers import PATIENCE, Make
 
 APP = """
 from datetime import datetime
@@ -329,7 +330,7 @@ def test_logs_of_a_running_job_are_followed_to_its_end(site: Make) -> None:
         assert following.stderr is not None
         reader = threading.Thread(target=lines.extend, args=(iter(following.stdout.readline, ""),))
         reader.start()
-        wait_for(lambda: any("40 %" in line for line in lines), "the progress")
+        until(lambda: any("40 %" in line for line in lines), "the progress")
         assert any("warning" in line and "begun" in line for line in lines)
         here.go()
         assert following.wait(PATIENCE) == 0

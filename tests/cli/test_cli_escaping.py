@@ -103,8 +103,7 @@ def test_json_still_says_the_same(shop: Shop) -> None:
 def test_the_screen_of_top(shop: Shop) -> None:
     from jobify.cli.options import Source
     from jobify.cli.session import open_session
-    from jobify.cli.top.screen import draw
-    from jobify.cli.top.snapshot import take_snapshot
+    from jobify.cli.top.screen import draw, take_snapshot
 
     fill(shop)
     with open_session(Source("shop:app")) as desk:

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 from cli_shop import SECOND, Shop
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.health import read_vitals
+from support import finished
 from workers import Make
 
 RULE = '{"expression": "*/5 * * * *", "zone": "UTC"}'
@@ -29,13 +28,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 def probe(folder: Path, *arguments: str) -> tuple[int, Any, str]:
     """Exit code, document and standard error of a process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "jobify", "health", "--json", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = finished("-m", "jobify", "health", "--json", *arguments, cwd=folder)
     return done.returncode, json.loads(done.stdout), done.stderr
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from cli_shop import Shop
+from support import output
 
 FIRST, SECOND_ID = "0199aaaa-0000-7000-8000-000000000001", "0199aaaa-0000-7000-8000-000000000002"
 OTHER = "0199bbbb-0000-7000-8000-000000000001"
@@ -100,9 +98,8 @@ def test_what_is_no_beginning_is_not_found(jobs: Shop, text: str) -> None:
 
 
 def test_beginnings_work_in_a_process(jobs: Shop) -> None:
-    command = [sys.executable, "-m", "jobify", "jobs", "show", "0199b", "--database", "shop.db"]
-    done = subprocess.run(command, cwd=jobs.folder, capture_output=True, text=True, timeout=60, check=True)
-    assert f"id\t{OTHER}" in done.stdout
+    shown = output("-m", "jobify", "jobs", "show", "0199b", "--database", "shop.db", cwd=jobs.folder)
+    assert f"id\t{OTHER}" in shown
 
 
 # -- schedules ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from contextlib import suppress
 import pytest
 
 from cli_shop import Shop
-from workers import wait_for
+from support import until
 
 LEAVE = "\x1b[?1049l"
 
@@ -46,7 +46,7 @@ class Terminal:
         """Return when it is drawn, from now on."""
         self.shown = ""
         try:
-            wait_for(lambda: text in self._read(), text)
+            until(lambda: text in self._read(), text)
         except AssertionError:
             raise AssertionError(f"{self.process.poll()}: no {text!r} in {self.shown[-3000:]!r}") from None
 

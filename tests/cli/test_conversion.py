@@ -8,8 +8,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from jobify.cli.conversion import PlainCommand, PlainGroup, converting
-from jobify.cli.options import new_group
+from jobify.cli.options import PlainCommand, PlainGroup, converting, new_group
 
 
 class Typers:

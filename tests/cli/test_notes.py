@@ -13,12 +13,11 @@ import pytest
 
 from cli_shop import SECOND, Shop
 from jobify import Jobify
-from jobify.cli.top.screen import draw
-from jobify.cli.top.snapshot import Snapshot
+from jobify.cli.top.screen import Snapshot, draw
 from jobify.client.wait_reasons import ClusterState, read_cluster_state
 from jobify.model.records import OwnerProfile, OwnerRole
-from support import durable
-from workers import Make, wait_for
+from support import durable, until
+from workers import Make
 
 pytestmark = pytest.mark.promise("f10")
 
@@ -206,7 +205,7 @@ async def test_it_is_read_without_blocking_a_loop_that_runs_the_app(tmp_path: Pa
         assert app.get_job(job.id).note == ""
         await job.cancel()
         assert app.get_job(job.id).note == "cancelled"
-    wait_for(lambda: app.get_job(app.enqueue("wait").id).note == "no worker runs")
+    until(lambda: app.get_job(app.enqueue("wait").id).note == "no worker runs")
     app.close()
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobify.cli.top.screen import draw
-from jobify.cli.top.snapshot import Snapshot, Throughput
+from jobify.cli.top.screen import Snapshot, Throughput, draw
 from jobify.client.views import QueueView, WorkerView
 from jobify.client.wait_reasons import ClusterState
 from jobify.model.clock import to_datetime

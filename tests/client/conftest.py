@@ -9,6 +9,8 @@ import pytest
 from elsewhere import STORAGES, World
 from remote_worker import Place
 
+from jobify import Jobify
+
 
 @pytest.fixture(params=STORAGES)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
@@ -16,6 +18,13 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     world = World(request.param, tmp_path)
     yield world
     world.app.close()
+
+
+@pytest.fixture
+def app(world: World, request: pytest.FixtureRequest) -> Jobify:
+    """The app that enqueues, with the tasks that the module of the test declares."""
+    request.module.declare(world.app)
+    return world.app
 
 
 @pytest.fixture

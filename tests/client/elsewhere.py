@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,11 +65,3 @@ class World:
             loops[0].call_soon_threadsafe(ends[0].set)
             thread.join(PATIENCE)
             assert not errors, errors
-
-
-def until(condition: Callable[[], object], *, within: float = PATIENCE) -> None:
-    """Return when ``condition`` holds."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.002)

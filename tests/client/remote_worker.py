@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elsewhere import until
 
 from jobify import Jobify, JobResult
 from jobify.model.records import (
@@ -21,7 +20,7 @@ from jobify.model.records import (
     Settlement,
     TaskSlots,
 )
-from support import durable
+from support import durable, until
 
 NEVER = 1000.0
 """Seconds between two polls: longer than any test waits."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elsewhere import World, until
+from elsewhere import World
 
 from jobify import Jobify, JobResult, chain, chord, chunks, group, starmap
 from jobify.exceptions import ConfigurationError, PayloadError, TaskCancelledError
-from support import Program, address, durable, run, soon
+from support import Program, address, durable, run, soon, until
 
 
 class Tasks:

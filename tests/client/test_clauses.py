@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elsewhere import World, until
+from elsewhere import World
 from remote_worker import Place
 
 import jobify
@@ -28,7 +28,7 @@ from jobify.exceptions import (
 from jobify.model.records import JobRecord
 from jobify.storage import SQLiteStorage, Storage
 from probes import reader_of
-from support import durable, eventually, execute, soon
+from support import durable, eventually, execute, soon, until
 
 TWICE = SmartRetry(1, initial_delay=0, jitter=False)
 
@@ -71,13 +71,6 @@ def declare(app: Jobify) -> None:
 
     app.task(die, name="die", run_mode=RunMode.PROCESS)
     app.task(fail_in_a_process, name="fail in a process", run_mode=RunMode.PROCESS)
-
-
-@pytest.fixture
-def app(world: World) -> Jobify:
-    """The app that enqueues."""
-    declare(world.app)
-    return world.app
 
 
 def route(app: Jobify, name: str) -> Any:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elsewhere import until
 from remote_worker import Place, declare, has_waited
 
 from jobify import Jobify, JobResult, JobRouter
@@ -27,7 +26,7 @@ from jobify.model.public_status import public_status
 from jobify.model.records import NewJob, OwnerProfile, OwnerRole
 from jobify.storage import SQLiteStorage
 from probes import client_of, connection_of, record_of
-from support import durable, eventually, execute, run
+from support import durable, eventually, execute, run, until
 
 
 def test_words_of_other_releases_have_not_ended() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from jobify import Jobify
 from jobify.client.completion_listener import CompletionListener
 from jobify.exceptions import StorageError, StorageUnavailableError
 from jobify.gateway import threads
@@ -18,7 +17,7 @@ from jobify.gateway.batching import BatchQueue
 from jobify.gateway.threads import CallThread
 from jobify.model.records import NewJob
 from jobify.testing.rows import job
-from support import durable, eventually, soon
+from support import echoing, eventually, soon
 
 
 class Refusal:
@@ -38,19 +37,9 @@ class Refusal:
         monkeypatch.setattr(threading.Thread, "start", guarded)
 
 
-def build(directory: Path) -> tuple[Jobify, Any]:
-    app = Jobify(storage=durable(directory))
-
-    @app.task(name="echo")
-    async def echo(value: int) -> int:
-        return value
-
-    return app, echo
-
-
 @pytest.mark.promise("f5")
 async def test_a_client_whose_thread_is_refused_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     refusal = Refusal(monkeypatch, "jobify-client", "jobify-listener")
 
     async with app:
@@ -71,7 +60,7 @@ async def test_a_client_whose_thread_is_refused_tries_again(tmp_path: Path, monk
 async def test_a_waiter_learns_of_an_end_although_the_listener_was_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     refusal = Refusal(monkeypatch, "jobify-listener")
 
     handle, other = echo.delay(5), echo.delay(6)
@@ -91,7 +80,7 @@ async def test_a_waiter_learns_of_an_end_although_the_listener_was_refused(
 async def test_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     monkeypatch.setattr(threads, "THREAD_TIMEOUT", 0.01)
     refusal = Refusal(monkeypatch, "jobify-client")
 
@@ -108,7 +97,7 @@ async def test_a_call_that_gets_no_thread_at_all_says_which_limit_it_met(
 async def test_an_error_in_the_thread_of_a_client_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
 
     def fail(*_: Any) -> Any:
         raise error
@@ -126,7 +115,7 @@ async def test_an_error_in_the_thread_of_a_client_is_answered(
 async def test_an_error_in_the_listeners_thread_reaches_waiters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
 
     def fail(*_: Any) -> Any:
         raise SystemExit("injected")

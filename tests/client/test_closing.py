@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elsewhere import until
 from remote_worker import NEVER, Place, Waits, has_waited
 
 from jobify import Jobify
@@ -17,7 +16,7 @@ from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.gateway.connection import Closed, StorageConnection
 from jobify.storage import SQLiteStorage
 from probes import connection_of, waiters_of
-from support import eventually
+from support import eventually, until
 
 
 def listeners() -> list[threading.Thread]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elsewhere import World, until
+from elsewhere import World
 
 from jobify import Job, Jobify, JobResult, JobRouter, SmartRetry
 from jobify.exceptions import (
@@ -30,7 +30,7 @@ from jobify.model.records import JobRecord
 from jobify.serializers import JSONSerializer
 from jobify.storage import SQLiteStorage
 from probes import record_of
-from support import durable, run, soon
+from support import durable, run, soon, until
 
 
 class Tasks:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from elsewhere import World, until
+from elsewhere import World
 
 import jobify
 from jobify import Cron, Jobify, JobResult, SmartRetry, group
@@ -29,7 +29,7 @@ from jobify.exceptions import (
 )
 from jobify.model.records import JobRecord
 from probes import client_of
-from support import eventually, run, soon
+from support import eventually, run, soon, until
 
 GATE = threading.Event()
 """Held closed by tasks that are to run for as long as a test looks at them."""
@@ -67,13 +67,6 @@ def declare(app: Jobify) -> None:
 @pytest.fixture(autouse=True)
 def closed_gate() -> None:
     GATE.clear()
-
-
-@pytest.fixture
-def app(world: World) -> Jobify:
-    """The app that enqueues."""
-    declare(world.app)
-    return world.app
 
 
 @pytest.mark.promise("j1")

@@ -10,7 +10,7 @@ from elsewhere import World
 
 from jobify import Concurrency, Jobify, Rate
 from jobify.exceptions import ConfigurationError
-from workers import wait_for
+from support import until
 
 
 def declare(app: Jobify) -> None:
@@ -92,13 +92,13 @@ def test_keys_are_given_without_the_code(world: World) -> None:
     with world.running(declare):
         world.app.set_limit("api", 0)
         job = world.app.enqueue("shared", ["u"], limit_keys={"user": "given"})
-        wait_for(lambda: world.app.limits()[0].waiting == 1)
+        until(lambda: world.app.limits()[0].waiting == 1)
         assert str(job.waits_for).startswith("limit api")
         assert str(job.waits_for).endswith("1st in line")
         assert "api" in str(job.note)
         assert [(key.key, key.waiting) for key in world.app.limits()[0].keys] == [("given", 1)]
         other = world.app.enqueue("shared", [{"read": "there"}])
-        wait_for(lambda: world.app.limits()[0].waiting == 2)
+        until(lambda: world.app.limits()[0].waiting == 2)
         assert {str(key.key) for key in world.app.limits()[0].keys} == {"given", "{'read': 'there'}"}
         world.app.reset_limit("api")
         assert job.result(timeout=30) is None

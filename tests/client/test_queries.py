@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from elsewhere import World, until
+from elsewhere import World
 
 from jobify import Cron, Jobify, JobResult
 from jobify.exceptions import ConfigurationError, JobNotFoundError
 from jobify.testing.clock import FakeClock
-from support import run
+from support import run, until
 
 WORDS = {"pending": 0, "running": 0, "complete": 0, "failed": 0, "dead": 0, "cancelled": 0}
 
@@ -34,13 +34,6 @@ def declare(app: Jobify) -> None:
     @app.task(name="wait")
     async def wait() -> None:
         await asyncio.Event().wait()
-
-
-@pytest.fixture
-def app(world: World) -> Jobify:
-    """The app that asks."""
-    declare(world.app)
-    return world.app
 
 
 def ids(jobs: list[JobResult[Any]]) -> list[str]:

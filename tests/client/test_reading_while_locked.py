@@ -106,9 +106,9 @@ def ended_job(app: Jobify) -> str:
     return run(main())
 
 
-def test_reads_go_on_while_a_write_waits(app: Jobify, path: Path) -> None:
-    job_id = ended_job(app)
-    app.stats()
+@contextmanager
+def a_write_that_waits(app: Jobify, path: Path) -> Iterator[None]:
+    """The file is locked in this block, and a thread of the app waits for it all the time."""
     with locked(path):
         waiting = threading.Thread(target=app.enqueue, args=("task",), kwargs={"args": (2,)})
         waiting.start()
@@ -116,10 +116,17 @@ def test_reads_go_on_while_a_write_waits(app: Jobify, path: Path) -> None:
         assert shared is not None
         while shared.lock.acquire(blocking=False):  # until the write has it
             shared.lock.release()
-        for read in reads(app, job_id):
-            read()
+        yield
         assert waiting.is_alive()
     waiting.join(PATIENCE)
+
+
+def test_reads_go_on_while_a_write_waits(app: Jobify, path: Path) -> None:
+    job_id = ended_job(app)
+    app.stats()
+    with a_write_that_waits(app, path):
+        for read in reads(app, job_id):
+            read()
     assert app.stats()["pending"] == 1
 
 
@@ -175,13 +182,7 @@ def test_a_first_read_needs_no_writer_either(app: Jobify, path: Path) -> None:
     """Another app opens the file, and another user opens a storage object that is in use."""
     job_id = ended_job(app)
     app.stats()
-    with locked(path):
-        waiting = threading.Thread(target=app.enqueue, args=("task",), kwargs={"args": (2,)})
-        waiting.start()
-        shared = shared_of(app)
-        assert shared is not None
-        while shared.lock.acquire(blocking=False):
-            shared.lock.release()
+    with a_write_that_waits(app, path):
         for storage in (app.configs.storage, SQLiteStorage(path, timeout=10 * PATIENCE)):
             other = Jobify(storage=storage)
             try:
@@ -189,8 +190,6 @@ def test_a_first_read_needs_no_writer_either(app: Jobify, path: Path) -> None:
             finally:
                 if storage is not app.configs.storage:
                     other.close()
-        assert waiting.is_alive()
-    waiting.join(PATIENCE)
 
 
 async def test_what_is_held_back_in_memory_is_seen() -> None:

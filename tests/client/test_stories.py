@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elsewhere import World, until
+from elsewhere import World
 
 from jobify import INJECT, Job, Jobify, RunMode, SmartRetry, current_job
 from jobify.engine.execution import dispatcher
 from jobify.engine.services import change_listener
 from jobify.exceptions import TaskCancelledError
-from support import Program, address, durable, eventually, soon
+from support import Program, address, durable, eventually, soon, until
 
 pytestmark = pytest.mark.both_storages
 
@@ -54,13 +54,6 @@ def declare(app: Jobify) -> None:
 def sleep_in_a_process() -> None:
     """Does not end by itself."""
     time.sleep(1000)
-
-
-@pytest.fixture
-def app(world: World) -> Jobify:
-    """The app that enqueues."""
-    declare(world.app)
-    return world.app
 
 
 @pytest.mark.promise("t4")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from elsewhere import World, until
+from elsewhere import World
 from remote_worker import NEVER, Place, Waits, declare, has_waited
 
 from jobify import Jobify
@@ -22,7 +22,7 @@ from jobify.model.records import (
     OwnerProfile,
 )
 from probes import database_of, waiters_of
-from support import durable, eventually, run, soon
+from support import durable, eventually, run, soon, until
 
 
 def test_an_answer_is_pushed_not_polled_for(place: Place) -> None:

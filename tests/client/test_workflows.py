@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elsewhere import World, until
+from elsewhere import World
 
 from jobify import Jobify, chain, chord, chunks, group, starmap
 from jobify.exceptions import TaskCancelledError
 from jobify.testing.clock import FakeClock
-from support import durable, eventually, execute, run
+from support import durable, eventually, execute, run, until
 
 pytestmark = pytest.mark.both_storages
 

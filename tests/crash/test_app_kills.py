@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobify.model.records import AttemptRecord, JobRecord
-from support import Program, durable
+from support import Program, durable, opened
 
 APP = """
     import asyncio, os, signal, sys
@@ -84,12 +84,8 @@ def history(directory: Path, job_id: str) -> list[AttemptRecord]:
 
 
 def _asked(directory: Path, question):  # type: ignore[no-untyped-def]
-    storage = durable(directory)
-    storage.open()
-    try:
+    with opened(durable(directory)) as storage:
         return question(storage)
-    finally:
-        storage.close()
 
 
 def kill_at(directory: Path, point: str, word: str) -> None:
@@ -155,10 +151,8 @@ def test_retries_are_counted_over_a_crash(tmp_path: Path) -> None:
     kill_at(tmp_path, "retry", "ready")
     before = row(tmp_path, "fails")
     assert (before.status, before.attempt) == ("scheduled", 1)
-    storage = durable(tmp_path)
-    storage.open()
-    storage.reschedule("fails", due_at=0, now=1)
-    storage.close()
+    with opened(durable(tmp_path)) as storage:
+        storage.reschedule("fails", due_at=0, now=1)
     assert go_on(tmp_path).count("failing") == 3, "one of four attempts was before the crash"
     assert row(tmp_path, "fails").attempt == 4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobify.model.records import JobQuery
 from probes import database_of
-from support import Program, durable
+from support import Program, durable, opened
 
 PREAMBLE = """
     import asyncio, json, resource, sys, threading, time
@@ -114,16 +114,12 @@ def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path) -> None:
     """B25, B26: callers get the error, jobs finish, and everything goes on when there is room again."""
     out = Program(tmp_path, PREAMBLE + OUTAGE).finish()
     assert sorted(out.strip()[2:-2].split('", "')) == sorted([*map(str, range(50)), "104", "loop", "thread"])
-    storage = durable(tmp_path, is_new=True)
-    storage.open()
-    try:
+    with opened(durable(tmp_path, is_new=True)) as storage:
         records = storage.find(JobQuery(limit=1000, is_schedule=False))
         assert {record.status for record in records} == {"success"}
         assert len(records) == 53
         assert {record.attempt for record in records} == {1}
         assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)
-    finally:
-        storage.close()
 
 
 def test_a_start_on_a_full_disk_fails_and_can_be_tried_again(tmp_path: Path) -> None:

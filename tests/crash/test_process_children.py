@@ -19,7 +19,7 @@ from jobify.runners.base import Call
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
 from probes import children_of
-from support import eventually
+from support import eventually, finished
 
 HEADER = """
     import asyncio, os, subprocess, sys, time
@@ -57,11 +57,6 @@ HEADER = """
 def write(path: Path, code: str) -> Path:
     path.write_text(textwrap.dedent(HEADER) + textwrap.dedent(code))
     return path
-
-
-def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
 
 
 class Orphans:
@@ -157,7 +152,7 @@ def test_functions_of_the_main_script_are_found(tmp_path: Path) -> None:
     """
     write(tmp_path / "script.py", code)
     for arguments in (["script.py"], ["-m", "script"]):
-        done = run(*arguments, cwd=tmp_path)
+        done = finished(*arguments, cwd=tmp_path)
         assert (done.stdout, done.stderr) == ("caught in __mp_main__\n", "")
 
 
@@ -174,7 +169,7 @@ async def main():
 
 asyncio.run(main())
 """
-    done = run("-c", code, cwd=tmp_path)
+    done = finished("-c", code, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
@@ -191,7 +186,7 @@ def test_a_script_that_starts_itself_over_again_is_told_what_to_do(tmp_path: Pat
 
         asyncio.run(main())
     """
-    done = run(write(tmp_path / "script.py", code), cwd=tmp_path)
+    done = finished(write(tmp_path / "script.py", code), cwd=tmp_path)
     assert done.stdout.startswith("ProcessStartError A child process could not import the main script:")
     assert 'under `if __name__ == "__main__":`' in done.stdout
     assert done.stderr == ""
@@ -215,7 +210,7 @@ def test_a_script_that_fails_in_the_child_fails_each_call(tmp_path: Path) -> Non
 
         asyncio.run(main())
     """
-    done = run(write(tmp_path / "script.py", code), cwd=tmp_path)
+    done = finished(write(tmp_path / "script.py", code), cwd=tmp_path)
     assert done.stdout.count("ProcessStartError") == 2
     assert done.stdout.count("ImportError: not here\n") == 4
     assert done.stdout.count("script.py") == 2
@@ -235,7 +230,7 @@ def test_what_a_task_prints_is_seen_when_it_ends(tmp_path: Path) -> None:
         if __name__ == "__main__":
             asyncio.run(main())
     """
-    done = run(write(tmp_path / "script.py", code), cwd=tmp_path)
+    done = finished(write(tmp_path / "script.py", code), cwd=tmp_path)
     assert done.stdout == "spoken\n"
 
 

@@ -17,7 +17,7 @@ from jobify.exceptions import ProcessDiedError
 from jobify.runners.base import Call
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
-from support import gone
+from support import gone, is_alive
 
 pytestmark = pytest.mark.promise("f55")
 
@@ -99,13 +99,6 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def task(name: str, *args: Any, on_message: Any = None) -> Call:
     return Call(len, args, address=Address("session_tasks", name), on_message=on_message)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 async def begun(runner: ProcessRunner, name: str, *args: Any) -> tuple[Call, asyncio.Task[Any], int, int]:

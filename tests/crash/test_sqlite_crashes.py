@@ -16,9 +16,9 @@ import pytest
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, claimed, end, job, one, running
+from jobify.testing.rows import NOW, PROFILE, claim, claimed, end, job, one, running
 from probes import database_of
-from support import eventually, run
+from support import eventually, opened, run
 
 TESTS = Path(__file__).parents[1]
 PREAMBLE = """
@@ -94,10 +94,8 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def storage(path: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(path)
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(path)) as storage:
+        yield storage
 
 
 # -- killed ------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.crontab import CronParser, create_crontab
-from jobify.crontab.expression import ALIASES, parse
+from jobify.crontab.fields import ALIASES, parse
 from jobify.exceptions import ConfigurationError, InvalidCronError
 
 START = datetime(2025, 12, 31, 23, 59, 59, tzinfo=UTC)

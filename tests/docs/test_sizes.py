@@ -18,8 +18,8 @@ NORM = 8
 
 TOLD_MORE = {
     "app/application.py:Jobify.__init__": "the published constructor",
-    "serializers/cbor.py:CBORSerializer.__init__": "the published constructor: the options of cbor2",
-    "serializers/msgpack.py:MsgpackSerializer.__init__": "the published constructor: the options of msgpack",
+    "serializers/binary.py:CBORSerializer.__init__": "the published constructor: the options of cbor2",
+    "serializers/binary.py:MsgpackSerializer.__init__": "the published constructor: the options of msgpack",
     "cli/commands/jobs.py:list_jobs": "a command: its parameters are its options",
     "cli/commands/jobs.py:purge_jobs": "a command: its parameters are its options",
     "cli/commands/enqueue.py:enqueue": "a command: its parameters are its options",

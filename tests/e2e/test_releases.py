@@ -19,8 +19,8 @@ import pytest
 from jobify import Jobify
 from jobify.model.records import JobRecord
 from jobify.storage.sqlite.schema import migrations
-from support import durable, storage_code
-from workers import Command, wait_for
+from support import durable, storage_code, until
+from workers import Command
 
 pytestmark = pytest.mark.promise("f34")
 
@@ -87,7 +87,7 @@ class Releases:
 
     def until_parked(self, job_id: str) -> str:
         """Why it is parked."""
-        wait_for(lambda: self.row(job_id).parking, f"{job_id} parked")
+        until(lambda: self.row(job_id).parking, f"{job_id} parked")
         parking = self.row(job_id).parking
         assert parking is not None
         return parking.reason
@@ -204,7 +204,7 @@ def test_a_moved_class(releases: Releases, mode: str) -> None:
     ended = releases.store("old", "ship.delay(models.Order(6))")
     waiting = releases.store("old", "ship.configure(delay=0.5).delay(models.Order(7))")
     old = releases.worker("old")
-    wait_for(lambda: releases.row(ended).status == "success")
+    until(lambda: releases.row(ended).status == "success")
     assert old.stop() == 0
     if releases.row(waiting).status != "scheduled":  # it ran already
         waiting = releases.store("old", "ship.delay(models.Order(7))")
@@ -212,7 +212,7 @@ def test_a_moved_class(releases: Releases, mode: str) -> None:
     assert "models:Order" in releases.until_parked(waiting)
     assert forgetful.stop() == 0
     releases.worker("new")
-    wait_for(lambda: releases.row(waiting).status == "success")
+    until(lambda: releases.row(waiting).status == "success")
     assert b"orders:Purchase" in (releases.row(waiting).result or b"")
     show = f"import shop; print(*(shop.app.get_job(id).result() for id in {[ended, waiting]}))"
     assert releases._python("new", "-c", show).strip() == "Purchase(number=6) Purchase(number=7)"
@@ -231,7 +231,7 @@ def test_old_and_new_workers_side_by_side(releases: Releases) -> None:
     ]
     assert [releases.result(job_id) for job_id in old] == ["old 4", "old 9"]
     assert [releases.result(job_id) for job_id in new] == ["new 4", "new 9"]
-    wait_for(lambda: releases.client.stats()["complete"] == 20)
+    until(lambda: releases.client.stats()["complete"] == 20)
 
 
 def test_schedules_across_releases(releases: Releases) -> None:
@@ -254,16 +254,16 @@ def test_schedules_across_releases(releases: Releases) -> None:
     )
     releases._python("old", "-c", code)
     tick = "tick__jobify_cron_definition"
-    wait_for(lambda: releases.row(tick).status == "scheduled")
+    until(lambda: releases.row(tick).status == "scheduled")
     new = releases.worker("new")
     assert "weight" in releases.until_parked("hand-made")
     beat = "beat__jobify_cron_definition"
-    wait_for(lambda: releases.row(beat).run_count >= 1)
-    wait_for(lambda: releases.row(beat).result == b'"new"')
+    until(lambda: releases.row(beat).run_count >= 1)
+    until(lambda: releases.row(beat).result == b'"new"')
     assert new.stop() == 0
     runs = releases.row("hand-made").run_count
     releases.worker("old")
-    wait_for(lambda: releases.row("hand-made").run_count > runs)
+    until(lambda: releases.row("hand-made").run_count > runs)
 
 
 def test_db_migrate_before_the_workers(releases: Releases) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from jobify.model.records import JobQuery, SummaryIds
 from jobify.model.status import ACTIVE
-from workers import Command, Make, Site, wait_for
+from support import until
+from workers import Command, Make, Site
 
 TASKS = """
     import signal
@@ -53,7 +54,7 @@ def _statuses(here: Site, ids: list[str]) -> set[str]:
 
 
 def _until_all_ended(here: Site) -> None:
-    wait_for(lambda: not here.storage.find(JobQuery(statuses=ACTIVE, limit=1)), "the end of all jobs")
+    until(lambda: not here.storage.find(JobQuery(statuses=ACTIVE, limit=1)), "the end of all jobs")
 
 
 def _deaths(here: Site) -> int:

@@ -61,6 +61,7 @@ async def test_cancelling_from_another_event_loop_says_how(tmp_path: Path) -> No
         assert not job.is_done()
 
 
+@pytest.mark.slow
 async def test_arguments_in_a_cron_are_used_where_the_call_has_none(tmp_path: Path) -> None:
     app = Jobify(storage=durable(tmp_path))
 

@@ -18,7 +18,7 @@ from jobify.gateway import nonblocking
 from jobify.gateway.threaded import ThreadedGateway
 from jobify.model.records import NewJob, Settled, Settlement
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, end, one, running
+from jobify.testing.rows import NOW, PROFILE, end, one, running
 from probes import database_of
 from support import eventually, soon
 

@@ -21,7 +21,7 @@ from jobify.gateway.threaded import ThreadedGateway
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Settled, Settlement, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, end, job, line, one, running
+from jobify.testing.rows import NOW, PROFILE, end, job, line, one, running
 from jobify.types import Microseconds
 from support import eventually, run, soon
 
@@ -51,6 +51,11 @@ class Watched(SQLiteStorage):
         where = _here()
         self.calls.append((where, count))
         self.before_call(where)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -134,9 +139,7 @@ async def _come_to_rest(calls: Calls) -> None:
 # -- where calls are made ----------------------------------------------------------------------------------------------
 
 
-def test_a_single_call_is_made_without_the_thread(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
-
+def test_a_single_call_is_made_without_the_thread(storage: Watched) -> None:
     async def story(calls: Calls) -> None:
         assert await soon(calls.insert("a")) is True
         assert await soon(calls.settle("a")) is Settled.APPLIED
@@ -160,9 +163,7 @@ async def test_with_flushes_calls_for_known_ids_are_made_by_the_thread(tmp_path:
     await gate.stop()
 
 
-def test_calls_of_one_turn_share_a_commit_in_the_thread(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
-
+def test_calls_of_one_turn_share_a_commit_in_the_thread(storage: Watched) -> None:
     async def story(calls: Calls) -> None:
         answers = [calls.insert(f"{number}") for number in range(500)]
         assert await soon(asyncio.gather(*answers)) == [True] * 500
@@ -173,9 +174,7 @@ def test_calls_of_one_turn_share_a_commit_in_the_thread(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-def test_what_is_long_is_left_to_the_thread(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
-
+def test_what_is_long_is_left_to_the_thread(storage: Watched) -> None:
     async def story(calls: Calls) -> None:
         assert await soon(calls.insert("a", payload=bytes(100_000))) is True
         assert await soon(calls.settle("a", result=bytes(100_000))) is Settled.APPLIED
@@ -184,9 +183,7 @@ def test_what_is_long_is_left_to_the_thread(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-def test_a_history_is_left_to_the_thread(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
-
+def test_a_history_is_left_to_the_thread(storage: Watched) -> None:
     async def story(calls: Calls) -> None:
         assert await soon(calls.insert("a")) is True
         assert await soon(calls.settle("a", history=(line("a"),))) is Settled.APPLIED
@@ -199,9 +196,8 @@ def test_a_history_is_left_to_the_thread(tmp_path: Path) -> None:
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_asked_after_an_insert_sees_it(tmp_path: Path) -> None:
+def test_what_is_asked_after_an_insert_sees_it(storage: Watched) -> None:
     """Also in the same turn, and before the answer."""
-    storage = Watched(tmp_path)
 
     async def story(calls: Calls) -> None:
         for number in range(100):
@@ -214,9 +210,7 @@ def test_what_is_asked_after_an_insert_sees_it(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-def test_a_stop_in_the_same_turn_answers_first(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
-
+def test_a_stop_in_the_same_turn_answers_first(storage: Watched) -> None:
     async def story(calls: Calls) -> None:
         inserted = calls.insert("a")
         await soon(calls.gate.stop())
@@ -229,8 +223,7 @@ def test_a_stop_in_the_same_turn_answers_first(tmp_path: Path) -> None:
     storage.close()
 
 
-async def test_what_was_asked_last_is_stored_when_the_loop_is_gone(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
+async def test_what_was_asked_last_is_stored_when_the_loop_is_gone(storage: Watched) -> None:
     gate = ThreadedGateway(storage)
     answers: list[Any] = []
 
@@ -277,9 +270,7 @@ def test_a_file_that_stays_locked_is_an_error_as_ever(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-def test_an_error_of_a_nonblocking_write_decides_nothing(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
-
+def test_an_error_of_a_nonblocking_write_decides_nothing(storage: Watched) -> None:
     def fail_here(where: str) -> None:
         if where == HERE:
             raise OSError("no")
@@ -292,8 +283,7 @@ def test_an_error_of_a_nonblocking_write_decides_nothing(tmp_path: Path) -> None
     _with_calls(storage, story)
 
 
-def test_an_error_that_stays_is_the_answer(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
+def test_an_error_that_stays_is_the_answer(storage: Watched) -> None:
     error = StorageUnavailableError("full")
 
     def fail(where: str) -> None:
@@ -308,9 +298,7 @@ def test_an_error_that_stays_is_the_answer(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
-
+def test_an_error_in_the_midst_of_it_leaves_the_lock_free(storage: Watched) -> None:
     class Broken:
         def __enter__(self) -> None: ...
 
@@ -327,9 +315,8 @@ def test_an_error_in_the_midst_of_it_leaves_the_lock_free(tmp_path: Path) -> Non
     _with_calls(storage, story)
 
 
-def test_another_app_with_the_same_storage_is_not_waited_for(tmp_path: Path) -> None:
+def test_another_app_with_the_same_storage_is_not_waited_for(storage: Watched) -> None:
     """Its thread has the lock for as long as its transaction takes."""
-    storage = Watched(tmp_path)
     is_held, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -427,8 +414,7 @@ def test_a_newcomer_is_notified(tmp_path: Path) -> None:
     _with_calls(storage, story)
 
 
-def test_another_app_with_the_same_storage_is_notified(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
+def test_another_app_with_the_same_storage_is_notified(storage: Watched) -> None:
     received: list[str] = []
 
     async def story(calls: Calls) -> None:
@@ -494,9 +480,8 @@ def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @pytest.mark.promise("f57")
-def test_what_is_small_is_written_before_what_is_large(tmp_path: Path) -> None:
+def test_what_is_small_is_written_before_what_is_large(storage: Watched) -> None:
     """Large values are written one at a time, each in a transaction of its own."""
-    storage = Watched(tmp_path)
     large = bytes(100_000)
     ends: list[str] = []
 
@@ -538,9 +523,7 @@ def test_a_large_job_is_announced_once_it_is_written(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.promise("f57")
-async def test_a_gate_that_stops_writes_what_was_asked_before(tmp_path: Path) -> None:
-    storage = Watched(tmp_path)
-
+async def test_a_gate_that_stops_writes_what_was_asked_before(storage: Watched) -> None:
     gate = ThreadedGateway(storage)
     await gate.start()
     calls = Calls(gate, await gate.call(lambda: storage.register(PROFILE, now=NOW)))

@@ -16,8 +16,8 @@ from jobify.storage.base import Notifier
 from jobify.storage.postgres.notifier import PostgresNotifier
 from jobify.storage.postgres.session import Session
 from jobify.storage.sqlite.notifier import DatagramNotifier
-from jobify.testing.storage_contract.given import job as row
-from support import durable, eventually, soon
+from jobify.testing.rows import job as row
+from support import durable, eventually, opened, soon
 
 pytestmark = pytest.mark.both_storages
 
@@ -101,30 +101,26 @@ def jobs_of(app: Jobify, count: int, *, task: str = "task", origin: int | None =
 
 async def test_a_worker_whose_jobs_have_no_waiters_notifies_no_process(tmp_path: Path, sent: list[list[str]]) -> None:
     app = app_in(tmp_path)
-    client = durable(tmp_path)
-    client.open()
-    client.insert(jobs_of(app, 500))
+    with opened(durable(tmp_path)) as client:
+        client.insert(jobs_of(app, 500))
 
-    async with app, Jobify(storage=durable(tmp_path)):  # a worker beside it, which knows no task
-        await soon(app.wait_all())
-        assert app.configs.storage.get(("task-499",))[0].status == "success"
-    client.close()
+        async with app, Jobify(storage=durable(tmp_path)):  # a worker beside it, which knows no task
+            await soon(app.wait_all())
+            assert app.configs.storage.get(("task-499",))[0].status == "success"
     assert sent == []
 
 
 async def test_a_client_is_notified_of_ends(tmp_path: Path, sent: list[list[str]]) -> None:
     app = app_in(tmp_path)
-    client = durable(tmp_path)
-    client.open()
-    owner = client.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=app.now())
-    client.insert(jobs_of(app, 1))
+    with opened(durable(tmp_path)) as client:
+        owner = client.register(OwnerProfile(OwnerRole.CLIENT, None, (), 0), now=app.now())
+        client.insert(jobs_of(app, 1))
 
-    async with app:
-        await soon(app.wait_all())
-        assert client.notifier is not None
-        await eventually(lambda: client.notifier is not None and client.notifier.drain())
-    client.deregister(owner)
-    client.close()
+        async with app:
+            await soon(app.wait_all())
+            assert client.notifier is not None
+            await eventually(lambda: client.notifier is not None and client.notifier.drain())
+        client.deregister(owner)
     assert len(sent) >= 1
 
 
@@ -132,13 +128,11 @@ async def test_the_end_of_a_job_notifies_the_process_that_enqueued_it(
     tmp_path: Path, calls: list[Notification]
 ) -> None:
     app = app_in(tmp_path)
-    client = durable(tmp_path)
-    client.open()
-    client.insert(jobs_of(app, 1, origin=77))
+    with opened(durable(tmp_path)) as client:
+        client.insert(jobs_of(app, 1, origin=77))
 
-    async with app:
-        await soon(app.wait_all())
-    client.close()
+        async with app:
+            await soon(app.wait_all())
     assert (False, True, (77,)) in calls
 
 
@@ -168,14 +162,12 @@ async def test_work_and_changes_notify_workers(tmp_path: Path, calls: list[Notif
 
 async def test_what_an_end_does_to_other_jobs_notifies_workers(tmp_path: Path, calls: list[Notification]) -> None:
     app = app_in(tmp_path)
-    client = durable(tmp_path)
-    client.open()
-    first, second = jobs_of(app, 2)
-    client.insert([first, second._replace(parents=(first.id,))])
+    with opened(durable(tmp_path)) as client:
+        first, second = jobs_of(app, 2)
+        client.insert([first, second._replace(parents=(first.id,))])
 
-    async with app:
-        await soon(app.wait_all())
-    client.close()
+        async with app:
+            await soon(app.wait_all())
     assert (True, True, ()) in calls
 
 
@@ -194,12 +186,10 @@ async def test_jobs_that_expire_concern_clients_and_the_processes_that_enqueued_
     tmp_path: Path, calls: list[Notification]
 ) -> None:
     app = app_in(tmp_path)
-    client = durable(tmp_path)
-    client.open()
-    (late,) = jobs_of(app, 1, origin=77)
-    client.insert([late._replace(due_at=app.now() + 10**9, ready=False, expires_at=app.now())])
+    with opened(durable(tmp_path)) as client:
+        (late,) = jobs_of(app, 1, origin=77)
+        client.insert([late._replace(due_at=app.now() + 10**9, ready=False, expires_at=app.now())])
 
-    async with app:
-        await eventually(lambda: client.get((late.id,))[0].status == "cancelled")
-        await eventually(lambda: (False, True, (77,)) in calls)
-    client.close()
+        async with app:
+            await eventually(lambda: client.get((late.id,))[0].status == "cancelled")
+            await eventually(lambda: (False, True, (77,)) in calls)

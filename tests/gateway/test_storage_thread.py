@@ -15,10 +15,11 @@ from jobify import Jobify
 from jobify.exceptions import StorageEndedError, StorageUnavailableError
 from jobify.gateway import threads
 from jobify.gateway.batching import Batch, BatchQueue
+from jobify.gateway.claim_thread import ClaimThread
 from jobify.gateway.threaded import ThreadedGateway
 from jobify.storage import SQLiteStorage
 from probes import database_of
-from support import durable, eventually, soon
+from support import durable, echoing, eventually, soon
 
 pytestmark = pytest.mark.promise("f54")
 
@@ -39,17 +40,18 @@ STEPS = [
 
 
 class Fault:
-    """Has a method raise instead of its next calls, if they are made in the storage's thread."""
+    """Has a method raise instead of its next calls, if they are made in the thread of this name."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, thread: str = "jobify-storage") -> None:
         self.error = error
+        self.thread = thread
         self.count = 0
 
     def put_into(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
         original = getattr(owner, name)
 
         def raising(*args: Any, **kwargs: Any) -> Any:
-            if self.count and threading.current_thread().name == "jobify-storage":
+            if self.count and threading.current_thread().name == self.thread:
                 self.count -= 1
                 raise self.error
             return original(*args, **kwargs)
@@ -57,19 +59,9 @@ class Fault:
         monkeypatch.setattr(owner, name, raising)
 
 
-def build(directory: Path) -> tuple[Jobify, Any]:
-    app = Jobify(storage=durable(directory))
-
-    @app.task(name="echo")
-    async def echo(value: int) -> int:
-        return value
-
-    return app, echo
-
-
 def storage_threads() -> set[threading.Thread]:
     """Those that run; other tests may have closed an event loop under one of them."""
-    return {thread for thread in threading.enumerate() if thread.name == "jobify-storage"}
+    return {thread for thread in threading.enumerate() if thread.name in ("jobify-storage", "jobify-claims")}
 
 
 @pytest.mark.parametrize(("owner", "name"), STEPS, ids=lambda value: getattr(value, "__name__", value))
@@ -89,7 +81,7 @@ async def test_an_error_in_the_storages_thread_is_answered_and_the_thread_goes_o
             return
         assert await job == number
 
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     before = storage_threads()
     await app.startup()
     for round in range(3):
@@ -112,7 +104,7 @@ async def test_a_thread_that_cannot_go_on_stops_the_app(
     fault = Fault(MemoryError("injected"))
     fault.put_into(monkeypatch, ThreadedGateway, "_serve")
 
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     before = storage_threads()
     await app.startup()
     fault.count = 10**9
@@ -161,10 +153,57 @@ async def test_a_storage_whose_thread_cannot_start_says_so(tmp_path: Path, monke
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    app, echo = build(tmp_path)
+    app, echo = echoing(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         with pytest.raises(Exception, match="RLIMIT_NPROC"):
             await soon(app.startup())
+    async with app:
+        assert await soon(await echo.push(3)) == 3
+
+
+# -- a thread of its own for claims ------------------------------------------------------------------------------------
+
+
+def build_with_claims_first(directory: Path) -> tuple[Jobify, Any]:
+    app, echo = echoing(directory)
+    app.configs.storage.claims_first = True
+    return app, echo
+
+
+@pytest.mark.parametrize(
+    "step", [(BatchQueue, "take"), (Batch, "fill"), (ClaimThread, "_serve"), (ClaimThread, "_deliver")]
+)
+async def test_an_error_in_the_thread_of_the_claims_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
+) -> None:
+    fault = Fault(MemoryError("injected"), "jobify-claims")
+    fault.put_into(monkeypatch, *step)
+    app, echo = build_with_claims_first(tmp_path)
+    before = storage_threads()
+    async with app:
+        fault.count = 2
+        jobs = [await echo.schedule(number).delay(0.01) for number in range(3)]
+        for number, job in enumerate(jobs):
+            assert await soon(job) == number
+    assert storage_threads() <= before
+
+
+async def test_a_thread_of_claims_that_cannot_go_on_stops_the_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_LONGEST_PAUSE", 0.01)
+    fault = Fault(MemoryError("injected"), "jobify-claims")
+    fault.put_into(monkeypatch, ClaimThread, "_serve")
+    app, echo = build_with_claims_first(tmp_path)
+    before = storage_threads()
+    await app.startup()
+    fault.count = 10**9
+    job = await echo.schedule(1).delay(0.01)
+    await soon(job.wait())
+    assert isinstance(job.exception, StorageEndedError)
+    await soon(app.shutdown())
+    assert storage_threads() <= before
+    fault.count = 0
     async with app:
         assert await soon(await echo.push(3)) == 3

@@ -17,7 +17,7 @@ import jobify
 from jobify import Job, JobContext, Jobify, JobRouter, RequestState, Runnable, SmartRetry, State
 from jobify.exceptions import JobFailedError
 from jobify.testing.clock import FakeClock
-from support import durable, nudge, soon
+from support import durable, nudge, opened, soon
 
 NOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 TaskName = NewType("TaskName", str)
@@ -143,12 +143,8 @@ async def test_injected_parameters_are_no_arguments_and_are_not_stored(tmp_path:
 
 
 def _stored(directory: Path, job_id: str) -> Any:
-    storage = durable(directory)
-    storage.open()
-    try:
+    with opened(durable(directory)) as storage:
         return storage.get([job_id])
-    finally:
-        storage.close()
 
 
 @pytest.mark.promise("rule-23")

@@ -22,7 +22,7 @@ from jobify.model.records import MessageKind, MessageRecord, OwnerProfile, Owner
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
 from probes import codec_of, engine_of
-from support import durable, eventually, soon
+from support import durable, eventually, opened, soon
 
 MODES = {
     RunMode.MAIN: (tasks.describe_on_loop, tasks.talk_on_loop, tasks.publish_object_on_loop),
@@ -215,6 +215,7 @@ async def test_numbers_go_on_over_attempts(storage: Any) -> None:
         assert [(m.number, m.attempt) for m in messages(app, job.id)] == [(1, 1), (2, 2), (3, 3)]
 
 
+@pytest.mark.slow
 async def test_the_runs_of_a_schedule_report_under_its_id(storage: Any) -> None:
     app = Jobify(storage=storage)
     runs: list[tuple[str, int]] = []
@@ -452,10 +453,8 @@ async def test_a_shutdown_stops_a_thread_that_asks_and_gives_the_job_back(tmp_pa
     job_id = job.id
     assert handled == []
     assert "shutdown" in str(loop.error)
-    storage = durable(tmp_path)
-    storage.open()
-    (record,) = storage.get((job_id,))
-    storage.close()
+    with opened(durable(tmp_path)) as storage:
+        (record,) = storage.get((job_id,))
     assert (record.status, record.attempt) == (JobStatus.SCHEDULED, 0)
 
 

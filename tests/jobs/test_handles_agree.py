@@ -14,6 +14,7 @@ from support import durable, eventually
 NAMES = ("id", "public_status", "job_status", "eta", "exec_at", "error", "cron_expression")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_durable", [True, False])
 async def test_both_handles_say_the_same(tmp_path: Path, is_durable: bool) -> None:
     app = Jobify(storage=durable(tmp_path) if is_durable else False)

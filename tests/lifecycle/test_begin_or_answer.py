@@ -196,7 +196,7 @@ async def test_a_claim_is_answered_although_the_dispatcher_was_cancelled(
     job = await echo.schedule(1).delay(0.01)
     task = dispatcher._task
     assert task is not None
-    await eventually(lambda: dispatcher._open_claim is not None)
+    await eventually(lambda: bool(dispatcher._open_claims))
     task.cancel()
     await asyncio.sleep(0)
     task.cancel()

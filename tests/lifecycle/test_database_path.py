@@ -14,6 +14,7 @@ from jobify import Jobify
 from jobify.exceptions import ConfigurationError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
+from support import opened
 
 pytestmark = [pytest.mark.promise("f46"), pytest.mark.usefixtures("sqlite_file")]
 
@@ -67,10 +68,8 @@ async def test_a_task_that_changes_the_folder_moves_no_job(tmp_path: Path, monke
     later.delay()  # the storage is opened again
     app.close()
     assert list((tmp_path / "other").iterdir()) == []
-    storage = SQLiteStorage(tmp_path / "jobify.db")
-    storage.open()
-    assert len([1 for record in storage.find(_all()) if record.task == "later"]) == 2
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobify.db")) as storage:
+        assert len([1 for record in storage.find(_all()) if record.task == "later"]) == 2
 
 
 def _all() -> JobQuery:

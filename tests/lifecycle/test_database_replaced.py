@@ -14,6 +14,7 @@ from jobify import Cron, Jobify, JobStatus
 from jobify.exceptions import StorageCorruptError, StorageReplacedError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
+from support import opened
 
 pytestmark = pytest.mark.usefixtures("sqlite_file")
 
@@ -154,10 +155,8 @@ async def test_an_app_that_is_started_again_uses_what_is_there(tmp_path: Path) -
             _restore(path)
             with pytest.raises(StorageReplacedError):
                 await quick.push()
-    storage = SQLiteStorage(path)
-    storage.open()
-    assert storage.find(JobQuery()) == []
-    storage.close()
+    with opened(SQLiteStorage(path)) as storage:
+        assert storage.find(JobQuery()) == []
 
 
 @pytest.mark.promise("f42")

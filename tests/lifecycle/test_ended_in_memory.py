@@ -14,7 +14,7 @@ import pytest
 from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage.memory import MemoryStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, claimed, end
+from jobify.testing.rows import NOW, PROFILE, claimed, end
 from support import durable, eventually, soon
 
 pytestmark = pytest.mark.promise("f31")

@@ -14,7 +14,7 @@ import pytest
 from jobify import Jobify, JobResult, RunMode, SmartRetry, current_job
 from jobify.exceptions import JobTimeoutError, TaskExitError
 from jobify.jobs.context import JobContext
-from jobify.model.exception_groups import all_match, any_matches
+from jobify.model.control_flow import all_match, any_matches
 from jobify.model.retry import should_retry
 from support import durable, label, run, soon
 

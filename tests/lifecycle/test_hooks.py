@@ -15,7 +15,7 @@ import pytest
 from jobify import JobFailure, Jobify, RunMode
 from jobify.exceptions import ConfigurationError, JobLostError, ProcessDiedError
 from jobify.model.clock import SystemClock
-from jobify.testing.storage_contract.given import PROFILE
+from jobify.testing.rows import PROFILE
 from support import address, durable, eventually, run, soon
 
 pytestmark = [pytest.mark.promise("f6"), pytest.mark.both_storages]

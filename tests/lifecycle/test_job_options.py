@@ -313,7 +313,8 @@ async def test_a_parent_that_was_deleted_fails_who_needs_it(app: Jobify, outside
 # -- expiry ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_job_that_has_waited_too_long_is_cancelled(app: Jobify, outside: Outside) -> None:
+@pytest.mark.parametrize("is_due", [False, True], ids=["waited too long", "expired before its claim"])
+async def test_a_job_that_has_expired_is_cancelled(app: Jobify, outside: Outside, is_due: bool) -> None:
     runs = []
 
     @app.task(name="task")
@@ -322,24 +323,11 @@ async def test_a_job_that_has_waited_too_long_is_cancelled(app: Jobify, outside:
 
     async with app:
         now = app.now()
-        job_id = outside.enqueue("task", ready=False, due_at=now + 60 * SECOND, expires_at=now + SECOND // 100)
+        late = {"ready": False, "due_at": now + 60 * SECOND, "expires_at": now + SECOND // 100}
+        job_id = outside.enqueue("task", **({"expires_at": now - 1} if is_due else late))
         record = await outside.until(job_id, "cancelled")
         assert record.error == "expired"
         assert record.delete_at is not None
-    assert runs == []
-
-
-async def test_a_job_that_expired_before_its_claim_does_not_begin(app: Jobify, outside: Outside) -> None:
-    runs = []
-
-    @app.task(name="task")
-    async def task() -> None:
-        runs.append(True)
-
-    async with app:
-        job_id = outside.enqueue("task", expires_at=app.now() - 1)
-        record = await outside.until(job_id, "cancelled")
-        assert record.error == "expired"
     assert runs == []
 
 

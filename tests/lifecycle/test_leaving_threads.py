@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +21,8 @@ from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.memory import MemoryStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, running
-from support import a_while, address, durable, eventually, run
+from jobify.testing.rows import NOW, PROFILE, running
+from support import a_while, address, durable, eventually, opened, run, until
 
 pytestmark = pytest.mark.promise("f44")
 
@@ -63,10 +63,8 @@ async def stop_at_once(app: Jobify) -> None:
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
     """What another process sees."""
-    storage = durable(tmp_path)
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(durable(tmp_path)) as storage:
+        yield storage
 
 
 def test_a_thread_that_outlives_its_app_keeps_its_job(tmp_path: Path, storage: SQLiteStorage) -> None:
@@ -242,12 +240,12 @@ def test_two_interrupts_do_not_make_two_runs_overlap(tmp_path: Path, handler: st
         for program in (first, second):
             assert program.stdout is not None
             assert program.stdout.readline() == b"ready\n"
-        _until(lambda: notes.exists() and notes.read_text())
+        until(lambda: notes.exists() and notes.read_text())
         first.send_signal(signal.SIGINT)
         time.sleep(0.3)
         first.send_signal(signal.SIGINT)
         storage.open()
-        _until(lambda: [row.status for row in storage.get(_ids(storage))] == ["success"])
+        until(lambda: [row.status for row in storage.get(_ids(storage))] == ["success"])
         (row,) = storage.get(_ids(storage))
         assert row.crashes == 0
     finally:
@@ -266,25 +264,16 @@ def _ids(storage: SQLiteStorage) -> list[str]:
     return [row.id for row in storage.find(JobQuery())]
 
 
-def _until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.usefixtures("sqlite_file")
 def test_a_mark_that_cannot_be_written_frees_nothing(
     storage: SQLiteStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leaving = SQLiteStorage(tmp_path / "jobs.db", timeout=0)
-    leaving.open()
-    owner = leaving.register(PROFILE, now=NOW)
-    leaving.insert([running("one", owner)])
-    with storage.transaction(), caplog.at_level(logging.WARNING):
-        release = leaving.leave(owner)
-    assert "crash" in caplog.text
-    leaving.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db", timeout=0)) as leaving:
+        owner = leaving.register(PROFILE, now=NOW)
+        leaving.insert([running("one", owner)])
+        with storage.transaction(), caplog.at_level(logging.WARNING):
+            release = leaving.leave(owner)
+        assert "crash" in caplog.text
     assert storage.recover(now=NOW, max_crashes=3, delete_at=None) == []
     release()
     assert [job.is_crash for job in storage.recover(now=NOW, max_crashes=3, delete_at=None)] == [True]

@@ -65,6 +65,11 @@ class Deployment:
         return record
 
 
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment(tmp_path)
+
+
 async def nothing(app: Jobify) -> None:
     nudge(app)
     await a_while(0.02)
@@ -73,9 +78,8 @@ async def nothing(app: Jobify) -> None:
 @pytest.mark.promise("b7", "rule-13")
 @pytest.mark.parametrize("is_declared", [True, False])
 def test_failures_in_a_row_are_counted_over_restarts_and_a_stopped_cron_stays_stopped(
-    tmp_path: Path, is_declared: bool
+    deployment: Deployment, is_declared: bool
 ) -> None:
-    deployment = Deployment(tmp_path)
     deployment.fails = True
     cron = Cron("* * * * *", max_failures=3)
     declared, job_id = (cron, DECLARED) if is_declared else (None, "dynamic")
@@ -102,9 +106,7 @@ def test_failures_in_a_row_are_counted_over_restarts_and_a_stopped_cron_stays_st
 
 
 @pytest.mark.promise("b7")
-def test_a_success_begins_the_count_anew(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
-
+def test_a_success_begins_the_count_anew(deployment: Deployment) -> None:
     async def main(app: Jobify) -> None:
         for fails in (True, False, True, True):
             deployment.fails = fails
@@ -115,8 +117,7 @@ def test_a_success_begins_the_count_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("b7")
-def test_the_handle_says_what_happened(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
+def test_the_handle_says_what_happened(deployment: Deployment) -> None:
     deployment.fails = True
 
     async def main(app: Jobify) -> None:
@@ -135,8 +136,7 @@ def test_the_handle_says_what_happened(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("b8", "rule-13")
-def test_max_runs_is_reached_once_ever(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
+def test_max_runs_is_reached_once_ever(deployment: Deployment) -> None:
     cron = Cron("* * * * *", max_runs=1)
 
     async def first(app: Jobify) -> None:
@@ -174,8 +174,7 @@ def test_max_runs_is_reached_once_ever(tmp_path: Path) -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_changed_definition_keeps_the_count(tmp_path: Path, change: dict[str, Any]) -> None:
-    deployment = Deployment(tmp_path)
+def test_a_changed_definition_keeps_the_count(deployment: Deployment, change: dict[str, Any]) -> None:
     before: dict[str, Any] = {"expression": "* * * * *", "max_runs": 2}
 
     async def one_run(app: Jobify) -> None:
@@ -193,9 +192,7 @@ def test_a_changed_definition_keeps_the_count(tmp_path: Path, change: dict[str, 
 
 
 @pytest.mark.promise("b9")
-def test_fewer_runs_than_there_were_already_is_the_end(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
-
+def test_fewer_runs_than_there_were_already_is_the_end(deployment: Deployment) -> None:
     async def two_runs(app: Jobify) -> None:
         await deployment.step(app, 60)
         await deployment.step(app, 60)
@@ -211,9 +208,7 @@ def test_fewer_runs_than_there_were_already_is_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("b9")
-def test_a_run_that_was_missed_is_made_up_for_although_an_option_changed(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
-
+def test_a_run_that_was_missed_is_made_up_for_although_an_option_changed(deployment: Deployment) -> None:
     async def made_up(app: Jobify) -> None:
         await deployment.step(app, 0)
 
@@ -224,8 +219,7 @@ def test_a_run_that_was_missed_is_made_up_for_although_an_option_changed(tmp_pat
 
 
 @pytest.mark.promise("b9")
-def test_another_expression_makes_up_for_nothing(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
+def test_another_expression_makes_up_for_nothing(deployment: Deployment) -> None:
     deployment.live("0 * * * *", nothing)
     deployment.clock.advance(5400)
     deployment.live("15 * * * *", nothing)
@@ -233,8 +227,7 @@ def test_another_expression_makes_up_for_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("b9", "rule-12")
-def test_a_definition_that_is_gone_is_removed_and_one_that_is_back_is_new(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
+def test_a_definition_that_is_gone_is_removed_and_one_that_is_back_is_new(deployment: Deployment) -> None:
     cron = Cron("* * * * *", max_runs=1)
 
     async def gone(app: Jobify) -> None:
@@ -284,9 +277,7 @@ def test_a_cron_with_a_last_date_ends(tmp_path: Path, is_declared: bool) -> None
 
 
 @pytest.mark.promise("b10")
-def test_a_dynamic_cron_that_ended_leaves_the_database_like_any_job(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
-
+def test_a_dynamic_cron_that_ended_leaves_the_database_like_any_job(deployment: Deployment) -> None:
     async def main(app: Jobify) -> None:
         await deployment.task.schedule().cron(Cron("* * * * *", max_runs=1), job_id="dynamic")
         await deployment.step(app, 60, "dynamic")
@@ -322,8 +313,7 @@ def test_a_changed_cron_stays_on_the_clock_of_its_zone(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("b46", "x5")
-def test_restored_jobs_are_scheduled(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
+def test_restored_jobs_are_scheduled(deployment: Deployment) -> None:
     ids = ["one", "two"]
 
     async def schedule(app: Jobify) -> None:
@@ -346,9 +336,7 @@ def test_restored_jobs_are_scheduled(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("rule-14")
-def test_a_run_that_was_missed_runs_at_the_start_once(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
-
+def test_a_run_that_was_missed_runs_at_the_start_once(deployment: Deployment) -> None:
     async def made_up(app: Jobify) -> None:
         await deployment.step(app, 0)
         await nothing(app)
@@ -360,8 +348,7 @@ def test_a_run_that_was_missed_runs_at_the_start_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise("rule-12")
-def test_the_same_rule_changes_nothing(tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path)
+def test_the_same_rule_changes_nothing(deployment: Deployment) -> None:
     rows = []
 
     async def look(app: Jobify) -> None:
@@ -374,9 +361,8 @@ def test_the_same_rule_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_expired_declaration_does_not_keep_the_app_from_starting(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    deployment: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    deployment = Deployment(tmp_path)
     with caplog.at_level(logging.WARNING, logger="jobify"):
         deployment.live("0 0 1 1 * 2029", nothing)
     assert "runs no more" in caplog.text

@@ -15,7 +15,7 @@ import pytest
 from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, State
 from jobify.exceptions import ApplicationStateError, StorageUnavailableError
 from jobify.storage import SQLiteStorage
-from support import durable, eventually, run, soon
+from support import durable, eventually, opened, run, soon
 
 
 @pytest.mark.promise("b35")
@@ -194,10 +194,8 @@ async def test_a_start_that_fails_is_undone(tmp_path: Path, point: str, notes: l
         await app.shutdown()
     with pytest.raises(ApplicationStateError):
         await work.push()
-    storage = durable(tmp_path, is_new=True)
-    storage.open()
-    assert storage.owners() == [], "the file is closed and nobody is taken for a worker"
-    storage.close()
+    with opened(durable(tmp_path, is_new=True)) as storage:
+        assert storage.owners() == [], "the file is closed and nobody is taken for a worker"
     part.failing = ""
     async with app:
         assert await (await work.push()) == "done"

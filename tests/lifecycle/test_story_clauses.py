@@ -16,7 +16,7 @@ import pytest
 from jobify import Job, Jobify, JobStatus, SmartRetry
 from jobify.middleware import QueueMiddleware
 from jobify.storage import SQLiteStorage
-from support import durable, eventually, soon
+from support import durable, eventually, opened, soon
 
 FAR = datetime.now(UTC) + timedelta(days=30)
 
@@ -52,10 +52,8 @@ async def test_after_more_cancels_than_workers_jobs_run_and_the_shutdown_is_clea
     assert {job.status for job in left} == {JobStatus.CANCELLED}
     assert loop_errors == []
     assert caplog.records == []
-    other = durable(tmp_path)
-    other.open()
-    assert other.owners() == [], "the storage is closed, and nobody is taken for a worker"
-    other.close()
+    with opened(durable(tmp_path)) as other:
+        assert other.owners() == [], "the storage is closed, and nobody is taken for a worker"
 
 
 class Counting(SQLiteStorage):

@@ -13,18 +13,16 @@ import pytest
 from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, job
-from support import durable, eventually, run, soon
+from jobify.testing.rows import NOW, job
+from support import durable, eventually, opened, run, soon
 
 
 def _fill(directory: Path) -> None:
-    storage = durable(directory)
-    storage.open()
-    storage.insert(
-        [job("a", task="gone"), job("b", task="gone", due_at=NOW * 2), job("c", task="work", due_at=NOW * 2)]
-    )
-    storage.insert([job("d", task="odd")])
-    storage.close()
+    with opened(durable(directory)) as storage:
+        storage.insert(
+            [job("a", task="gone"), job("b", task="gone", due_at=NOW * 2), job("c", task="work", due_at=NOW * 2)]
+        )
+        storage.insert([job("d", task="odd")])
 
 
 class SlowToCount(SQLiteStorage):

@@ -340,6 +340,7 @@ class Own:
         self.done += 1
 
 
+@pytest.mark.slow
 async def test_a_queue_of_ones_own(caplog: pytest.LogCaptureFixture) -> None:
     queue = Own()
     app = Jobify(storage=False, middleware=[QueueMiddleware(queue, workers=1)])

@@ -19,6 +19,7 @@ from jobify.storage import PostgresStorage
 from jobify.storage.postgres.claims import _far, _near
 from jobify.storage.postgres.places import Places
 from jobify.testing.rows import NOW, PROFILE, SECOND, claim_once, end, job, line, report, running
+from support import opened
 
 OTHERS = 20_000
 """Jobs that have ended, and as many that are due later."""
@@ -59,13 +60,11 @@ def filled(request: pytest.FixtureRequest, postgres_databases: Any) -> Iterator[
 @pytest.fixture
 def storage(filled: str) -> Iterator[PostgresStorage]:
     """What a test changes is undone."""
-    storage = PostgresStorage(filled)
-    storage.open()
-    with storage.transaction():
-        yield storage
-        storage._database.command("ROLLBACK")
-        storage._database.command("BEGIN")
-    storage.close()
+    with opened(PostgresStorage(filled)) as storage:
+        with storage.transaction():
+            yield storage
+            storage._database.command("ROLLBACK")
+            storage._database.command("BEGIN")
 
 
 def rows_read(storage: PostgresStorage, call: Callable[[], object]) -> int:

@@ -14,8 +14,9 @@ import pytest
 from jobify.model.records import Claim, JobQuery, MessageKind, Report
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.claims import STEP
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, claim, claim_once, end, job, running
+from jobify.testing.rows import NOW, PROFILE, SECOND, claim, claim_once, end, job, running
 from probes import database_of, reader_of, writer_of
+from support import opened
 
 T = TypeVar("T")
 
@@ -50,25 +51,21 @@ WHERE jobs.blockers = 1
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SQLiteStorage]:
     """100,000 each of ended, future, parked, blocked and paused jobs, and of those that wait as they were enqueued."""
-    storage = SQLiteStorage(tmp_path_factory.mktemp("crowded") / "jobs.db", synchronous="normal")
-    storage.open()
-    for crowd in CROWDS:
-        database_of(storage).execute(CROWD, crowd)
-    database_of(storage).execute(DEPENDENTS)
-    storage.pause_queue("paused")
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(tmp_path_factory.mktemp("crowded") / "jobs.db", synchronous="normal")) as storage:
+        for crowd in CROWDS:
+            database_of(storage).execute(CROWD, crowd)
+        database_of(storage).execute(DEPENDENTS)
+        storage.pause_queue("paused")
+        yield storage
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-    storage.open()
-    storage.insert([job("parked", task="unknown"), job("future", due_at=NOW + 10**12)])
-    storage.insert([job("blocked", parents=("future",)), job("paused", queue="paused")])
-    storage.pause_queue("paused")
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")) as storage:
+        storage.insert([job("parked", task="unknown"), job("future", due_at=NOW + 10**12)])
+        storage.insert([job("blocked", parents=("future",)), job("paused", queue="paused")])
+        storage.pause_queue("paused")
+        yield storage
 
 
 def steps(storage: SQLiteStorage, function: Callable[[], object]) -> int:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from jobify.model.records import JobQuery
-from support import Program, durable
+from support import Program, durable, opened
 
 PUSHERS = 8
 JOBS = 500
@@ -65,14 +65,10 @@ def test_eight_apps_on_a_new_file(tmp_path: Path) -> None:
     ran = Counter(number for _, some, _ in answers for number in some)
     assert ran == Counter(number * 1000 + index for number in range(PUSHERS) for index in range(JOBS))
     assert {pid for _, _, where in answers for pid in where} <= {pid for pid, _, _ in answers}
-    storage = durable(tmp_path)
-    storage.open()
-    try:
+    with opened(durable(tmp_path)) as storage:
         assert {key[0]: count for key, count in storage.count(JobQuery(statuses=("success",))).items()} == {
             "double": PUSHERS * JOBS,
             "pid": PUSHERS * 20,
         }
         assert sum(storage.count(JobQuery()).values()) == PUSHERS * (JOBS + 20)
         assert storage.owners() == []
-    finally:
-        storage.close()

@@ -16,8 +16,7 @@ import pytest
 from jobify.model.records import ClaimRequest, Parking, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import PostgresStorage
-from jobify.testing.rows import NOW, PROFILE, again, claim_once, job, one, running
-from jobify.testing.storage_contract.dying import ask, ids_of, suspects
+from jobify.testing.rows import NOW, PROFILE, again, ask, claim_once, ids_of, job, one, running, suspects
 
 ORPHANS = "SELECT id FROM jobify.jobs WHERE status = 'running' AND owner NOT IN (SELECT id FROM jobify.owners)"
 DIE = "UPDATE jobify.owners SET process = 'closed', lock_key = 17 WHERE id = %s"

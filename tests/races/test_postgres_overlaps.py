@@ -8,7 +8,6 @@ What is expected comes from the same storage, which makes the two calls one afte
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -30,6 +29,7 @@ from jobify.testing.rows import (
     line,
     running,
 )
+from support import until
 
 LATER = NOW + 5 * SECOND
 OWNER = 1
@@ -141,7 +141,7 @@ class Field:
             with self.first.transaction():
                 answer = attempted(CALLS[one], self.first)
                 thread.start()
-                until_true(lambda: not thread.is_alive() or self.waiting() == 1)
+                until(lambda: not thread.is_alive() or self.waiting() == 1)
         return answer, self.final(other, thread.answer), self.state()
 
     def queued(self, one: str, other: str) -> Any:
@@ -151,9 +151,9 @@ class Field:
             with self.other.transaction():
                 self.other.execute("SELECT FROM jobify.jobs FOR UPDATE")
                 first.start()
-                until_true(lambda: not first.is_alive() or self.waiting() == 1)
+                until(lambda: not first.is_alive() or self.waiting() == 1)
                 second.start()
-                until_true(lambda: first.is_alive() + second.is_alive() == self.waiting())
+                until(lambda: first.is_alive() + second.is_alive() == self.waiting())
         return self.final(one, first.answer), self.final(other, second.answer), self.state()
 
     def final(self, name: str, answer: Any) -> Any:
@@ -184,13 +184,6 @@ def attempted(call: Call, storage: Any) -> Any:
         return call(storage)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-
-
-def until_true(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +223,7 @@ def test_a_unique_key_that_an_open_transaction_holds_is_waited_for(field: Field)
                 with suppress(ZeroDivisionError), field.first.transaction():
                     assert field.first.insert([job("first", unique_key="key")]) == [True]
                     thread.start()
-                    until_true(lambda: field.waiting() == 1)
+                    until(lambda: field.waiting() == 1)
                     assert field.third.cancel(["wait"], reason="stop", now=NOW, delete_at=None) == ["cancelled"]
                     assert thread.is_alive()
                     if is_undone:

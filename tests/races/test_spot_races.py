@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from jobify.model.records import JobQuery
-from support import Program, durable
+from support import Program, durable, opened
 
 PUSHERS = 3
 JOBS = 150
@@ -77,7 +77,5 @@ def test_one_job_at_a_time_in_three_processes(tmp_path: Path) -> None:
         for extra in ((0, 1) if n % 7 == 0 else (0,))
     ]
     assert ran == Counter(expected)
-    storage = durable(tmp_path)
-    storage.open()
-    assert storage.count(JobQuery()) == {("double", "default", "success", False): len(expected)}
-    storage.close()
+    with opened(durable(tmp_path)) as storage:
+        assert storage.count(JobQuery()) == {("double", "default", "success", False): len(expected)}

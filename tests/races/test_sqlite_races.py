@@ -14,7 +14,7 @@ from crowd import opened
 
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import JobQuery
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim_once, claimed, end, job, one
+from jobify.testing.rows import NOW, PROFILE, claim_once, claimed, end, job, one
 from probes import database_of
 
 # -- a claim that somebody else was faster with ------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections import Counter
 from crowd import in_processes, opened
 
 from jobify.model.records import JobQuery
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim_once, end, job, running
+from jobify.testing.rows import NOW, PROFILE, claim_once, end, job, running
 
 
 def _open_and_insert(path: str, number: int) -> int:

@@ -7,7 +7,7 @@ from collections import Counter
 from crowd import in_processes, opened
 
 from jobify.model.records import CancelResult, JobQuery, Settled
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, end, job, one, running
+from jobify.testing.rows import NOW, PROFILE, claim, end, job, one, running
 
 CHILDREN = 200
 

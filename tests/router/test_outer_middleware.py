@@ -10,8 +10,8 @@ import pytest
 
 from jobify import Cron, JobContext, Jobify, JobRouter, JobStatus, OuterContext
 from jobify.exceptions import DuplicateJobError
+from jobify.jobs.context import At, CronTrigger, Push
 from jobify.middleware import BaseMiddleware, BaseOuterMiddleware, CallNextOuter
-from jobify.model.triggers import At, CronTrigger, Push
 from support import durable, run
 
 LATER = datetime(2127, 1, 1, tzinfo=UTC)
@@ -381,6 +381,7 @@ async def test_a_declared_cron_whose_last_date_is_past_keeps_nothing_from_starti
     assert "runs no more" in caplog.text
 
 
+@pytest.mark.slow
 async def test_what_it_changes_in_a_declared_cron_is_run(tmp_path: Path) -> None:
     seen = []
     app = make_app(Outer(x="changed"), True, tmp_path)

@@ -15,7 +15,7 @@ from jobify import INJECT, Cron, Job, JobContext, Jobify, JobRouter, JobStatus, 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError
 from jobify.middleware import BaseMiddleware, BaseOuterMiddleware, CallNext, CallNextOuter
 from jobify.router import NodeRoute, RootRoute
-from support import durable, run
+from support import durable, output, run
 
 # -- 1. names ----------------------------------------------------------------------------------------------------------
 
@@ -89,18 +89,8 @@ def test_one_program_gives_the_same_name_run_or_imported(tmp_path: Path) -> None
         "from jobify import Jobify\napp = Jobify(storage=False)\n@app.task\ndef work() -> None: ...\nprint(work.name)\n"
     )
     for arguments in (["-m", "shop.tasks"], ["-c", "import shop.tasks"]):
-        assert output(arguments, tmp_path) == "shop.tasks:work"
-    assert output(["shop/tasks.py"], tmp_path) == "tasks:work"
-
-
-def output(arguments: list[str], directory: Path) -> str:
-    import subprocess
-    import sys
-
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout.strip()
+        assert output(*arguments, cwd=tmp_path) == "shop.tasks:work\n"
+    assert output("shop/tasks.py", cwd=tmp_path) == "tasks:work\n"
 
 
 # -- 2. routers --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from jobify.exceptions import ConfigurationError, RouteAlreadyRegisteredError
 from jobify.router.router import aliases_below
 from jobify.testing.clock import FakeClock
 from probes import connection_of
-from support import durable, eventually, nudge
+from support import durable, eventually, nudge, opened
 
 pytestmark = pytest.mark.promise("f34")
 
@@ -61,6 +61,7 @@ async def test_jobs_and_schedules_of_an_earlier_name_run(tmp_path: Path) -> None
     assert [name for name, _ in runs][-2:] == ["mail.deliver", "mail.deliver"]
 
 
+@pytest.mark.slow
 async def test_a_stored_schedule_and_its_handle_go_on(tmp_path: Path) -> None:
     runs: list[Any] = []
 
@@ -150,6 +151,7 @@ async def test_a_cron_that_is_no_longer_declared_ends_under_each_name(tmp_path: 
         assert app.schedules() == []
 
 
+@pytest.mark.slow
 async def test_an_old_worker_beside_a_new_one_runs_no_second_cron(tmp_path: Path) -> None:
     """The old one runs the cron when the new one starts, and declares it once more when it is started again."""
     runs: list[Any] = []
@@ -180,10 +182,8 @@ async def test_a_cron_of_the_old_name_that_comes_due_is_not_run(tmp_path: Path) 
     async with release(tmp_path, "new", runs, cron="0 0 1 1 *", aliases=("old",))[0] as app:
         async with release(tmp_path, "old", [], cron="0 0 1 1 *")[0]:
             pass
-        storage = durable(tmp_path)
-        storage.open()
-        storage.reschedule("old" + SUFFIX, due_at=0, now=app.now())
-        storage.close()
+        with opened(durable(tmp_path)) as storage:
+            storage.reschedule("old" + SUFFIX, due_at=0, now=app.now())
         nudge(app)
         await eventually(lambda: {one.id for one in app.schedules() if one.next_at is not None} == {"new" + SUFFIX})
     assert runs == []

@@ -191,6 +191,7 @@ def test_every_attempt_starts_from_the_same_context(app: Jobify, factory: Factor
     assert seen == ["of the caller"] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.promise("f22")
 @pytest.mark.parametrize("mode", ["async", "thread"])
 def test_so_does_every_run_of_a_schedule(app: Jobify, factory: Factory | None, mode: str) -> None:

@@ -19,8 +19,14 @@ from jobify.exceptions import ProcessDiedError
 from jobify.runners import log_sending
 from jobify.runners.base import Call
 from jobify.runners.job_info import JobInfo
-from jobify.runners.log_channel import decode_record, encode_record, make_record, open_channel
-from jobify.runners.log_receiving import current_levels, handle_record
+from jobify.runners.log_channel import (
+    current_levels,
+    decode_record,
+    encode_record,
+    handle_record,
+    make_record,
+    open_channel,
+)
 from jobify.runners.log_sending import Forwarder
 from jobify.runners.process import ProcessRunner
 from support import eventually, run

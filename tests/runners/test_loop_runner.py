@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from jobify.runners.base import Call
-from jobify.runners.loop import LoopRunner
+from jobify.runners.base import Call, LoopRunner
 
 
 class Doubler:

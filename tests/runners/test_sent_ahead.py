@@ -24,8 +24,7 @@ from jobify.runners.connection import ChildConnection
 from jobify.runners.function_address import Address
 from jobify.runners.pool import ChildPool, Durations
 from jobify.runners.process import ProcessRunner
-from jobify.runners.queued_call import QueuedCall
-from jobify.runners.sent_calls import AHEAD
+from jobify.runners.queued_call import AHEAD, QueuedCall
 from probes import children_of, pool_of
 from support import eventually, stop, stopped
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from jobify.runtime import code_fingerprint
 from jobify.runtime.code_fingerprint import app_code
+from support import output
 
 pytestmark = pytest.mark.promise("f34")
 
@@ -107,17 +107,7 @@ def test_settings_and_types_count(fingerprint: Callable[..., str]) -> None:
 def test_it_is_the_same_in_each_process(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(MODULE)
     code = "import shop; from jobify.runtime.code_fingerprint import app_code; print(app_code([('ship', shop.ship)]))"
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=tmp_path,
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]
+    runs = [output("-c", code, cwd=tmp_path, PYTHONHASHSEED=seed) for seed in ("1", "2")]
     assert runs[0] == runs[1]
     assert len(runs[0].strip()) == 32
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from jobify.runtime.code_fingerprint import code_fingerprint
+from support import output
 
 pytestmark = pytest.mark.promise("f7")
 
@@ -62,12 +60,7 @@ def fingerprint(folder: Path, *, code: str = CODE, helpers: str = HELPERS, seed:
         print(code_fingerprint(pack.code.task))
         """
     )
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", program],
-        cwd=folder, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return output("-B", "-c", program, cwd=folder, PYTHONHASHSEED=seed)
 
 
 def test_it_is_the_same_in_every_process_and_wherever_the_lines_are(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ import pytest
 
 from jobify import serializers
 from jobify.exceptions import PayloadError
-from jobify.serializers.base import Serializer
+from jobify.serializers.base import MAX_DEPTH, Serializer
 from jobify.serializers.codec import Codec
-from jobify.serializers.depth import MAX_DEPTH
 
 pytestmark = pytest.mark.promise("f50")
 

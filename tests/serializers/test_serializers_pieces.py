@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.exceptions import PayloadError
-from jobify.serializers import ExtendedJSONSerializer, JSONSerializer, OrjsonSerializer, Serializer, pieces
-from jobify.serializers.offload import off_loop
-from jobify.serializers.pieces import decode_in_pieces, encode_in_pieces
+from jobify.serializers import ExtendedJSONSerializer, JSONSerializer, OrjsonSerializer, Serializer, offload
+from jobify.serializers.offload import decode_in_pieces, encode_in_pieces, off_loop
 
 pytestmark = pytest.mark.promise("f24")
 
@@ -67,9 +66,9 @@ LARGE = {
 def _small_pieces() -> Iterator[None]:
     """What is three elements long is large."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE_BYTES", 12)
-        patch.setattr(pieces, "is_in_codec_thread", lambda: True)
-        patch.setattr(pieces, "is_large", lambda values: len(json.dumps(values)) > 20)
+        patch.setattr(offload, "PIECE_BYTES", 12)
+        patch.setattr(offload, "is_in_codec_thread", lambda: True)
+        patch.setattr(offload, "is_large", lambda values: len(json.dumps(values)) > 20)
         yield
 
 

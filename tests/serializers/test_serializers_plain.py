@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,9 +30,9 @@ from jobify.serializers import (
     UnsafePickleWarning,
 )
 from jobify.serializers.base import RefusedValueError, restores_types
-from jobify.serializers.json_types import is_plain
+from jobify.serializers.json import is_plain
 from jobify.serializers.roundtrip import require_same
-from support import label
+from support import label, output
 
 JSON, ORJSON, MSGPACK, CBOR = JSONSerializer(), OrjsonSerializer(), MsgpackSerializer(), CBORSerializer()
 FORMATS: list[Any] = [JSON, ORJSON, MSGPACK, CBOR]
@@ -331,5 +330,4 @@ def test_importing_the_packages_imports_no_optional_library() -> None:
         "import sys, jobify.serializers, jobify.typeadapter\n"
         "print([name for name in ('orjson', 'msgpack', 'cbor2', 'pydantic', 'adaptix') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert output("-c", code) == "[]\n"

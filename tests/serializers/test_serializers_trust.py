@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from jobify.model.job_options import read_options
 from jobify.model.records import JobQuery
 from jobify.serializers import ExtendedJSONSerializer
 from jobify.storage import SQLiteStorage
+from support import opened, output
 
 pytestmark = pytest.mark.promise("f33")
 
@@ -369,16 +368,10 @@ def test_types_of_the_app_and_of_its_main_module_are_found(tmp_path: Path, reade
     """In a thread, in a child process, in a later process, and where the program is imported under its name."""
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "models.py").write_text("from dataclasses import dataclass\n@dataclass\nclass Item:\n    y: int\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     for command in (["program.py", "push"], reader):
-        done = subprocess.run(
-            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    rows = storage.find(JobQuery())
-    storage.close()
+        output(*command, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        rows = storage.find(JobQuery())
     assert [(row.task, row.status, row.error) for row in sorted(rows, key=lambda row: row.task)] == [
         ("process", "success", None),
         ("thread", "success", None),
@@ -425,14 +418,8 @@ if __name__ == "__main__":
 def test_a_child_process_is_told_by_the_app_what_to_run(trap: Path, tmp_path: Path) -> None:
     """The name in a row is looked up among registered tasks; a child imports the module of the function found."""
     (tmp_path / "program.py").write_text(CHILD_PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    output("program.py", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert not trap.exists()
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    rows = {row.task: row.status for row in storage.find(JobQuery())}
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        rows = {row.task: row.status for row in storage.find(JobQuery())}
     assert rows == {"trap_package.inner:Color": "scheduled", "process": "success"}

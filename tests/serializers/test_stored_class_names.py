@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from typing import Any
 
@@ -13,6 +11,7 @@ from jobify import Cron, Jobify, JobStatus, MisfirePolicy, SmartRetry
 from jobify.exceptions import JobNotFoundError
 from jobify.model.records import MessageKind
 from jobify.serializers import ExtendedJSONSerializer, UnsafePickleSerializer
+from support import output
 
 CRON = (
     b'{"$":"dataclass","t":"jobify.cron:Cron","v":{"fields":{"expression":"* * * * *","max_runs":-1,"max_failures":10,'
@@ -72,8 +71,7 @@ def test_it_loads_where_the_class_was_not_imported_before() -> None:
 from jobify.serializers import ExtendedJSONSerializer
 print(ExtendedJSONSerializer().loadb({CRON!r}).expression)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "* * * * *\n"
+    assert output("-c", program) == "* * * * *\n"
 
 
 @pytest.mark.parametrize("value", [Cron("* * * * *"), MisfirePolicy.ALL])

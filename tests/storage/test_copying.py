@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -18,7 +16,7 @@ from jobify import Jobify, chain, current_job, group
 from jobify.exceptions import StorageError
 from jobify.model.records import JobQuery, OwnerProfile, OwnerRole
 from jobify.storage import PostgresStorage, SQLiteStorage, copying
-from support import eventually
+from support import eventually, output
 
 WORKER = OwnerProfile(OwnerRole.WORKER, None, ("shop.pack",), 1)
 NOW = 2_000_000_000_000_000
@@ -116,8 +114,7 @@ async def test_what_a_dead_process_held_runs_again(old: SQLiteStorage, new: Post
     shop = Shop(old)
     id = shop.pack.delay("tea").id
     shop.app.close()
-    dead = subprocess.run([sys.executable, "-c", DEATH, old.database], capture_output=True, text=True, check=True)
-    assert dead.stdout.strip() == id
+    assert output("-c", DEATH, old.database) == f"{id}\n"
     assert copying.copy(old, new).rows["owners"] == 1
     async with Shop(new).app as app:
         assert await app.get_job(id).aresult(timeout=20) == "tea"

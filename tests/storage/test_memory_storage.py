@@ -10,7 +10,7 @@ import pytest
 from jobify import Jobify
 from jobify.model.records import JobQuery
 from jobify.storage.memory import MemoryStorage
-from jobify.testing.storage_contract.given import (
+from jobify.testing.rows import (
     NOW,
     PROFILE,
     SECOND,
@@ -25,14 +25,13 @@ from jobify.testing.storage_contract.given import (
     running,
     statuses,
 )
+from support import opened
 
 
 @pytest.fixture
 def storage() -> Iterator[MemoryStorage]:
-    storage = MemoryStorage()
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(MemoryStorage()) as storage:
+        yield storage
 
 
 def test_payloads_and_results_are_the_objects_themselves(storage: MemoryStorage) -> None:

@@ -15,9 +15,9 @@ from jobify import Jobify
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import notifier
 from jobify.storage.sqlite.notifier import Address, DatagramNotifier
-from jobify.testing.storage_contract.given import NOW, PROFILE
+from jobify.testing.rows import NOW, PROFILE
 from probes import owner_rows
-from support import eventually
+from support import eventually, opened
 
 
 @pytest.fixture
@@ -133,17 +133,15 @@ def test_a_notifier_of_an_older_release_has_no_secret() -> None:
 
 @pytest.mark.promise("f49")
 def test_the_address_in_the_row_has_the_secret_and_the_name_of_the_socket_has_not(tmp_path: Path) -> None:
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    storage.register(PROFILE, now=NOW)
-    (row,) = owner_rows(storage)
-    assert row.address is not None
-    name, _, secret = row.address.partition("#")
-    assert len(secret) == 16
-    if notifier.sys.platform == "linux":
-        assert name in Path("/proc/net/unix").read_text()
-        assert secret not in Path("/proc/net/unix").read_text()
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        storage.register(PROFILE, now=NOW)
+        (row,) = owner_rows(storage)
+        assert row.address is not None
+        name, _, secret = row.address.partition("#")
+        assert len(secret) == 16
+        if notifier.sys.platform == "linux":
+            assert name in Path("/proc/net/unix").read_text()
+            assert secret not in Path("/proc/net/unix").read_text()
 
 
 def _flood(target: str, message: bytes, has_begun: Event, may_end: Event) -> None:

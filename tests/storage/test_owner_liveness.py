@@ -25,8 +25,9 @@ from jobify.storage import SQLiteStorage, process
 from jobify.storage.base import HEARTBEAT
 from jobify.storage.sqlite import liveness, locks
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
-from jobify.testing.storage_contract.given import NOW, PROFILE, one, running
+from jobify.testing.rows import NOW, PROFILE, one, running
 from probes import database_of, owner_rows, watch_locks_by, watched_locks
+from support import opened
 
 OWNER = """
 import sys, time
@@ -78,10 +79,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def storage(database: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(database)
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(database)) as storage:
+        yield storage
 
 
 @pytest.fixture
@@ -301,41 +300,35 @@ def test_a_copied_database_does_not_wait_for_the_processes_of_the_original(
     owner = storage.register(PROFILE, now=NOW)
     storage.insert([running("job", owner)])
     database_of(storage).execute(f"VACUUM INTO '{tmp_path / 'copy.db'}'")
-    copy = SQLiteStorage(tmp_path / "copy.db")
-    copy.open()
-    seconds = [0.0]
-    watch_locks_by(copy, lambda: seconds[0])
-    assert recover(copy) == []
-    for _ in range(int(liveness.SILENCE)):
-        seconds[0] += 1
-        found = recover(copy)
-    assert [job.id for job in found] == ["job"]
-    assert recover(storage) == []
-    copy.close()
+    with opened(SQLiteStorage(tmp_path / "copy.db")) as copy:
+        seconds = [0.0]
+        watch_locks_by(copy, lambda: seconds[0])
+        assert recover(copy) == []
+        for _ in range(int(liveness.SILENCE)):
+            seconds[0] += 1
+            found = recover(copy)
+        assert [job.id for job in found] == ["job"]
+        assert recover(storage) == []
 
 
 @pytest.mark.promise("f3")
 def test_an_owner_that_lets_go_without_its_file_leaves_a_mark(storage: SQLiteStorage) -> None:
     """Its process lives on, so nothing else would ever say so."""
-    left = SQLiteStorage(storage.database)
-    left.open()
-    owner = left.register(PROFILE, now=NOW)
-    left.insert([running("job", owner)])
-    delete_folder(lock_of(storage, owner))
-    left.close()
+    with opened(SQLiteStorage(storage.database)) as left:
+        owner = left.register(PROFILE, now=NOW)
+        left.insert([running("job", owner)])
+        delete_folder(lock_of(storage, owner))
     assert [job.id for job in recover(storage)] == ["job"]
     assert storage.owners() == []
 
 
 @pytest.mark.promise("f3")
 def test_an_owner_of_an_older_release_is_known_by_its_lock(storage: SQLiteStorage) -> None:
-    other = SQLiteStorage(storage.database)
-    other.open()
-    owner = other.register(PROFILE, now=NOW)
-    other.insert([running("job", owner)])
-    database_of(storage).write("UPDATE owners SET process = NULL")
-    assert recover(storage) == []
-    other.close()
+    with opened(SQLiteStorage(storage.database)) as other:
+        owner = other.register(PROFILE, now=NOW)
+        other.insert([running("job", owner)])
+        database_of(storage).write("UPDATE owners SET process = NULL")
+        assert recover(storage) == []
     assert [job.id for job in recover(storage)] == ["job"]
 
 
@@ -438,11 +431,9 @@ def _mode(path: Path) -> int:
 def test_folder_and_files_are_for_their_user_only(database: Path, folder: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        storage = SQLiteStorage(database)
-        storage.open()
-        owner = storage.register(PROFILE, now=NOW)
-        assert (_mode(folder), _mode(lock_of(storage, owner))) == (0o700, 0o600)
-        storage.close()
+        with opened(SQLiteStorage(database)) as storage:
+            owner = storage.register(PROFILE, now=NOW)
+            assert (_mode(folder), _mode(lock_of(storage, owner))) == (0o700, 0o600)
     finally:
         os.umask(before)
 
@@ -492,12 +483,10 @@ def _live(has_begun: Event, may_end: Event) -> None:
 
 @pytest.mark.promise("f44")
 def test_a_lock_that_outlives_its_storage_is_not_inherited_by_a_child(storage: SQLiteStorage) -> None:
-    left = SQLiteStorage(storage.database)
-    left.open()
-    owner = left.register(PROFILE, now=NOW)
-    left.insert([running("job", owner)])
-    release = left.leave(owner)
-    left.close()
+    with opened(SQLiteStorage(storage.database)) as left:
+        owner = left.register(PROFILE, now=NOW)
+        left.insert([running("job", owner)])
+        release = left.leave(owner)
     fork = multiprocessing.get_context("fork")
     has_begun, may_end = fork.Event(), fork.Event()
     child = fork.Process(target=_live, args=(has_begun, may_end))

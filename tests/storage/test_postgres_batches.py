@@ -14,16 +14,15 @@ from jobify.model.records import JobQuery, Settled
 from jobify.storage import PostgresStorage
 from jobify.storage.postgres.errors import TransactionConflictError
 from jobify.testing.rows import NOW, PROFILE, after, claim, end, job, line, one
+from support import opened
 
 MANY = 40
 
 
 @pytest.fixture
 def storage(postgres_url: str) -> Iterator[PostgresStorage]:
-    storage = PostgresStorage(postgres_url)
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(PostgresStorage(postgres_url)) as storage:
+        yield storage
 
 
 def block(storage: PostgresStorage, *, is_open: bool) -> AbstractContextManager[None]:

@@ -14,7 +14,8 @@ import pytest
 from jobify.storage import PostgresStorage
 from jobify.storage.postgres.begun import BegunTables
 from jobify.storage.suspicion import Death
-from jobify.testing.storage_contract.given import NOW, PROFILE, job, one, running
+from jobify.testing.rows import NOW, PROFILE, job, one, running
+from support import opened
 
 KEY = 0x1234
 
@@ -27,10 +28,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def storage(folder: Path, postgres_url: str) -> Iterator[PostgresStorage]:
-    storage = PostgresStorage(postgres_url)
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(PostgresStorage(postgres_url)) as storage:
+        yield storage
 
 
 def _die(storage: PostgresStorage) -> Death:

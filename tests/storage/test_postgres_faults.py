@@ -244,19 +244,20 @@ def test_calls_that_wait_for_each_other_are_made_again(postgres_url: str) -> Non
 # -- answers that were lost --------------------------------------------------------------------------------------------
 
 
-def lose_answer(storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]) -> None:
+def lose_answer(
+    storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch, call: Callable[[], object], *, by: str = "execute"
+) -> None:
     """Make a call; its statements reach the server, and the connection ends before the last answer."""
     database = storage._database
-    execute = type(database).execute
+    execute = getattr(type(database), by)
 
     def execute_and_lose(self: Any, *arguments: Any) -> Any:
         execute(self, *arguments)
-        database._writer.close()
-        database._writer = None
+        database._disconnect()
         raise StorageUnavailableError("lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(database), "execute", execute_and_lose)
+        patch.setattr(type(database), by, execute_and_lose)
         with pytest.raises(StorageUnavailableError):
             call()
 
@@ -267,7 +268,7 @@ def test_what_a_lost_claim_has_taken_waits_again(postgres_url: str, monkeypatch:
         storage.insert([job("held"), job("held too")])
         assert len(claim(storage, owner)) == 2
         storage.insert([job("a"), job("b")])
-        lose_answer(storage, monkeypatch, lambda: claim_once(storage, owner))
+        lose_answer(storage, monkeypatch, lambda: claim_once(storage, owner), by="claim")
         assert one(storage, "a").status == "running"
         found = claim_once(storage, owner).claims
         assert [(one.id, one.attempt) for one in found] == [("a", 1), ("b", 1)]

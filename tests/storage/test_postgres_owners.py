@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,9 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import Recovered
 from jobify.storage import PostgresStorage
 from jobify.storage.postgres import liveness
-from jobify.testing.storage_contract.given import NOW, PROFILE, one, running
+from jobify.testing.rows import NOW, PROFILE, one, running
 from postgres_server import PostgresServer
-from support import PATIENCE, stopped
+from support import stopped, until
 
 OWNER = """
 import os, sys, time
@@ -81,15 +81,6 @@ def other_process(url: str, **options: str) -> Iterator[OtherProcess]:
 
 def recover(storage: PostgresStorage) -> list[Recovered]:
     return storage.recover(now=NOW, max_crashes=9, delete_at=None)
-
-
-def until(answer: Callable[[], Any]) -> Any:
-    """The first answer that is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := answer()):
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
-    return found
 
 
 def sessions(url: str) -> list[tuple[Any, ...]]:

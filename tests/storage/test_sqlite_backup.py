@@ -16,7 +16,7 @@ from jobify.exceptions import StorageCorruptError, StorageError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import backup, maintenance
-from jobify.testing.storage_contract.given import NOW, PROFILE, job
+from jobify.testing.rows import NOW, PROFILE, job
 
 
 def _open(path: Path) -> SQLiteStorage:

@@ -24,27 +24,15 @@ from jobify.storage.sqlite.parameters import (
 )
 from jobify.storage.sqlite.statements import CHUNK, id_values, sql
 from jobify.storage.sqlite.values import LARGE
-from jobify.testing.storage_contract.given import (
-    NOW,
-    PROFILE,
-    again,
-    claim,
-    claim_once,
-    end,
-    job,
-    line,
-    one,
-    running,
-)
+from jobify.testing.rows import NOW, PROFILE, again, claim, claim_once, end, job, line, one, running
 from probes import reader_of, writer_of
+from support import opened
 
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")) as storage:
+        yield storage
 
 
 def test_the_words_in_the_statements_are_those_of_the_vocabulary() -> None:
@@ -186,9 +174,7 @@ blobs = st.sampled_from([b"", b"\0", b"0"]) | st.binary(max_size=3)
     )
 )
 def test_every_value_comes_back_none_included(jobs: list[NewJob]) -> None:
-    storage = SQLiteStorage(":memory:")
-    storage.open()
-    try:
+    with opened(SQLiteStorage(":memory:")) as storage:
         assert storage.insert(jobs) == [True] * len(jobs)
         rows = storage.find(JobQuery())
         found = {row.id: NewJob(*row[:17], row.unique_key, row.expires_at) for row in rows}
@@ -205,8 +191,6 @@ def test_every_value_comes_back_none_included(jobs: list[NewJob]) -> None:
             record = one(storage, settlement.id)
             wanted = ("result", "error", "finished_at", "delete_at", "offset_at")
             assert [getattr(record, name) for name in wanted] == [getattr(settlement, name) for name in wanted]
-    finally:
-        storage.close()
 
 
 def test_a_fault_in_a_batch_changes_nothing(storage: SQLiteStorage) -> None:

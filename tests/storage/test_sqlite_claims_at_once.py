@@ -14,7 +14,7 @@ from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, job, one
+from jobify.testing.rows import NOW, PROFILE, job, one
 
 LARGE = bytes(200_000)
 

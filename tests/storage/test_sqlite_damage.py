@@ -15,7 +15,7 @@ from jobify.exceptions import StorageError
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.maintenance import check
 from jobify.storage.sqlite.values import LARGE
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, claim_once, job, one
+from jobify.testing.rows import NOW, PROFILE, SECOND, claim_once, job, one
 from probes import database_of
 
 pytestmark = pytest.mark.promise("f53")

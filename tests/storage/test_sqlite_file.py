@@ -24,7 +24,7 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import schema
 from jobify.storage.sqlite.layout import APPLICATION_ID
 from jobify.storage.sqlite.schema import migrations
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job, line, one
+from jobify.testing.rows import NOW, PROFILE, claim, job, line, one
 from probes import database_of, reader_of
 
 

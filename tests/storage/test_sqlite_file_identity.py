@@ -18,8 +18,9 @@ from jobify.exceptions import StorageReplacedError, StorageUnavailableError
 from jobify.model.records import JobQuery
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import file_identity
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, end, job, line, one
+from jobify.testing.rows import NOW, PROFILE, claim, end, job, line, one
 from probes import database_of
+from support import opened
 
 Attack = Callable[[Path], None]
 ALL = ("", "-wal", "-shm")
@@ -253,10 +254,8 @@ def test_a_log_that_is_deleted_takes_nothing_along(given: Given) -> None:
     with pytest.raises(StorageReplacedError, match="-wal"):
         given.storage.insert([job("x")])
     given.storage.close()
-    again = SQLiteStorage(given.path)
-    again.open()
-    assert len([record for record in again.find(JobQuery()) if record.id[:3] in ("old", "new")]) == 40
-    again.close()
+    with opened(SQLiteStorage(given.path)) as again:
+        assert len([record for record in again.find(JobQuery()) if record.id[:3] in ("old", "new")]) == 40
 
 
 @pytest.mark.promise("f42")
@@ -389,15 +388,13 @@ def test_a_symlink_that_is_switched(tmp_path: Path) -> None:
         storage.close()
     link = tmp_path / "jobs.db"
     link.symlink_to("one.db")
-    storage = SQLiteStorage(link)
-    storage.open()
-    assert storage.insert([job("a")]) == [True]
-    link.unlink()
-    link.symlink_to("two.db")
-    _wait(storage)
-    with pytest.raises(StorageReplacedError):
-        storage.insert([job("b")])
-    storage.close()
+    with opened(SQLiteStorage(link)) as storage:
+        assert storage.insert([job("a")]) == [True]
+        link.unlink()
+        link.symlink_to("two.db")
+        _wait(storage)
+        with pytest.raises(StorageReplacedError):
+            storage.insert([job("b")])
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import queries
 from jobify.storage.sqlite.schema import migrations
 from jobify.storage.sqlite.values import LARGE
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, again, claim, end, job, running
+from jobify.testing.rows import NOW, PROFILE, SECOND, again, claim, end, job, running
 from probes import database_of
+from support import opened
 
 DATA = Path(__file__).parents[1] / "data"
 LIVE = ("scheduled", "running")
@@ -22,10 +23,8 @@ LIVE = ("scheduled", "running")
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")) as storage:
+        yield storage
 
 
 @pytest.fixture(params=["some rows", "sorted", "all rows"])
@@ -92,16 +91,14 @@ def test_what_is_due_and_was_not_ready_yet_is_listed(storage: SQLiteStorage, way
 def test_an_older_file_keeps_its_lists_and_its_work(tmp_path: Path, way: str) -> None:
     """The file is of the schema in which each waiting job had an entry in the index of the list."""
     shutil.copy(DATA / "schema_9.db", tmp_path / "jobs.db")
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    assert database_of(storage).row("PRAGMA user_version") == (len(migrations()),)
-    live = [record.id for record in storage.find(JobQuery(statuses=LIVE, limit=10))]
-    assert live == ["child", "future", "newest", "retries", "runs", "schedule", "waits", "waits-too"]
-    owner = storage.register(PROFILE, now=NOW)
-    taken = claim(storage, owner, now=NOW + 60 * SECOND)
-    assert [one.id for one in taken] == ["waits-too", "waits", "retries", "schedule"]
-    storage.settle([end(owner, one) for one in taken])
-    live = [record.id for record in storage.find(JobQuery(statuses=LIVE, limit=10))]
-    assert live == ["child", "future", "newest", "runs"]
-    assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        assert database_of(storage).row("PRAGMA user_version") == (len(migrations()),)
+        live = [record.id for record in storage.find(JobQuery(statuses=LIVE, limit=10))]
+        assert live == ["child", "future", "newest", "retries", "runs", "schedule", "waits", "waits-too"]
+        owner = storage.register(PROFILE, now=NOW)
+        taken = claim(storage, owner, now=NOW + 60 * SECOND)
+        assert [one.id for one in taken] == ["waits-too", "waits", "retries", "schedule"]
+        storage.settle([end(owner, one) for one in taken])
+        live = [record.id for record in storage.find(JobQuery(statuses=LIVE, limit=10))]
+        assert live == ["child", "future", "newest", "runs"]
+        assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)

@@ -16,16 +16,15 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.connection import LONG_LOG
 from jobify.storage.sqlite.descriptors import Descriptors
 from jobify.storage.sqlite.log_room import LogRoom
-from jobify.testing.storage_contract.given import NOW, PROFILE, job
+from jobify.testing.rows import NOW, PROFILE, job
 from probes import database_of, writer_of
+from support import opened
 
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        yield storage
 
 
 @pytest.fixture
@@ -66,10 +65,8 @@ def test_the_log_is_made_no_longer_than_it_may_be(storage: SQLiteStorage, log: P
 
 
 def test_without_flushes_there_is_none(tmp_path: Path, log: Path) -> None:
-    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-    storage.open()
-    assert len(_insert(storage, "a", 50, log)) == 50
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")) as storage:
+        assert len(_insert(storage, "a", 50, log)) == 50
 
 
 @pytest.mark.promise("f1")
@@ -84,13 +81,11 @@ def test_what_was_committed_is_read_from_a_log_with_room(storage: SQLiteStorage,
 
 
 def test_processes_take_turns_in_one_room(storage: SQLiteStorage, tmp_path: Path, log: Path) -> None:
-    other = SQLiteStorage(tmp_path / "jobs.db")
-    other.open()
-    sizes = set()
-    for number in range(40):
-        sizes |= _insert(storage, f"a{number}.", 1, log) | _insert(other, f"b{number}.", 1, log)
-    assert len(sizes) < 8
-    other.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as other:
+        sizes = set()
+        for number in range(40):
+            sizes |= _insert(storage, f"a{number}.", 1, log) | _insert(other, f"b{number}.", 1, log)
+        assert len(sizes) < 8
     storage.close()
     assert _ids(tmp_path / "jobs.db") == 80
 

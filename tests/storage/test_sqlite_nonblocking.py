@@ -13,7 +13,7 @@ import pytest
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import errors
 from jobify.storage.sqlite.connection import LONG_LOG
-from jobify.testing.storage_contract.given import NOW, PROFILE, end, job, made_without_waiting, one, running
+from jobify.testing.rows import NOW, PROFILE, end, job, made_without_waiting, one, running
 
 LONG = bytes(60_000)
 """A payload of some thirty pages: with it the log is soon long."""

@@ -11,8 +11,9 @@ import pytest
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import schema
 from jobify.storage.sqlite.statements import CHUNK
-from jobify.testing.storage_contract.given import NOW, SECOND, end, job, one, running
+from jobify.testing.rows import NOW, SECOND, end, job, one, running
 from probes import database_of
+from support import opened
 
 DATA = Path(__file__).parents[1] / "data"
 AUTOINCREMENT = "SELECT count(*) FROM sqlite_master WHERE name = 'jobs' AND sql LIKE '%KEY AUTOINCREMENT%'"
@@ -23,11 +24,9 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     """In a file with numbers of our own, and in one whose schema SQLite does not let us edit."""
     if request.param == "refused":
         monkeypatch.setattr(schema, "_EDIT", "UPDATE no_such_table SET sql = ''")
-    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-    storage.open()
-    assert database_of(storage).row(AUTOINCREMENT) == (int(request.param == "refused"),)
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")) as storage:
+        assert database_of(storage).row(AUTOINCREMENT) == (int(request.param == "refused"),)
+        yield storage
 
 
 def number(storage: SQLiteStorage, id: str) -> int:
@@ -101,11 +100,9 @@ def test_a_job_in_the_place_of_the_last_one_that_has_ended_is_another(storage: S
 def test_no_number_is_lost_in_an_older_file(tmp_path: Path) -> None:
     """Its last job, the eleventh, was deleted."""
     shutil.copy(DATA / "schema_9.db", tmp_path / "jobs.db")
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    assert database_of(storage).row(AUTOINCREMENT) == (0,)
-    assert number(storage, "schedule") == 10
-    storage.insert([job("new")])
-    assert number(storage, "new") == 12
-    assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        assert database_of(storage).row(AUTOINCREMENT) == (0,)
+        assert number(storage, "schedule") == 10
+        storage.insert([job("new")])
+        assert number(storage, "new") == 12
+        assert database_of(storage).row("PRAGMA integrity_check") == ("ok",)

@@ -17,7 +17,8 @@ from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import locks, notifier
 from jobify.storage.sqlite.locks import LockState, OwnerLocks
 from jobify.storage.sqlite.notifier import Address, DatagramNotifier
-from jobify.testing.storage_contract.given import NOW, PROFILE, job, one, running
+from jobify.testing.rows import NOW, PROFILE, job, one, running
+from support import opened
 
 
 @pytest.fixture
@@ -95,24 +96,20 @@ def test_without_fcntl_an_open_file_is_the_lock(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    (tmp_path / "jobs.db-owners").write_text("in the way")
-    with pytest.raises(StorageUnavailableError, match="lock file"):
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        (tmp_path / "jobs.db-owners").write_text("in the way")
+        with pytest.raises(StorageUnavailableError, match="lock file"):
+            storage.register(PROFILE, now=NOW)
+        assert storage.owners() == []
+        (tmp_path / "jobs.db-owners").unlink()
         storage.register(PROFILE, now=NOW)
-    assert storage.owners() == []
-    (tmp_path / "jobs.db-owners").unlink()
-    storage.register(PROFILE, now=NOW)
-    storage.close()
 
 
 def test_an_owner_that_cannot_be_written_leaves_no_lock(tmp_path: Path) -> None:
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    with pytest.raises(OverflowError):
-        storage.register(PROFILE, now=2**70)
-    assert os.listdir(tmp_path / "jobs.db-owners") == []
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        with pytest.raises(OverflowError):
+            storage.register(PROFILE, now=2**70)
+        assert os.listdir(tmp_path / "jobs.db-owners") == []
 
 
 def test_recovery_clears_away_the_files_of_the_dead(pair: tuple[SQLiteStorage, SQLiteStorage], tmp_path: Path) -> None:
@@ -248,17 +245,15 @@ def test_without_sockets_everybody_polls(tmp_path: Path, monkeypatch: pytest.Mon
     else:
         monkeypatch.setattr(notifier.sys, "platform", "darwin")
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    storage.register(PROFILE, now=NOW)
-    ours = storage.notifier
-    assert ours is not None
-    assert ours.fileno() == -1
-    ours.notify(workers=True, clients=True)
-    assert ours.drain() is False
-    storage.insert([job("a")])
-    assert one(storage, "a").id == "a"
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        storage.register(PROFILE, now=NOW)
+        ours = storage.notifier
+        assert ours is not None
+        assert ours.fileno() == -1
+        ours.notify(workers=True, clients=True)
+        assert ours.drain() is False
+        storage.insert([job("a")])
+        assert one(storage, "a").id == "a"
 
 
 def test_a_notifier_belongs_to_its_storage(pair: tuple[SQLiteStorage, SQLiteStorage]) -> None:
@@ -280,11 +275,9 @@ def test_a_notifier_belongs_to_its_storage(pair: tuple[SQLiteStorage, SQLiteStor
 
 
 def test_there_is_no_notifier_in_memory() -> None:
-    storage = SQLiteStorage(":memory:")
-    storage.open()
-    storage.register(PROFILE, now=NOW)
-    assert storage.notifier is None
-    storage.close()
+    with opened(SQLiteStorage(":memory:")) as storage:
+        storage.register(PROFILE, now=NOW)
+        assert storage.notifier is None
 
 
 def _numbered_bells() -> tuple[DatagramNotifier, dict[str, DatagramNotifier]]:

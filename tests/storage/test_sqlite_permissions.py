@@ -16,7 +16,8 @@ import pytest
 from jobify.exceptions import ConfigurationError
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import permissions
-from jobify.testing.storage_contract.given import NOW, PROFILE, job, one
+from jobify.testing.rows import NOW, PROFILE, job, one
+from support import opened
 
 pytestmark = pytest.mark.promise("f33")
 
@@ -64,11 +65,9 @@ def test_a_file_that_exists_keeps_its_mode(tmp_path: Path, mode: int, content: s
         _use(path).close()
         path.chmod(mode)
     path.chmod(mode)
-    storage = SQLiteStorage(path)
-    storage.open()
-    storage.insert([job("b")])
-    assert set(_modes(tmp_path).values()) == {mode}
-    storage.close()
+    with opened(SQLiteStorage(path)) as storage:
+        storage.insert([job("b")])
+        assert set(_modes(tmp_path).values()) == {mode}
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o200, 0o000, 0o777, 0o1600, -1, True, "0600", None, 384.0])
@@ -123,10 +122,8 @@ def test_many_threads_and_processes_make_it_at_once(tmp_path: Path) -> None:
 
     def open_it() -> None:
         try:
-            storage = SQLiteStorage(tmp_path / "jobs.db")
-            storage.open()
-            storage.deregister(storage.register(PROFILE, now=NOW))
-            storage.close()
+            with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+                storage.deregister(storage.register(PROFILE, now=NOW))
         except BaseException as error:
             errors.append(error)
 

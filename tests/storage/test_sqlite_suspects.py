@@ -16,7 +16,8 @@ from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage
 from jobify.storage.begun import BegunTable, key_of, read_begun
 from jobify.storage.suspicion import CALM, Death
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, job, one, running
+from jobify.testing.rows import NOW, PROFILE, SECOND, job, one, running
+from support import opened
 
 pytestmark = pytest.mark.promise("f1")
 
@@ -30,26 +31,23 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def storage(path: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(path)
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(path)) as storage:
+        yield storage
 
 
 def _die(path: Path, *ids: str, pid: int) -> None:
     """Begin these jobs as the process ``pid``, and die."""
-    dying = SQLiteStorage(path)
-    dying.open()
-    owner = dying.register(PROFILE, now=NOW)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE owners SET pid = ? WHERE id = ?", (pid, owner))
-        for id in ids:
-            known = connection.execute(
-                "UPDATE jobs SET status = 'running', owner = ?, attempt = attempt + 1, fence = fence + 1 WHERE id = ?",
-                (owner, id),
-            )
-            assert known.rowcount == 1
-    dying.close()
+    with opened(SQLiteStorage(path)) as dying:
+        owner = dying.register(PROFILE, now=NOW)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE owners SET pid = ? WHERE id = ?", (pid, owner))
+            for id in ids:
+                known = connection.execute(
+                    "UPDATE jobs SET status = 'running', owner = ?, attempt = attempt + 1, fence = fence + 1 "
+                    "WHERE id = ?",
+                    (owner, id),
+                )
+                assert known.rowcount == 1
 
 
 def _recover(storage: SQLiteStorage, *, now: int = NOW, max_crashes: int = 3) -> list[Death]:
@@ -120,18 +118,16 @@ def test_a_fork_changes_nothing_in_the_table_of_its_parent(storage: SQLiteStorag
 
 @pytest.mark.parametrize("damage", ["gone", "short", "foreign", "a pipe", "full"])
 def test_what_cannot_be_known_counts_as_begun(storage: SQLiteStorage, path: Path, damage: str) -> None:
-    dying = SQLiteStorage(path)
-    dying.open()
-    owner = dying.register(PROFILE, now=NOW)
-    begun = dying.begun(owner)
-    assert begun is not None
-    storage.insert([running("a", owner), running("b", owner)])
-    (table,) = Path(f"{path}-owners").glob("*.begun")
-    if damage == "full":
-        for number in range(16_385):
-            begun.enter(f"{number}")
-    data = table.read_bytes()
-    dying.close()
+    with opened(SQLiteStorage(path)) as dying:
+        owner = dying.register(PROFILE, now=NOW)
+        begun = dying.begun(owner)
+        assert begun is not None
+        storage.insert([running("a", owner), running("b", owner)])
+        (table,) = Path(f"{path}-owners").glob("*.begun")
+        if damage == "full":
+            for number in range(16_385):
+                begun.enter(f"{number}")
+        data = table.read_bytes()
     table.chmod(0o600)
     if damage == "short":
         table.write_bytes(data[:100])
@@ -169,27 +165,23 @@ def test_the_table_goes_with_its_owner(storage: SQLiteStorage, path: Path) -> No
 
 def test_an_older_file_learns_of_suspects(tmp_path: Path) -> None:
     shutil.copy(DATA / "schema_1.db", tmp_path / "jobs.db")
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    before = storage.find(JobQuery(limit=1000))
-    assert before
-    assert not any(record.is_apart for record in before)
-    storage.recover(now=NOW, max_crashes=3, delete_at=None)
-    assert {record.id for record in storage.find(JobQuery(limit=1000))} == {record.id for record in before}
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        before = storage.find(JobQuery(limit=1000))
+        assert before
+        assert not any(record.is_apart for record in before)
+        storage.recover(now=NOW, max_crashes=3, delete_at=None)
+        assert {record.id for record in storage.find(JobQuery(limit=1000))} == {record.id for record in before}
 
 
 def test_a_suspect_of_an_older_file_runs_apart_as_before(tmp_path: Path) -> None:
     """The file is of the schema before suspects could be held."""
     shutil.copy(DATA / "schema_6.db", tmp_path / "jobs.db")
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    (killer,) = storage.find(JobQuery(tasks=("killer",)))
-    owner = storage.register(PROFILE, now=NOW)
-    request = ClaimRequest(owner, (TaskSlots(("killer",), 9),), scope=ClaimScope.APART)
-    claimed = storage.claim(request, now=killer.due_at + SECOND)
-    assert ([found.id for found in claimed.claims], killer.crashes, killer.is_apart) == ([killer.id], 1, True)
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        (killer,) = storage.find(JobQuery(tasks=("killer",)))
+        owner = storage.register(PROFILE, now=NOW)
+        request = ClaimRequest(owner, (TaskSlots(("killer",), 9),), scope=ClaimScope.APART)
+        claimed = storage.claim(request, now=killer.due_at + SECOND)
+        assert ([found.id for found in claimed.claims], killer.crashes, killer.is_apart) == ([killer.id], 1, True)
 
 
 def test_deaths_and_suspicions_do_not_pile_up(storage: SQLiteStorage, path: Path) -> None:

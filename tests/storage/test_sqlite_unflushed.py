@@ -11,8 +11,9 @@ import pytest
 from jobify.exceptions import StorageReplacedError, StorageUnavailableError
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import connection
-from jobify.testing.storage_contract.given import job, one
+from jobify.testing.rows import job, one
 from probes import database_of
+from support import opened
 
 
 class Flushes:
@@ -38,16 +39,14 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> Flushes:
 @pytest.fixture
 def storage(tmp_path: Path, flushes: Flushes) -> Iterator[SQLiteStorage]:
     """One that has written before, so that it can do so without waiting."""
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    storage.insert([job("first")])
-    assert not _can(storage, "second")
-    storage.insert([job("second")])
-    assert _can(storage, "third")
-    _flush(storage)
-    flushes.files.clear()
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        storage.insert([job("first")])
+        assert not _can(storage, "second")
+        storage.insert([job("second")])
+        assert _can(storage, "third")
+        _flush(storage)
+        flushes.files.clear()
+        yield storage
 
 
 def _can(storage: SQLiteStorage, id: str) -> bool:

@@ -16,7 +16,7 @@ from jobify.model.records import ClaimRequest, JobQuery, MessageKind, SummaryIds
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite import jobs, queries, values
 from jobify.storage.sqlite.values import LARGE, PART
-from jobify.testing.storage_contract.given import (
+from jobify.testing.rows import (
     NOW,
     PROFILE,
     SECOND,
@@ -33,16 +33,15 @@ from jobify.testing.storage_contract.given import (
     running,
 )
 from probes import database_of, reader_of, writer_of
+from support import opened
 
 SIZES = [LARGE, LARGE + 1, PART, PART + 1, 3 * PART + 7]
 
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")
-    storage.open()
-    yield storage
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db", synchronous="normal")) as storage:
+        yield storage
 
 
 @pytest.fixture
@@ -251,12 +250,12 @@ def test_a_file_of_the_first_schema_keeps_everything(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parent.parent / "data" / "schema_1.db", tmp_path / "jobs.db")
     with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection:
         before = connection.execute("SELECT id, status, payload, result FROM jobs ORDER BY id").fetchall()
-    storage = SQLiteStorage(tmp_path / "jobs.db")
-    storage.open()
-    now = [(record.id, record.status, record.payload, record.result) for record in storage.find(JobQuery(limit=10_000))]
-    assert now == before
-    assert before
-    storage.close()
+    with opened(SQLiteStorage(tmp_path / "jobs.db")) as storage:
+        now = [
+            (record.id, record.status, record.payload, record.result) for record in storage.find(JobQuery(limit=10_000))
+        ]
+        assert now == before
+        assert before
 
 
 @pytest.mark.promise("f57")

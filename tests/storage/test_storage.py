@@ -11,13 +11,10 @@ import pytest
 from jobify.storage import PostgresStorage, SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract import SharedStorageContract, StorageContract
-from jobify.testing.storage_contract.cascading import CascadeContract
 from jobify.testing.storage_contract.depending import DependencyContract
-from jobify.testing.storage_contract.grouping import GroupContract
-from jobify.testing.storage_contract.listing import ListContract
+from jobify.testing.storage_contract.grouping import CascadeContract, GroupContract
 from jobify.testing.storage_contract.needing import NeedContract
-from jobify.testing.storage_contract.reading import ReadContract
-from jobify.testing.storage_contract.relating import RelationContract
+from jobify.testing.storage_contract.reading import ListContract, ReadContract, RelationContract
 from jobify.testing.storage_contract.reviving import ReviveContract
 from postgres_server import EMPTY, TestDatabases
 from support import durable, prepare
@@ -65,6 +62,7 @@ def empty_shared_database(shared_url: str) -> Iterator[Callable[[], None]]:
         yield empty
 
 
+@pytest.mark.slow
 class TestPostgresStorage(StorageContract, SharedStorageContract):
     @pytest.fixture(autouse=True)
     def _at(self, shared_url: str, empty_shared_database: Callable[[], None]) -> Iterator[None]:

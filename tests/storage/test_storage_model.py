@@ -29,7 +29,7 @@ from jobify.model.records import (
 from jobify.model.status import ClaimScope
 from jobify.storage import SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, again, end, job, line, running
+from jobify.testing.rows import NOW, PROFILE, again, end, job, line, running
 
 pytestmark = pytest.mark.slow
 

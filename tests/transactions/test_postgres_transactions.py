@@ -22,9 +22,9 @@ from jobify.model.records import NewJob
 from jobify.storage import PostgresStorage
 from jobify.storage.transactions import Answer
 from jobify.transactions import connect
-from jobify.transactions.literals import literal
+from jobify.transactions.asyncpg_driver import literal
 from postgres_server import PostgresServer
-from support import eventually, soon
+from support import eventually, opened, soon
 
 ODD = "o'x\\y\"{}, $1 %s %(p1)s \N{SNOWMAN}\N{GRINNING FACE}\n\U0010ffff1"
 
@@ -124,16 +124,14 @@ def test_an_ended_job_gives_its_id_to_one_of_a_transaction(shop: Shop, url: str)
 
 
 def test_a_second_insert_of_a_call_is_no_duplicate(shop: Shop, url: str) -> None:
-    storage = PostgresStorage(url)
-    storage.open()
-    rows = [NewJob("once", "ship", "default", 0, "scheduled", True, 1, 1, b"", *NewJob._field_defaults.values())]
-    with psycopg.connect(url) as connection:
-        insert: Callable[[Any], list[bool]] = lambda statements: storage.join(statements).insert(rows)  # noqa: E731
-        assert connect(connection).run(insert) == [True]
-        connection.commit()
-        assert connect(connection).run(insert) == [False]
-        connection.commit()
-    storage.close()
+    with opened(PostgresStorage(url)) as storage:
+        rows = [NewJob("once", "ship", "default", 0, "scheduled", True, 1, 1, b"", *NewJob._field_defaults.values())]
+        with psycopg.connect(url) as connection:
+            insert: Callable[[Any], list[bool]] = lambda statements: storage.join(statements).insert(rows)  # noqa: E731
+            assert connect(connection).run(insert) == [True]
+            connection.commit()
+            assert connect(connection).run(insert) == [False]
+            connection.commit()
     assert shop.tasks() == ["ship"]
 
 

@@ -17,7 +17,7 @@ import pydantic
 import pytest
 from adaptix import Retort
 
-import jobify.typeadapter.pydantic as pydantic_module
+import jobify.typeadapter.base as pydantic_module
 from jobify.exceptions import PayloadError
 from jobify.typeadapter import Dumper, Loader, NativeConverter, PassThrough, PydanticConverter
 

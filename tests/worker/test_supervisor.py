@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
-from workers import Command, Make, Site, is_alive, wait_for
+from support import is_alive, output, until
+from workers import Command, Make, Site
 
 
 def supervised(here: Site, count: int, *options: str) -> Command:
@@ -98,8 +97,7 @@ worker.sendall(READY + b"600.0")
 supervisor._slots[0].receive(1.0)
 print(supervisor._stop_timeout(), Supervisor(["nobody"], 2, grace=5)._stop_timeout())
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["50.0", "620.0", "25.0"]
+    assert output("-c", code).split() == ["50.0", "620.0", "25.0"]
 
 
 def test_one_ctrl_c_is_one_signal_however_many_processes_the_terminal_has(site: Make) -> None:
@@ -133,7 +131,7 @@ def test_workers_do_not_outlive_a_supervisor_that_is_killed(site: Make) -> None:
     job = here.enqueue("hold_on_loop")
     here.until_noted("hold_on_loop")
     supervisor.kill()
-    wait_for(lambda: not any(map(is_alive, workers)))
+    until(lambda: not any(map(is_alive, workers)))
     assert (here.row(job).status, here.row(job).attempt) == ("scheduled", 0)
     assert "The supervisor has died" in supervisor.log
 
@@ -145,7 +143,7 @@ def test_a_worker_whose_loop_is_blocked_does_not_outlive_its_supervisor_either(s
     here.enqueue("block")
     here.until_noted("block")
     supervisor.kill()
-    wait_for(lambda: not any(map(is_alive, workers)))
+    until(lambda: not any(map(is_alive, workers)))
 
 
 def test_an_app_that_cannot_start_is_given_up_with_one_error(site: Make) -> None:

@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from jobify.model.records import JobQuery
-from workers import CRON_TASK, PROCESS_TASK, Make, is_alive, wait_for
+from support import is_alive, until
+from workers import CRON_TASK, PROCESS_TASK, Make
 
 SECOND = 1_000_000
 KINDS = ["hold_on_loop", "hold_in_thread", "hold_in_process"]
@@ -249,7 +250,7 @@ def test_the_children_of_a_killed_worker_die_with_it(site: Make) -> None:
     here.enqueue("hold_in_process")
     child = here.until_noted("hold_in_process")
     worker.kill()
-    wait_for(lambda: not is_alive(child))
+    until(lambda: not is_alive(child))
 
 
 # -- several -----------------------------------------------------------------------------------------------------------

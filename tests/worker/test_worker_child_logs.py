@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from workers import Make, wait_for
+from support import until
+from workers import Make
 
 pytestmark = pytest.mark.promise("f9")
 
@@ -49,7 +50,7 @@ def test_the_level_of_a_worker_holds_in_its_children(site: Make, options: list[s
     id = here.enqueue("talk", "hello")
     here.until(id, "success")
     line = rf"^\S+ \S+ INFO    \[(\d+)\] plant\.talks: says hello \[job {id}, talk, attempt 1\]$"
-    wait_for(lambda: re.search(line, worker.log, re.MULTILINE), worker.log)
+    until(lambda: re.search(line, worker.log, re.MULTILINE), worker.log)
     found = re.search(line, worker.log, re.MULTILINE)
     assert found is not None
     assert int(found[1]) not in {os.getpid(), worker.pid, *worker.children()[: len(options)]}
@@ -64,7 +65,7 @@ def test_a_worker_names_the_job_in_every_run_mode(site: Make, task: str) -> None
     worker = here.worker("--log-level", "info")
     id = here.enqueue(task, "hello")
     here.until(id, "success")
-    wait_for(lambda: f"plant.talks: says hello [job {id}, {task}, attempt 1]\n" in worker.log, worker.log)
+    until(lambda: f"plant.talks: says hello [job {id}, {task}, attempt 1]\n" in worker.log, worker.log)
     assert worker.stop() == 0
 
 
@@ -104,7 +105,7 @@ def test_the_last_words_of_a_killed_child_come_before_its_death(site: Make) -> N
     worker = here.worker("--log-level", "info")
     id = here.enqueue("shout_and_die")
     here.until(id, "failed")
-    wait_for(lambda: "took" in worker.log or "failed" in worker.log, worker.log)
+    until(lambda: "took" in worker.log or "failed" in worker.log, worker.log)
     first = worker.log.index("about to die")
     assert first < worker.log.index(id, worker.log.index("\n", first))
     assert worker.stop() == 0

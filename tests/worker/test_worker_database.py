@@ -14,7 +14,8 @@ import pytest
 
 from jobify.storage import SQLiteStorage
 from jobify.worker.exit_codes import ExitCode
-from workers import CRON_TASK, Make, Site, is_alive, wait_for
+from support import is_alive, until
+from workers import CRON_TASK, Make, Site
 
 ENDS = ("", "-wal", "-shm")
 IMPATIENT_APP = """
@@ -113,12 +114,12 @@ def test_a_supervisor_starts_again_with_the_file_that_is_there(site: Make) -> No
     _backup(here)
     before = supervisor.children()
     _restore(here)
-    wait_for(lambda: not any(map(is_alive, before)), "the end of the old workers")
+    until(lambda: not any(map(is_alive, before)), "the end of the old workers")
     supervisor.until("At work", 4)
     storage = _fresh(here)
     assert supervisor.log.count("ended with exit code 5") >= 2
     here.until(here.enqueue("quick", 1), "success")
-    wait_for(lambda: sum(owner.is_alive for owner in storage.owners()) >= 2, "both workers")
+    until(lambda: sum(owner.is_alive for owner in storage.owners()) >= 2, "both workers")
     assert supervisor.stop() == 0
 
 

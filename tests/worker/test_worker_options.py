@@ -15,7 +15,8 @@ from jobify.cli.worker import WorkerArgs, _parsed
 from jobify.exceptions import ConfigurationError
 from jobify.worker.reloader import SourceFiles
 from jobify.worker.worker import prepare
-from workers import Make, Site, wait_for
+from support import until
+from workers import Make, Site
 
 SHOW_LIMITS = """
     @app.task(name="limits")
@@ -87,7 +88,7 @@ def test_so_many_threads_run_at_once(site: Make) -> None:
     here.worker("--threads", "2")
     jobs = [here.enqueue("hold_in_thread") for _ in range(4)]
     here.until_noted("hold_in_thread", 2)
-    wait_for(lambda: sum(here.row(job).status == "running" for job in jobs) == 2)
+    until(lambda: sum(here.row(job).status == "running" for job in jobs) == 2)
     assert [text for text, _ in here.notes()].count("hold_in_thread") == 2
     here.go()
     for job in jobs:
@@ -291,7 +292,7 @@ def test_workers_do_not_outlive_a_reloader_that_is_killed(site: Make) -> None:
     here = greeting(site)
     worker = here.worker("--reload")
     worker.kill()
-    wait_for(lambda: "Stopped." in worker.log, "the end of the worker")
+    until(lambda: "Stopped." in worker.log, "the end of the worker")
 
 
 def test_source_files_are_watched_and_nothing_else(tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from jobify.app.lifecycle import Lifecycle
-from jobify.app.lifespan import CleanupStack, enter_lifespans
-from jobify.app.plugins import Plugin, Plugins
+from jobify.app.lifecycle import CleanupStack, Lifecycle, Plugin, Plugins, enter_lifespans
 from jobify.app.validation import (
     checked_clock,
     checked_limits,
@@ -40,7 +38,7 @@ from jobify.model.task_options import RunMode
 from jobify.router import RootRoute, Route
 from jobify.router.registry import Registry, build_registry, check_route, share_state
 from jobify.router.router import frozen_error
-from jobify.runtime.of_this_process import ProcessBound
+from jobify.runtime.fork import ProcessBound
 from jobify.serializers import Serializer
 from jobify.serializers.codec import Codec
 from jobify.storage import Storage
@@ -205,7 +203,7 @@ class Jobify(ProcessBound, TakesHooks, Producer):
         await self._lifecycle.stop(grace)
 
     def _build_engine(self) -> Engine:
-        from jobify.engine.engine import Engine  # see jobify.app.preload
+        from jobify.engine.engine import Engine  # see jobify.app.lifecycle
 
         configs = self.configs
         registry = build_registry(self, configs.renamed_types)
@@ -315,8 +313,8 @@ class Jobify(ProcessBound, TakesHooks, Producer):
 
 
 def _runners(registry: Registry, configs: JobifyConfiguration) -> dict[RunMode, Runner]:
+    from jobify.runners.base import LoopRunner
     from jobify.runners.executor_thread import ExecutorThreadRunner
-    from jobify.runners.loop import LoopRunner
     from jobify.runners.thread import ThreadRunner
 
     threadpool = configs.worker_pools.threadpool

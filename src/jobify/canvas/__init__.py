@@ -14,15 +14,13 @@ cancelled.
 
 =============  ===========================================================
 ``step``       the base of all parts, the batch that they become, and chains
-``signature``  one call of a task, as a value: the smallest step
-``workflow``   groups and chords
+``signature``  one call of a task, as a value: the smallest step; groups and chords
 =============  ===========================================================
 """
 
 from __future__ import annotations
 
-from jobify.canvas.signature import Signature
+from jobify.canvas.signature import Signature, chord, chunks, group, starmap
 from jobify.canvas.step import chain
-from jobify.canvas.workflow import chord, chunks, group, starmap
 
 __all__ = ("Signature", "chain", "chord", "chunks", "group", "starmap")

@@ -65,7 +65,7 @@ def load_app_quietly(path: str | None) -> Jobify:
 
     Standard output is for the result of the command.
     """
-    from jobify.app.preload import client_only
+    from jobify.app.lifecycle import client_only
 
     with redirect_stdout(sys.stderr), client_only():
         return load_app(path)
@@ -215,7 +215,7 @@ def app_without_code(source: Source) -> Jobify:
     none.
     """
     from jobify.app.application import Jobify
-    from jobify.app.preload import client_only
+    from jobify.app.lifecycle import client_only
     from jobify.storage.sqlite import SQLiteStorage, maintenance
 
     storage = database_storage(source)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from jobify.cli.errors import CommandError
-from jobify.client.moments import how_long, until
 from jobify.model.clock import from_datetime, seconds, to_datetime
+from jobify.model.durations import how_long, until
 from jobify.types import Microseconds
 from jobify.worker.exit_codes import ExitCode
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jobify.client.enqueuer import ClientEnqueuer, insert_rows
 from jobify.client.job_operations import JobOperations
 from jobify.client.job_reader import JobReader
+from jobify.client.job_view import ValueCodec
 from jobify.client.task_resolver import TaskResolver
 from jobify.client.threads import ClientThreads
-from jobify.client.values import ValueCodec
 from jobify.config import JobifyConfiguration
 from jobify.gateway.connection import StorageConnection
 from jobify.jobs.row_builder import RowBuilder

@@ -112,7 +112,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             self._read_clock()
         resolved = self._tasks.of(task)
-        if resolved.has_outer or resolved.may_be_refused:
+        if resolved.has_outer or resolved.takes_places:
             return self.submit((JobRequest(task, args, kwargs),))[0]
         row = self._rows.plain(resolved, args, kwargs)
         return self._handle(row, insert_rows(self._connection, (row,))[0])
@@ -122,7 +122,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             return await self._once_read(lambda: self.adelay(task, args, kwargs))
         resolved = self._tasks.of(task)
-        if resolved.has_outer or resolved.may_be_refused:
+        if resolved.has_outer or resolved.takes_places:
             return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
         if is_large(args, kwargs):
             row = await off_loop(partial(self._rows.plain, resolved, args, kwargs))
@@ -135,7 +135,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             self._read_clock()
         resolved = self._tasks.of(task)
-        if resolved.has_outer or resolved.may_be_refused:
+        if resolved.has_outer or resolved.takes_places:
             return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
         rows = self._rows.plain_each(resolved, calls)
         if not rows:
@@ -153,7 +153,7 @@ class ClientEnqueuer:
     ) -> list[JobResult[Any]]:
         """:meth:`delay_all`, without blocking."""
         resolved = self._tasks.of(task)
-        if resolved.has_outer or resolved.may_be_refused:
+        if resolved.has_outer or resolved.takes_places:
             return await self.asubmit([JobRequest(task, args, kwargs) for args, kwargs in calls])
         return await self._threads.writer.call(partial(self.delay_all, task, calls))
 
@@ -258,7 +258,7 @@ class ClientEnqueuer:
                 rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
             added = storage.insert(rows)
             ids = [_id_of(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
-            if any(job.task.may_be_refused for job in jobs):
+            if any(job.task.takes_places for job in jobs):
                 added = self._refused(storage, rows, added)
         stored = iter(zip(ids, added, strict=True))
         for job, rival in zip(jobs, rivals, strict=True):

@@ -160,7 +160,7 @@ class EnqueuingNames:
 
 class TransactionApp(EnqueuingNames):
     """An app on a connection: what it enqueues is stored if the transaction of the connection is committed. See
-    :class:`~jobify.router.transaction_task.TransactionTask`."""
+    :class:`~jobify.router.configured.TransactionTask`."""
 
     def __init__(self, app: object, submitter: Submitter) -> None:
         self._of = app

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobify.client.job_view import (
     PlainCall,
+    ValueCodec,
     cancel_reason,
     error_of,
     errors_of,
@@ -17,7 +18,6 @@ from jobify.client.job_view import (
     plain_call,
     row_error,
 )
-from jobify.client.values import ValueCodec
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
 from jobify.gateway.connection import StorageConnection
 from jobify.model.clock import Clock, to_datetime
@@ -163,7 +163,8 @@ class JobReader:
             result = str(error)
         relations = self._connection.reader().relations(job_id)
         note, metadata = self._note(record), metadata_of(record.options)
-        return job_to_dict(record, attempts, relations, metadata=metadata, call=call, result=result, note=note)
+        document = job_to_dict(record, attempts, relations, metadata=metadata, call=call, result=result, note=note)
+        return {**document, "waits_for": self.waits_for(job_id)}
 
     def arguments(self, job_id: str) -> PlainCall:
         """See :attr:`jobify.JobResult.args`."""

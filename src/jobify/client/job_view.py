@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from jobify.client.values import json_safe
+import msgspec
+
 from jobify.exceptions import (
     MaxRetriesExceededError,
     ResultNotStoredError,
@@ -18,12 +19,15 @@ from jobify.model.cron import rule_as_written
 from jobify.model.public_status import public_status
 from jobify.model.records import AttemptRecord, JobRecord, MessageRecord, Parking, Relations
 from jobify.model.status import Event, JobStatus, known_status
-from jobify.serializers.tagging.untagged import untagged
+from jobify.serializers.codec import Codec, ObjectCodec, ParameterTypes
+from jobify.serializers.tagging.encoder import untagged
+from jobify.storage.base import Storage
 from jobify.storage.end_reasons import is_snoozed
 from jobify.storage.weight import NO_ARGUMENTS
 
 __all__ = (
     "PlainCall",
+    "ValueCodec",
     "cancel_reason",
     "error_of",
     "errors_of",
@@ -36,6 +40,56 @@ __all__ = (
     "row_to_dict",
 )
 
+
+# -- values ------------------------------------------------------------------------------------------------------------
+# Values in rows: encoded, or in memory the objects themselves.
+
+_OBJECTS = ObjectCodec()
+
+
+class ValueCodec:
+    """Encodes and decodes arguments, results and published values, as the engine of the same app does.
+
+    In memory, values never leave the process, and stay the objects they are.
+    """
+
+    def __init__(self, codec: Codec, current: Callable[[], Storage], result_type: Callable[[str], Any]) -> None:
+        self._codec = codec
+        self._current = current
+        self._result_type = result_type
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether nothing is encoded."""
+        return self._current().is_in_memory
+
+    def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], types: ParameterTypes) -> Any:
+        """The payload of a call; PayloadError if it could not be decoded again."""
+        return (_OBJECTS if self.is_in_memory else self._codec).encode_call(args, kwargs, types)
+
+    def plain_call(self, stored: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call as JSON values; PayloadError if they cannot be read here."""
+        args, kwargs = (_OBJECTS if self.is_in_memory else self._codec).decode_call(stored)
+        return json_safe(list(args)), json_safe(kwargs)
+
+    def result(self, task: str, stored: Any) -> Any:
+        """The result of ``task``; PayloadError if it cannot be decoded."""
+        return (_OBJECTS if self.is_in_memory else self._codec).decode_result(stored, self._result_type(task))
+
+    def published(self, stored: Any) -> Any:
+        """A value that a task has published; PayloadError if it cannot be decoded."""
+        return stored if self.is_in_memory else self._codec.decode_result(stored)
+
+
+def json_safe(value: Any) -> Any:
+    """``value`` as JSON can write it; anything else as its repr."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value))
+    except Exception:  # of a user's object, which is shown all the same
+        return repr(value)
+
+
+# -- job view ----------------------------------------------------------------------------------------------------------
 
 _FAILED: Final = frozenset({Event.RETRY.value, Event.FAILED.value, Event.TIMED_OUT.value, Event.LOST.value})
 """The outcomes of attempts that failed."""

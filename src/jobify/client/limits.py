@@ -61,7 +61,7 @@ class LimitAdmin:
         known = {**declared, **{record.name: record.path for record in self._connection.reader().limits()}}
         if name in known:
             return name, known[name]
-        unnamed = [one for one in known if one.startswith((f"{name}:concurrency", f"{name}:rate"))]
+        unnamed = [one for one in known if one.startswith((f"{name}:concurrency", f"{name}:rate", f"{name}:fair"))]
         if len(unnamed) == 1:
             return unnamed[0], known[unnamed[0]]
         if unnamed:

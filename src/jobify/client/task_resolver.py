@@ -33,8 +33,8 @@ class ResolvedTask:
     has_outer: bool = False
     """Whether outer middleware runs around its calls."""
     limits: tuple[LimitDefinition, ...] = ()
-    may_be_refused: bool = False
-    """Whether one of them refuses jobs that would have to wait."""
+    takes_places: bool = False
+    """Whether its jobs stand in a line of a limit from their insert on."""
     limit_keys: KeyReader | None = None
 
 
@@ -101,6 +101,6 @@ def _target(endpoint: Endpoint) -> ResolvedTask:
         aliases=endpoint.aliases,
         has_outer=bool(endpoint.outer),
         limits=endpoint.limits,
-        may_be_refused=endpoint.may_be_refused,
+        takes_places=endpoint.takes_places,
         limit_keys=endpoint.limit_keys,
     )

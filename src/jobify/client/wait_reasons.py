@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Final, NamedTuple
 
-from jobify.client.moments import how_long, until
 from jobify.client.views import UnservedReason, WorkerView, unserved_reason, worker_view
 from jobify.model.clock import SECOND, from_datetime
 from jobify.model.cron import is_stopped
+from jobify.model.durations import how_long, until
 from jobify.model.limit_gates import LimitKind, LimitWait
 from jobify.model.records import JobRecord, SummaryIds
 from jobify.model.status import TERMINAL, JobStatus

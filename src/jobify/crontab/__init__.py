@@ -25,7 +25,7 @@ do not matter. Whole expressions: ``@yearly @annually @monthly @weekly @daily @m
 If neither day-of-month nor day-of-week starts with a star, a day that matches one of them is enough; otherwise it must
 match both (crontab(5)). ``31W`` leaves out the months that have no such day, and "nearest" never leaves the month.
 
-Daylight saving is described in :mod:`jobify.crontab.daylight`.
+Daylight saving is described in :mod:`jobify.crontab.pattern`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from jobify.crontab.daylight import next_in_zone
-from jobify.crontab.expression import parse
-from jobify.crontab.pattern import Pattern
+from jobify.crontab.fields import parse
+from jobify.crontab.pattern import Pattern, next_in_zone
 from jobify.exceptions import InvalidCronError
 
 __all__ = ("CronFactory", "CronParser", "Crontab", "create_crontab")

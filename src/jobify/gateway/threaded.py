@@ -6,8 +6,7 @@ commit (a flush to the disk) is paid once for hundreds of jobs; without load a c
 Large values are written alone, one after the other, and small ones go first each time. Within a group the order is:
 inserts, reports, settlements, claims, then everything else one by one. That order is legal because a caller learns of
 its insert before it can make another call for that job, and calls that overlap in time have no order anyway. Where a
-claim does not wait for the disk as other writes do (``Storage.claims_first``), claims are made before the group and are
-answered at once, so that their jobs run while the group is flushed.
+claim does not wait for other writes (``Storage.claims_first``), claims have a thread of their own (``claim_thread``).
 
 **Non-blocking writes.** Handing a call to a thread, and its result back, costs more than a commit that does not wait
 for the disk. So if a turn of the event loop makes exactly one call, the thread is idle, and the storage supports it
@@ -47,11 +46,11 @@ from jobify.gateway.batching import (
     report_all,
     resolve,
 )
+from jobify.gateway.claim_thread import ClaimThread
 from jobify.gateway.gateway import InsertRequest
-from jobify.gateway.nonblocking import NonblockingClaims
+from jobify.gateway.nonblocking import Call, NonblockingClaims, SingleCalls
 from jobify.gateway.notification import NEW_WORK, PROGRESS, Audience, merge
 from jobify.gateway.sharing import share
-from jobify.gateway.single_calls import Call, SingleCalls
 from jobify.gateway.threads import StorageThread
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Report, Settlement
 from jobify.runtime.logs import get_logger
@@ -77,7 +76,6 @@ class ThreadedGateway:
         self.storage = storage
         self.on_local_change: Callable[[], None] = _ignore
         self.on_lost: Callable[[StorageLostError], None] = _ignore
-        self._has_claims_first = storage.claims_first
         self._shared = share(storage)
         self._inserts: BatchQueue[NewJob] = BatchQueue(storage.insert, _MAX_GROUP)
         self._reports: BatchQueue[Sequence[Report]] = BatchQueue(partial(report_all, storage), _MAX_GROUP)
@@ -86,8 +84,9 @@ class ThreadedGateway:
         self._large: BatchQueue[Call] = BatchQueue(_write_large, 1)
         self._calls: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, _MAX_GROUP)
         self._closing: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, 1)
-        small = (self._inserts, self._reports, self._settlements, self._claims)
-        self._served: tuple[BatchQueue[Any], ...] = (*small, self._large, self._calls)
+        small = (self._inserts, self._reports, self._settlements)
+        mine = small if storage.claims_first else (*small, self._claims)
+        self._served: tuple[BatchQueue[Any], ...] = (*mine, self._large, self._calls)
         self._queues: tuple[BatchQueue[Any], ...] = (*self._served, self._closing)
         self._audiences: deque[Audience] = deque()
         self._taken: list[Batch[Any]] = []
@@ -95,6 +94,7 @@ class ThreadedGateway:
         self._single = SingleCalls(storage, self._shared, self._enqueue, self.notify, self._flush_soon)
         self._claims_at_once = NonblockingClaims(storage, self._shared)
         self._thread: StorageThread | None = None
+        self._claim_thread: ClaimThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: StorageEndedError | None = None
 
@@ -110,30 +110,38 @@ class ThreadedGateway:
         self._shared = share(self.storage)
         self._single = SingleCalls(self.storage, self._shared, self._enqueue, self.notify, self._flush_soon, thread)
         self._claims_at_once = NonblockingClaims(self.storage, self._shared)
-        for queue in self._queues:
+        for queue in (*self._queues, self._claims):
             queue.reopen()
         try:
+            self._start_claim_thread()
             await self.call(partial(self._shared.open, self._on_local_change))
         except BaseException:
             await self.stop()
             raise
+
+    def _start_claim_thread(self) -> None:
+        self._claim_thread = None
+        if self.storage.claims_first:
+            thread = ClaimThread(self.storage, self._claims, deliver=self._deliver_batches, on_lost=self._lose)
+            thread.start()
+            self._claim_thread = thread
 
     async def stop(self) -> None:
         thread, self._thread = self._thread, None
         if thread is None:
             return
         if self._ended is not None:
-            self._shared.close(self._on_local_change)
+            self._close_storage()
             return
         self._single.early.flush()
-        closing = self._put(self._closing, partial(self._shared.close, self._on_local_change))
+        closing = self._put(self._closing, self._close_storage)
         thread.wakeup.send()
-        for queue in self._queues:
+        for queue in (*self._queues, self._claims):
             queue.close(gateway_closed())
         try:
             await asyncio.shield(closing)
         except StorageError:
-            self._shared.close(self._on_local_change)  # the thread could not
+            self._close_storage()  # the thread could not
         finally:
             thread.end(wait=closing.done())  # if this was cancelled, the thread ends by itself once it has closed
 
@@ -144,8 +152,14 @@ class ThreadedGateway:
             self._single.early.flush()
             if last is not None:
                 self._calls.put(last, _ignore)
-            self._closing.put(partial(self._shared.close, self._on_local_change), _ignore)
+            self._closing.put(self._close_storage, _ignore)
             thread.end(wait=True)
+
+    def _close_storage(self) -> None:
+        """Close the storage once the claims are made that were requested."""
+        if self._claim_thread is not None:
+            self._claim_thread.end()
+        self._shared.close(self._on_local_change)
 
     def insert(self, insertion: InsertRequest, *, deferrable: bool) -> None:
         job = insertion.row()
@@ -226,7 +240,10 @@ class ThreadedGateway:
         self._single.give_way()
         future: asyncio.Future[Any] = self._loop.create_future()
         queue.put(item, partial(resolve, future))
-        self._wake()
+        if queue is self._claims and self._claim_thread is not None:
+            self._claim_thread.wake()
+        else:
+            self._wake()
         return future
 
     def _wake(self) -> None:
@@ -268,14 +285,10 @@ class ThreadedGateway:
         """Make the calls that share a transaction; whether a queue was too long to be served at once."""
         audiences = [self._audiences.popleft() for _ in range(len(self._audiences))]
         taken = self._taken
-        if self._has_claims_first and (claims := self._claims.take(taken)) is not None:
-            with self._shared.lock:
-                execute_together(self.storage, [claims])
-            self._deliver()
         self._inserts.take(taken)
         reports, settlements = self._reports.take(taken), self._settlements.take(taken)
-        if not self._has_claims_first:  # else in the next round: a claim and a settlement lock the gates of limits, and
-            self._claims.take(taken)  # in one transaction they would do so in any order
+        if self._claim_thread is None:
+            self._claims.take(taken)
         batches = taken[:]
         calls = self._calls.take(taken)
         with self._shared.lock:
@@ -289,7 +302,7 @@ class ThreadedGateway:
             audiences.append(PROGRESS)
         if audiences:
             self._notify(merge(audiences))
-        is_full = any(len(batch) == _MAX_GROUP for batch in taken) or not self._claims.is_empty
+        is_full = any(len(batch) == _MAX_GROUP for batch in taken)
         if taken:
             self._deliver()
         return is_full
@@ -302,13 +315,17 @@ class ThreadedGateway:
             log.exception("Notifying other processes failed (%r).", self.storage)
 
     def _deliver(self) -> None:
-        """Deliver the results of the calls that were taken, on the event loop."""
+        """Deliver the results of the calls that were taken."""
+        self._deliver_batches(self._taken[:])
+        self._taken.clear()
+
+    def _deliver_batches(self, batches: list[Batch[Any]]) -> None:
+        """Deliver the results of calls, on the event loop."""
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(deliver, self._taken[:])
+            self._loop.call_soon_threadsafe(deliver, batches)
         except RuntimeError:
             log.debug("The event loop was closed before the app was shut down: results are dropped.")
-        self._taken.clear()
 
     def _on_error(self, error: BaseException) -> None:
         """Fail the calls that were taken and have no result yet."""
@@ -318,12 +335,17 @@ class ThreadedGateway:
     def _on_end(self, error: BaseException) -> None:
         """The thread cannot go on: fail the calls that wait, and all later ones."""
         self._ended = ended = StorageEndedError(error)
+        self._claims.close(ended)
         for queue in self._queues:
             queue.close(ended)
             while queue.take(self._taken):
                 pass
         fail_pending(self._taken, ended)
         self._deliver()
+        self._lose(ended)
+
+    def _lose(self, ended: StorageEndedError) -> None:
+        """On any thread: the storage cannot be used any more."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.on_lost, ended)
 

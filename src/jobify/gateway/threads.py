@@ -90,6 +90,7 @@ class StorageThread:
         *,
         on_error: Callable[[BaseException], None],
         on_end: Callable[[BaseException], None],
+        name: str = "jobify-storage",
     ) -> None:
         self._serve = serve
         self._on_error = on_error
@@ -99,7 +100,7 @@ class StorageThread:
         self._failures = 0
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._log = FailureLog(log, "The storage's thread works again")
-        self._thread = threading.Thread(target=self._run, name="jobify-storage", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
     def is_resting(self) -> bool:

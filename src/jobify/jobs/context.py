@@ -1,4 +1,4 @@
-"""The contexts that tasks, middleware and exception handlers get."""
+"""The contexts that tasks, middleware and exception handlers get, and the triggers in those of outer middleware."""
 
 from __future__ import annotations
 
@@ -6,17 +6,55 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from jobify.config import JobifyConfiguration
 from jobify.jobs.job import Job
 from jobify.jobs.schedule_builder import ScheduleBuilder
+from jobify.model.cron import Cron
 from jobify.model.signature import FuncSpec
 from jobify.model.state import RequestState, State
 from jobify.model.task_options import RouteOptions
-from jobify.model.triggers import Triggers
 
-__all__ = ("JobContext", "OuterContext", "RunStrategy", "Runnable")
+__all__ = ("At", "CronTrigger", "JobContext", "OuterContext", "Push", "RunStrategy", "Runnable", "Triggers")
+
+
+# -- triggers ----------------------------------------------------------------------------------------------------------
+# Triggers: when a job runs. Outer middleware gets one in ``context.trigger``.
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Now."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """At a point in time, or after a delay."""
+
+    job_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CronTrigger:
+    """Repeatedly, by a cron rule."""
+
+    job_id: str
+    cron: Cron
+    offset: datetime
+    """The next run is the first one after this time."""
+    run_count: int
+
+
+Triggers: TypeAlias = Push | At | CronTrigger
+"""The type of ``context.trigger``."""
+
+
+# -- context -----------------------------------------------------------------------------------------------------------
 
 ReturnT = TypeVar("ReturnT")
 

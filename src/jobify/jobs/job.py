@@ -25,7 +25,7 @@ from jobify.jobs.current_job import CURRENT
 from jobify.model.clock import from_datetime, to_datetime
 from jobify.model.public_status import PublicStatus, public_status
 from jobify.model.status import TERMINAL, JobStatus
-from jobify.runtime.of_this_process import ProcessBound
+from jobify.runtime.fork import ProcessBound
 from jobify.types import UNSET, Microseconds
 
 if TYPE_CHECKING:

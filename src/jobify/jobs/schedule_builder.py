@@ -21,10 +21,9 @@ from jobify.model.clock import from_datetime, seconds, to_datetime
 from jobify.model.cron import Cron, as_cron
 from jobify.model.durations import Duration, as_seconds, check_duration
 from jobify.model.ids import check_text
-from jobify.model.signature import FuncSpec
+from jobify.model.signature import FuncSpec, coroutine_function
 from jobify.model.task_options import RouteOptions
-from jobify.runtime.coroutine_functions import coroutine_function
-from jobify.runtime.of_this_process import ProcessBound
+from jobify.runtime.fork import ProcessBound
 from jobify.types import Microseconds
 
 __all__ = ("PushRequest", "ScheduleBuilder", "Scheduler", "TaskTracker")

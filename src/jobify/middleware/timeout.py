@@ -9,9 +9,8 @@ from jobify.exceptions import JobTimeoutError, TaskCancelledError
 from jobify.jobs import current_job
 from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, CallNext
-from jobify.model.control_flow import Retry, Snooze, signal_of
+from jobify.model.control_flow import Retry, Snooze, parts, signal_of
 from jobify.model.durations import Duration, as_seconds
-from jobify.model.exception_groups import parts
 
 __all__ = ("TimeoutMiddleware", "is_own_timeout")
 

@@ -19,15 +19,85 @@ exception group that contains nothing else requests what its members request.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
-from jobify.exceptions import ConfigurationError
+from jobify.exceptions import ConfigurationError, RemoteError, TaskExitError
 from jobify.model.durations import Duration, check_duration
-from jobify.model.exception_groups import all_match, parts
-from jobify.runtime.errortools import described, restored
-from jobify.runtime.untrusted_exceptions import cause_of, context_of
+from jobify.runtime.errortools import cause_of, context_of, described, restored
 
-__all__ = ("SIGNALS", "RateLimited", "Retry", "Snooze", "named", "signal_of")
+__all__ = (
+    "SIGNALS",
+    "RateLimited",
+    "Retry",
+    "Snooze",
+    "all_match",
+    "any_matches",
+    "class_address",
+    "named",
+    "parts",
+    "signal_of",
+)
+
+
+# -- exception groups --------------------------------------------------------------------------------------------------
+# Match exceptions inside exception groups and TaskExitErrors.
+#
+# Policies, handlers and timeouts match errors by type. ``asyncio.TaskGroup`` raises a group, and a task that raises
+# SystemExit fails with a :class:`~jobify.exceptions.TaskExitError`; these functions look inside both. They do not use
+# recursion, because groups may be nested deeper than the stack.
+
+
+def parts(error: BaseException) -> Iterator[BaseException]:
+    """``error`` itself, then everything inside it."""
+    left = [error]
+    while left:
+        part = left.pop()
+        yield part
+        left += _inside(part)
+
+
+def any_matches(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether ``error``, or anything inside it, is one of ``kinds``."""
+    return any(_is_one_of(part, kinds) for part in parts(error))
+
+
+def all_match(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether ``error`` is one of ``kinds``, or is a group whose members all match."""
+    left = [error]
+    while left:
+        part = left.pop()
+        if _is_one_of(part, kinds):
+            continue
+        inside = _inside(part)
+        if not inside:
+            return False
+        left += inside
+    return True
+
+
+def class_address(kind: type) -> str:
+    """The name that a class has in every process of a program."""
+    module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
+    return f"{module}:{kind.__qualname__}"
+
+
+def _is_one_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether ``error``, or the original in another process, is one of ``kinds``."""
+    if isinstance(error, kinds):
+        return True
+    return isinstance(error, RemoteError) and any(class_address(kind) in error.bases for kind in kinds)
+
+
+def _inside(error: BaseException) -> tuple[BaseException, ...]:
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions
+    if isinstance(error, TaskExitError) and error.__cause__ is not None:
+        return (error.__cause__,)
+    return ()
+
+
+# -- control flow ------------------------------------------------------------------------------------------------------
 
 _LONGEST: Final = 1e9
 """The longest delay in seconds: thirty years, which can be added to any date."""
@@ -159,7 +229,7 @@ def named(signal: SignalT) -> SignalT:
     """``signal`` with its reason as its text, for the log and the history.
 
     The text is an attribute instead of a ``__str__`` method, so that the exception needs no code of its own to be shown
-    (:mod:`jobify.runtime.untrusted_exceptions`).
+    (:mod:`jobify.runtime.errortools`).
     """
     reason = signal.reason
     if reason is not None:

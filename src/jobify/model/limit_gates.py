@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -33,6 +34,8 @@ __all__ = (
     "limits_of_options",
 )
 
+_SHARE: Final = 1 << 20
+"""What a job of cost 1 and weight 1 moves the virtual time of its key by."""
 NEVER: Final[Microseconds] = 1 << 62
 """When a gate opens that only the end of a running job, or another limit, can open."""
 
@@ -44,6 +47,8 @@ class LimitKind(StrEnum):
     """Jobs that run."""
     RATE = "rate"
     """Starts in a time."""
+    FAIR = "fair"
+    """Nothing: it says in which order jobs of several keys start."""
 
 
 class LimitDefinition(NamedTuple):
@@ -59,6 +64,12 @@ class LimitDefinition(NamedTuple):
     key: str | None = None
     """The path, or the name of the function, that gives the key; None: the limit has one gate for all jobs."""
     on_excess: str = "wait"
+    weights: str | None = None
+    """Of a fair share: the weights of keys that do not have 1, as JSON."""
+
+    def weight_of(self, key: str) -> float:
+        """The weight of a key, which is JSON."""
+        return _weights(self.weights).get(key, 1.0)
 
 
 class LimitState(IntEnum):
@@ -147,6 +158,11 @@ def limits_of_options(options: str | None) -> JobLimits:
         return _NO_LIMITS
 
 
+@cache
+def _weights(text: str | None) -> dict[str, float]:
+    return {} if text is None else msgspec.json.decode(text, type=dict[str, float])
+
+
 @dataclass(slots=True)
 class LimitGate:
     """A limit for one key."""
@@ -163,6 +179,8 @@ class LimitGate:
     closed_until: Microseconds = 0
     is_waited: bool = False
     """Whether jobs may be waiting for it."""
+    turned_at: Microseconds = 0
+    """When a job was last let in, or out: of many open gates, those come first that have waited longest."""
     first_at: Microseconds = 0
     """Not stored: when the first job may start that this claim was refused. None that comes after it starts earlier, or
     those of low costs would never let one of a high cost go."""
@@ -183,6 +201,8 @@ class LimitGate:
         With ``c`` tokens taken at ``t`` only if ``t >= tat + (c - 1 - burst) * interval``, any half-open window of
         ``per`` holds at most ``maximum + burst``: its first start moves ``tat`` to at least its own time and cost.
         """
+        if self.kind == LimitKind.FAIR:
+            return 0
         if self.kind == LimitKind.CONCURRENCY:
             return 0 if self.active < self.maximum else NEVER
         if self.maximum <= 0:
@@ -195,6 +215,8 @@ class LimitGate:
 
     def room(self, now: Microseconds) -> int:
         """How many jobs of cost 1 may start now."""
+        if self.kind == LimitKind.FAIR:
+            return NEVER
         if self.kind == LimitKind.CONCURRENCY:
             return max(self.maximum - self.active, 0)
         if self.opens_at() > now:
@@ -205,8 +227,16 @@ class LimitGate:
     def take(self, at: Microseconds, cost: int) -> None:
         """A job starts at this time."""
         self.active += 1
+        self.turned_at = at
         if self.kind == LimitKind.RATE:
             self.tat = max(self.tat, at) + self._bounded(cost) * self._interval
+
+    def next_place(self, virtual_time: int, cost: int, weight: float) -> int:
+        """Of a key of a fair share: the place in line of its next job. The first one of a key is behind those that have
+        started, and before the second jobs of all others (start-time fair queueing)."""
+        place = max(virtual_time, self.tat)
+        self.tat = place + max(round(cost * _SHARE / weight), 1)
+        return place
 
     def keep_count(self, former: LimitGate, now: Microseconds) -> None:
         """The definition was that of ``former`` until now. What was taken of a rate counts as so many starts, not as so
@@ -215,9 +245,10 @@ class LimitGate:
         if self.kind == former.kind == LimitKind.RATE and self.maximum and former.maximum and self.tat > now:
             self.tat = now - (now - self.tat) * self._interval // former._interval
 
-    def release(self, count: int = 1) -> None:
+    def release(self, count: int = 1, at: Microseconds = 0) -> None:
         """So many jobs have ended."""
         self.active = max(self.active - count, 0)
+        self.turned_at = max(self.turned_at, at)
 
     def close(self, until: Microseconds) -> None:
         """No start before this time, of a rate."""

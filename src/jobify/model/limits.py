@@ -18,19 +18,23 @@ is a function at the top level of a module, which is called with the arguments o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
 
 from jobify.exceptions import ConfigurationError
 from jobify.model.clock import seconds
 from jobify.model.durations import Duration, check_duration
 from jobify.model.ids import check_text
 from jobify.model.limit_gates import LimitDefinition, LimitKind
+from jobify.model.limit_keys import as_key
 from jobify.runtime.importable import name_of
 
 __all__ = (
     "Concurrency",
+    "Fair",
     "Key",
     "Limit",
     "OnExcess",
@@ -113,8 +117,49 @@ class Rate:
         _check_common(self, "Rate")
 
 
-Limit: TypeAlias = Concurrency | Rate
+@dataclass(frozen=True, slots=True)
+class Fair:
+    """Jobs of several keys take turns: a key with many waiting jobs does not keep the others from starting.
+
+    ``key``
+        See :mod:`jobify.model.limits`.
+    ``weight``
+        How many jobs a key starts when one of weight 1 starts one, for keys that differ from 1: ``{"big-shop": 4}``.
+    ``name``
+        Tasks that list fair shares of one name share the turns. Without a name they are the task's alone.
+
+    It holds nothing back: while only one key has jobs, it takes all there is. A higher priority still goes first. A job
+    with ``cost=`` counts as so many. ::
+
+        @app.task(limits=[Fair("order.shop", weight={"big-shop": 4})])
+        async def sync(order: Order) -> None: ...
+    """
+
+    key: Key
+    weight: Mapping[Any, float] = field(default_factory=dict, hash=False)
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_text(self.name, what="name of a Fair")
+        key_text(self.key)
+        if not isinstance(self.weight, Mapping):
+            raise ConfigurationError(f"The weight of a Fair is {self.weight!r}; it must be a dict of keys and numbers.")
+        for key, weight in self.weight.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 1e-3 <= weight <= 1e3:
+                raise ConfigurationError(f"The weight of {key!r} is {weight!r}; it must be a number, 0.001 to 1000.")
+
+    @property
+    def on_excess(self) -> OnExcess:
+        """It refuses no job."""
+        return "wait"
+
+
+Limit: TypeAlias = Concurrency | Rate | Fair
 """What ``limits=`` of a task may contain."""
+
+
+_KINDS: Final = {Concurrency: LimitKind.CONCURRENCY, Rate: LimitKind.RATE, Fair: LimitKind.FAIR}
 
 
 def _check_count(value: Any, what: str, *, least: int) -> None:
@@ -122,7 +167,7 @@ def _check_count(value: Any, what: str, *, least: int) -> None:
         raise ConfigurationError(f"The {what} is {value!r}; it must be a whole number, {least} or more.")
 
 
-def _check_common(limit: Limit, kind: str) -> None:
+def _check_common(limit: Concurrency | Rate, kind: str) -> None:
     if limit.name is not None:
         check_text(limit.name, what=f"name of a {kind}")
     if limit.on_excess not in _ON_EXCESS:
@@ -153,14 +198,14 @@ def key_text(key: Key) -> str:
 
 def check_limits(value: Any, task: str) -> tuple[Limit, ...]:
     """The ``limits`` of a task; ConfigurationError if they are none."""
-    if isinstance(value, Concurrency | Rate):
+    if isinstance(value, Concurrency | Rate | Fair):
         raise ConfigurationError(f"The limits of task {task!r} must be a list: limits=[{value!r}].")
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigurationError(f"The limits of task {task!r} are {value!r}; they must be a list of limits.")
     limits = tuple(value)
     for limit in limits:
-        if not isinstance(limit, Concurrency | Rate):
-            hint = f" Did you mean {limit.__name__}(...)?" if limit in (Concurrency, Rate) else ""
+        if not isinstance(limit, Concurrency | Rate | Fair):
+            hint = f" Did you mean {limit.__name__}(...)?" if limit in (Concurrency, Rate, Fair) else ""
             raise ConfigurationError(f"The limits of task {task!r} have {limit!r}, which is no limit.{hint}")
     names = [definition_of(limit, task).name for limit in limits]
     for name in names:
@@ -168,14 +213,24 @@ def check_limits(value: Any, task: str) -> tuple[Limit, ...]:
             raise ConfigurationError(
                 f"Task {task!r} has two limits called {name!r}. Give them different names, or leave one out."
             )
+    fair = [limit for limit in limits if isinstance(limit, Fair)]
+    if len(fair) > 1 or (fair and any(limit.on_excess != "wait" for limit in limits)):
+        raise ConfigurationError(
+            f"Task {task!r} has a Fair beside {'another one' if len(fair) > 1 else 'a limit with on_excess'}: its jobs "
+            "stand in one line. Leave one of them out."
+        )
     return limits
 
 
 def definition_of(limit: Limit, task: str) -> LimitDefinition:
     """A limit as it is stored for ``task``."""
-    kind = LimitKind.CONCURRENCY if isinstance(limit, Concurrency) else LimitKind.RATE
+    kind = _KINDS[type(limit)]
     key = None if limit.key is None else key_text(limit.key)
     name = limit.name or ":".join([task, kind.value, *([] if key is None else [key])])
+    if isinstance(limit, Fair):
+        weights = {as_key(one): float(weight) for one, weight in sorted(limit.weight.items(), key=repr)}
+        text = msgspec.json.encode(weights).decode() if weights else None
+        return LimitDefinition(name, kind.value, 1, key=key, weights=text)
     if isinstance(limit, Concurrency):
         return LimitDefinition(name, kind.value, limit.limit, key=key, on_excess=limit.on_excess)
     per = seconds(check_duration(limit.per, what="per of a Rate"))

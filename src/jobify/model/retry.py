@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from jobify.exceptions import ConfigurationError, NoResultError
+from jobify.model.control_flow import all_match, any_matches
 from jobify.model.durations import Duration, as_seconds
-from jobify.model.exception_groups import all_match, any_matches
 
 __all__ = ("SmartRetry", "applies_to", "as_retry", "should_retry")
 

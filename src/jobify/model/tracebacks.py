@@ -5,7 +5,7 @@ their internals: a timeout is a CancelledError that became a TimeoutError that b
 help to find the mistake, and are left out. The task's own ``raise ... from ...`` stays.
 
 The formatter of the standard library reads the text, the notes and more of an exception, which runs code of its class.
-That is guarded (``untrusted_exceptions``); if it fails, the traceback is made from the interpreter's own data.
+That is guarded (:mod:`jobify.runtime.errortools`); if it fails, the traceback is made from the interpreter's own data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from traceback import StackSummary, TracebackException, extract_tb
 from types import TracebackType
 from typing import Final, NamedTuple
 
-from jobify.runtime.untrusted_exceptions import call_guarded, cause_of, chain, context_of, is_plain, text_of, type_name
+from jobify.runtime.errortools import call_guarded, cause_of, chain, context_of, is_plain, text_of, type_name
 
 __all__ = ("RemoteTraceback", "own_frames", "own_traceback")
 

@@ -5,23 +5,27 @@ tasks, middleware and handlers, and with its own state and place in the tree. Wh
 time, a mount replaces it in the first app, too. From then on the router belongs to no app. It is the declaration, and
 refers to its mounts weakly, so that it does not keep an unused app alive.
 
-A task of the declaration chooses among the tasks of its mounts: :mod:`jobify.router.apps`.
+A task of the declaration chooses among the tasks of its mounts, at each call: :func:`choose`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import ChainMap
+from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
-from jobify.exceptions import RouterError
+from jobify.exceptions import ApplicationStateError, RouterError
+from jobify.jobs.current_job import CURRENT
+from jobify.jobs.schedule_builder import Scheduler
 from jobify.model.state import State
 
 if TYPE_CHECKING:
     from jobify.router.router import JobRouter, Router
 
-__all__ = ("check_include", "mount", "own_values", "replace_by_mounts")
+__all__ = ("Binding", "ambiguous", "check_include", "choose", "mount", "own_values", "replace_by_mounts")
 
 
 def check_include(place: Router, router: JobRouter) -> None:
@@ -106,3 +110,59 @@ def _declared(router: JobRouter) -> dict[str, Any]:
 def _layer(layer: Any) -> Any:
     """The layer for one more app. A plugin is copied, because it is started and stopped with one app."""
     return copy(layer) if hasattr(layer, "startup") and hasattr(layer, "shutdown") else layer
+
+
+# -- apps --------------------------------------------------------------------------------------------------------------
+# Choosing the app of a call, for a task whose router is included in several apps.
+#
+# An app factory (``create_app()``) includes the same module-level routers in every app that it makes, so the task that
+# a module holds, and that its code pushes, belongs to each of them. The app is chosen at each call:
+#
+# 1. in a job, the app that runs the job;
+# 2. the app that runs in this event loop, or else the only one that runs in this process;
+# 3. if none runs, the only app that exists. Apps without references do not count, because tests make many.
+#
+# Everything else is an error that names the apps. There is no guess such as *the newest app*, which is what Celery's
+# ``shared_task`` takes, because a job in the wrong database would be lost without any sign.
+
+
+class Binding(NamedTuple):
+    """A task in an app: the app, and the name that the task has there."""
+
+    scheduler: Scheduler
+    name: str
+
+
+def choose(bindings: Sequence[Binding]) -> Binding | None:
+    """The binding of the app to use. None means that it is ambiguous."""
+    running = CURRENT.get()
+    if running is not None:
+        for binding in bindings:
+            if binding.scheduler is running.app:
+                return binding
+    started = [binding for binding in bindings if binding.scheduler.loop is not None]
+    if len(started) > 1:
+        loop = _running_loop()
+        started = [binding for binding in started if binding.scheduler.loop is loop]
+        return started[0] if len(started) == 1 else None
+    if started:
+        return started[0]
+    return bindings[0] if len(bindings) == 1 else None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def ambiguous(task: str, bindings: Sequence[Binding]) -> ApplicationStateError:
+    """The error of a call that does not say which app is meant."""
+    apps = ", ".join(binding.scheduler.description for binding in bindings)
+    running = sum(binding.scheduler.loop is not None for binding in bindings)
+    return ApplicationStateError(
+        operation=f"use the task {task!r}",
+        reason=f"Its router is included in {len(bindings)} apps, of which {running or 'none'} run: {apps}.",
+        solution="Say which app is meant: app.task_for(task).push(...), or app.enqueue(task, ...).",
+    )

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobify.config import JobifyConfiguration
 from jobify.exceptions import ApplicationStateError
-from jobify.jobs.context import OuterContext, Runnable
+from jobify.jobs.context import At, CronTrigger, OuterContext, Push, Runnable, Triggers
 from jobify.jobs.job import Job
 from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder
 from jobify.middleware.base import chain_outer
 from jobify.model.clock import to_datetime
 from jobify.model.cron import Cron
 from jobify.model.state import RequestState
-from jobify.model.triggers import At, CronTrigger, Push, Triggers
 from jobify.router.registry import Endpoint
 from jobify.types import Microseconds
 

@@ -15,14 +15,13 @@ from typing import Any, TypeAlias, cast
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.jobs.context import JobContext
-from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, chain
-from jobify.middleware.exceptions import ExceptionHandlerMiddleware
+from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, ExceptionHandlerMiddleware, chain
 from jobify.middleware.timeout import TimeoutMiddleware
 from jobify.model.cron import Cron, as_cron, parse_cron
 from jobify.model.durations import as_seconds
 from jobify.model.hooks import Hooks
 from jobify.model.job_options import JobOptions
-from jobify.model.limit_gates import LimitDefinition
+from jobify.model.limit_gates import LimitDefinition, LimitKind
 from jobify.model.limit_keys import KeyReader
 from jobify.model.limits import check_definitions, definition_of, key_text
 from jobify.model.retry import SmartRetry
@@ -90,8 +89,8 @@ class Endpoint:
     """Classes by their earlier names, which stored options may contain."""
     limits: tuple[LimitDefinition, ...] = ()
     """What is stored of its limits."""
-    may_be_refused: bool = field(init=False)
-    """Whether one of its limits refuses jobs that would have to wait."""
+    takes_places: bool = field(init=False)
+    """Whether its jobs stand in a line of a limit from their insert on: it may refuse them, or has turns."""
     limit_keys: KeyReader | None = None
     """Reads the keys of its limits; None: they have none."""
     is_bare: bool = field(init=False)
@@ -109,7 +108,11 @@ class Endpoint:
         is_limited_child = self.run_mode is RunMode.PROCESS and self.timeout is not None  # which must know its deadline
         is_direct = is_plain and self.run_mode is self.slot_mode is not RunMode.MAIN and not is_limited_child
         object.__setattr__(self, "is_direct", is_direct)
-        object.__setattr__(self, "may_be_refused", any(limit.on_excess != "wait" for limit in self.limits))
+        object.__setattr__(
+            self,
+            "takes_places",
+            any(limit.on_excess != "wait" or limit.kind == LimitKind.FAIR for limit in self.limits),
+        )
 
     def fingerprint(self) -> str | None:
         """A digest of the code of the task, its timeout, its retries and its run mode. None if there is none."""

@@ -18,12 +18,16 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import EnqueueOptions, build_requests, checked_arguments, parse_calls
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder, Scheduler, failed_awaitable
-from jobify.model.signature import FuncSpec, inspect_function, is_async_callable
+from jobify.model.signature import (
+    FuncSpec,
+    coroutine_function,
+    inspect_function,
+    is_async_callable,
+    mark_async_callable,
+)
 from jobify.model.task_options import RouteOptions
-from jobify.router.apps import Binding, ambiguous, choose
-from jobify.router.configured import ConfiguredTask
-from jobify.router.transaction_task import TransactionTask
-from jobify.runtime.coroutine_functions import coroutine_function, mark_async_callable
+from jobify.router.configured import ConfiguredTask, TransactionTask
+from jobify.router.mounts import Binding, ambiguous, choose
 from jobify.runtime.importable import name_of
 
 __all__ = ("NodeRoute", "RootRoute", "Route", "TaskDecorator", "lasting_name")
@@ -268,7 +272,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         return self._binding or self._choose()
 
     def _choose(self) -> Binding:
-        """The app of a call among several; see :mod:`jobify.router.apps`."""
+        """The app of a call among several; see :mod:`jobify.router.mounts`."""
         bindings = self.bindings()
         if not bindings:
             raise TaskNotAttachedError(self.name)

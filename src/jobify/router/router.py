@@ -334,7 +334,7 @@ class JobRouter(TakesHooks, Router):
     called with the router. Its tasks see its ``state``: a missing key is looked up in the states above, live, and a
     value that a task sets stays in this one.
 
-    A router can be included in several apps (see :meth:`Router.include_router`). :mod:`jobify.router.apps` says which
+    A router can be included in several apps (see :meth:`Router.include_router`). :mod:`jobify.router.mounts` says which
     of them ``send.push`` uses.
     """
 

@@ -32,6 +32,7 @@ raises, and the call has not begun.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
@@ -41,9 +42,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from jobify.exceptions import TaskExitError
 from jobify.runners.function_address import Address
 from jobify.runners.job_info import JobInfo
-from jobify.runtime.untrusted_exceptions import call_guarded, is_plain, type_name
+from jobify.runtime.errortools import call_guarded, is_plain, type_name
 
-__all__ = ("Call", "DirectRunner", "OnEnd", "Runner", "contained")
+__all__ = ("Call", "DirectRunner", "LoopRunner", "OnEnd", "Runner", "contained")
 
 
 class Call:
@@ -235,3 +236,31 @@ def contained(error: BaseException) -> Exception:
     wrapper = TaskExitError(f"The task raised {name}. Raise an ordinary exception to fail, or return to succeed.")
     wrapper.__cause__ = error
     return wrapper
+
+
+# -- loop --------------------------------------------------------------------------------------------------------------
+# Runs coroutines in the task that awaits them, without a step in between.
+
+
+class LoopRunner:
+    """Awaits the function on the running event loop. An interruption is the ``CancelledError`` inside it.
+
+    ``slots`` bounds nothing here; it is what the engine may have in flight. Owning nothing, it has nothing to start.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def unfinished(self) -> Mapping[Call, Future[Any]]:
+        return {}
+
+    def extend(self, count: int) -> None:
+        """Coroutines need no slots."""
+
+    async def run(self, call: Call) -> Any:
+        value = call.func(*call.args, **call.kwargs)
+        return await value if inspect.isawaitable(value) else value

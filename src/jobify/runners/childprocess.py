@@ -29,10 +29,8 @@ from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners import descendants, protocol
 from jobify.runners.connection import ChildConnection, RequestPackets
 from jobify.runners.function_address import main_script
-from jobify.runners.log_channel import open_channel
-from jobify.runners.log_receiving import RecordReceiver
-from jobify.runners.queued_call import QueuedCall
-from jobify.runners.sent_calls import SentCalls
+from jobify.runners.log_channel import RecordReceiver, open_channel
+from jobify.runners.queued_call import QueuedCall, SentCalls
 from jobify.runtime.folder import first_folder
 from jobify.runtime.logs import get_logger
 from jobify.runtime.signals import describe_exit

@@ -6,21 +6,71 @@ call costs one hop there and one back. For the threads that the app starts itsel
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from jobify.exceptions import ApplicationStateError
 from jobify.model.transient import refusal_of
-from jobify.runners.base import Call
-from jobify.runners.executor_future import await_future
+from jobify.runners.base import Call, contained
 from jobify.runners.thread import not_ready, report_running
 from jobify.runtime.fork import call as call_task
 
-__all__ = ("ExecutorThreadRunner",)
+__all__ = ("ExecutorThreadRunner", "await_future")
+
+
+# -- executor future ---------------------------------------------------------------------------------------------------
+# Await a call in an executor of :mod:`concurrent.futures`, which cannot be stopped from outside.
+
+ReturnT = TypeVar("ReturnT")
+
+
+async def await_future(future: Future[ReturnT], call: Call) -> ReturnT:
+    """The result of ``future``, or its contained error. ``call`` runs until ``future`` is done, however this ends.
+
+    A cancellation removes a call that has not begun, requests a running one to stop, and does not wait.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def on_end() -> None:
+        call.end()
+        if not done.done():
+            done.set_result(None)
+
+    def on_done(_: Future[ReturnT]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(on_end)
+
+    call.begin()
+    future.add_done_callback(on_done)
+    try:
+        await done
+    finally:
+        if not future.done():
+            call.is_stop_requested = True
+            future.cancel()
+    return _result_of(future)
+
+
+def _result_of(future: Future[ReturnT]) -> ReturnT:
+    if future.cancelled():
+        raise ApplicationStateError(
+            operation="run the call", reason="its executor was shut down first.", solution="Start the app again."
+        )
+    error = future.exception()
+    if error is not None:
+        raise contained(error)
+    return future.result()
+
+
+# -- executor thread ---------------------------------------------------------------------------------------------------
 
 
 class ExecutorThreadRunner:

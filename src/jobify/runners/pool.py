@@ -31,8 +31,7 @@ from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners import descendants
 from jobify.runners.childprocess import ChildProcess, Renewal, StartDeathError
 from jobify.runners.function_address import Address
-from jobify.runners.queued_call import QueuedCall
-from jobify.runners.sent_calls import AHEAD
+from jobify.runners.queued_call import AHEAD, QueuedCall
 from jobify.runtime.logs import get_logger
 from jobify.runtime.spawn import spawn
 

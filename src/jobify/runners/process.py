@@ -23,7 +23,7 @@ from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners import child, protocol
 from jobify.runners.base import Call, OnEnd
 from jobify.runners.childprocess import Renewal
-from jobify.runners.executor_future import await_future
+from jobify.runners.executor_thread import await_future
 from jobify.runners.function_address import Address, process_address
 from jobify.runners.pool import ChildPool
 from jobify.runners.queued_call import QueuedCall

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from jobify.exceptions import shown
 from jobify.model.transient import TransientStartError
-from jobify.runners import child, protocol
+from jobify.runners import child, descendants, protocol
 from jobify.runners.base import Call, OnEnd
+from jobify.runners.connection import ChildConnection, RequestPackets
 from jobify.runners.function_address import Address, process_address
+from jobify.runners.log_channel import Levels, current_levels, levels_request
 from jobify.runtime.logs import get_logger
 
-__all__ = ("Holder", "QueuedCall")
+__all__ = ("AHEAD", "Holder", "QueuedCall", "SentCalls")
+
 
 log = get_logger("jobify.runners")
 
@@ -141,3 +145,139 @@ class QueuedCall:
 
 
 def _ignore(_call: Call, _value: Any, _error: BaseException | None) -> None: ...
+
+
+# -- sent calls --------------------------------------------------------------------------------------------------------
+# The calls that one child has been sent: the one at work, and those behind it that it has not begun.
+#
+# A child begins a call when it has sent the reply to the one before. So the first call without a reply is the one at
+# work, unless the child has not read it yet.
+
+AHEAD: Final = 20_000_000
+"""Nanoseconds of work that a child may have at once: long enough for it not to wait for the parent."""
+
+MOST_AHEAD: Final = 128
+"""Calls that a child may have at once."""
+
+
+class SentCalls:
+    """Sends calls to a child; ``on_begin`` is called with the time at which one begins, or 0 if none is at work."""
+
+    def __init__(self, connection: ChildConnection, packets: RequestPackets, on_begin: Callable[[int], None]) -> None:
+        self.calls: deque[QueuedCall] = deque()
+        """Those without a reply, as far as replies are handled."""
+        self.load = 0
+        """How many nanoseconds of work they are, by what such calls have taken."""
+        self.began_at = 0
+        """When the call at work began, in nanoseconds since the system's start; 0 if there is none."""
+        self.levels: Levels | None = current_levels()
+        """The levels of logging that the child has; None if they have to be sent."""
+        self._connection = connection
+        self._packets = packets
+        self._on_begin = on_begin
+        self._has_no_room = False
+        self._last_end = 0
+        """When the last call ended of those whose replies are handled."""
+
+    def send(self, queued: QueuedCall, holder: Holder) -> bool:
+        """Send a call; False if there is no room now. OSError if the child does not read any more."""
+        is_sent = self._send_levels(holder) and self._send(queued, holder)
+        self._has_no_room = not is_sent
+        return is_sent
+
+    def _send_levels(self, holder: Holder) -> bool:
+        levels = current_levels()
+        if levels is self.levels:
+            return True
+        if not self._send(QueuedCall.internal(levels_request(levels)), holder):
+            return False
+        self.levels = levels
+        return True
+
+    def _send(self, queued: QueuedCall, holder: Holder) -> bool:
+        if not self.calls:
+            queued.begin()  # before the child can
+        queued.holder = holder
+        queued.sent_at = descendants.boot_time_ns()
+        is_sent = False
+        try:
+            is_sent = self._packets.send(queued.packet)
+        finally:
+            if not is_sent:
+                queued.take_back()
+        if not is_sent:
+            return False
+        if queued.is_large:
+            self._connection.send(queued.request)
+        self.calls.append(queued)
+        self.load += queued.cost
+        if not self.began_at:
+            self._set_began_at(queued.sent_at)
+        return True
+
+    def can_take(self, queued: QueuedCall, now: int) -> bool:
+        """Whether a call may be sent ahead of its turn."""
+        calls = self.calls
+        return not calls or (
+            len(calls) < MOST_AHEAD
+            and self.load + queued.cost <= AHEAD
+            and now - self.began_at < AHEAD
+            and not self._has_no_room
+            and not calls[-1].is_large
+        )
+
+    def take_back(self, *, is_dead: bool = False) -> list[QueuedCall]:
+        """Take back the calls that have not begun, in their order."""
+        calls = self.calls
+        if not calls or (calls[-1].is_large and not is_dead):
+            return []
+        numbers = self._packets.take_back()
+        if not numbers:
+            return []
+        taken = [queued for queued in calls if queued.number in numbers]
+        self.calls = calls = deque(queued for queued in calls if queued.number not in numbers)
+        for queued in taken:
+            self.load -= queued.cost
+            if queued.is_internal:
+                self.levels = None
+            queued.take_back()
+        self._has_no_room = False
+        if len(calls) <= self._connection.replies:
+            self._set_began_at(0)
+        self.begin_first()
+        return [queued for queued in taken if not queued.is_internal]
+
+    def has_reply(self, queued: QueuedCall) -> bool:
+        """Whether the child has replied to a call by now."""
+        self._connection.read_all()
+        return self.calls.index(queued) < self._connection.replies
+
+    def update_began_at(self) -> None:
+        """Note when the call at work began: when the one before it ended, although that reply may not be handled."""
+        answered = self._connection.replies
+        if answered:
+            at_work = self.calls[answered] if len(self.calls) > answered else None
+            self._set_began_at(0 if at_work is None else max(at_work.sent_at, self._connection.last_reply_at))
+
+    def _set_began_at(self, began_at: int) -> None:
+        self.began_at = began_at
+        self._on_begin(began_at)
+
+    def end_first(self, ended_at: int) -> tuple[QueuedCall, int]:
+        """Take out the call whose reply is handled next; it, and how many nanoseconds it took."""
+        queued = self.calls.popleft()
+        self.load -= queued.cost
+        self._has_no_room = False
+        duration = ended_at - max(queued.sent_at, self._last_end)
+        self._last_end = ended_at
+        return queued, duration
+
+    def begin_first(self) -> None:
+        """The reply to the call before was handled: the next one is at work, if it was not taken back."""
+        if self.calls:
+            self.calls[0].begin()
+
+    def fail(self, error: BaseException) -> None:
+        """The child has died over the call at work."""
+        while self.calls:
+            self.calls.popleft().fail(error)

@@ -10,7 +10,7 @@ something else, so it is tried in order:
 3. by its name, its text and the names of its classes: :class:`~jobify.exceptions.RemoteError`.
 
 The first form that comes back in the child with the same class and the same text is the one that is sent. All of this
-runs code of the exception, in the child and guarded (:mod:`jobify.runtime.untrusted_exceptions`).
+runs code of the exception, in the child and guarded (:mod:`jobify.runtime.errortools`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from jobify.exceptions import RemoteError, shown
-from jobify.model.exception_groups import class_address
+from jobify.model.control_flow import class_address
 from jobify.model.tracebacks import RemoteTraceback, own_traceback
-from jobify.runtime.untrusted_exceptions import call_guarded, is_plain, qualified_name
+from jobify.runtime.errortools import call_guarded, is_plain, qualified_name
 
 __all__ = ("Failure", "describe", "rebuild")
 

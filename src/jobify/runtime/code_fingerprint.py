@@ -25,9 +25,11 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from hashlib import blake2b
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from hashlib import blake2b
 
 __all__ = ("app_code", "code_fingerprint", "code_parts")
 
@@ -37,11 +39,18 @@ _MAX_FUNCTIONS: Final = 2000
 
 def code_fingerprint(function: Any, definition: str = "") -> str:
     """The fingerprint of ``function``, and of ``definition``: what else the task is, as text."""
-    digest = blake2b(definition.encode("utf-8", "surrogatepass"), digest_size=16)
+    digest = _digest(definition.encode("utf-8", "surrogatepass"))
     for found in _reachable(function):
         for part in code_parts(found.__code__):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
+
+
+def _digest(data: bytes) -> blake2b:
+    """A digest that begins with these bytes."""
+    from hashlib import blake2b  # half a megabyte, which most processes do not need
+
+    return blake2b(data, digest_size=16)
 
 
 def _reachable(function: Any) -> Iterator[FunctionType]:
@@ -146,7 +155,7 @@ def app_code(
 ) -> str:
     """The fingerprint of an app with these tasks (name and function), with what its serializer knows by name, and with
     settings that are texts."""
-    digest = blake2b(repr(sys.version_info[:2]).encode(), digest_size=16)
+    digest = _digest(repr(sys.version_info[:2]).encode())
     for count, part in enumerate(_parts(tasks, types, settings)):
         if count >= _MAX_PARTS:
             break

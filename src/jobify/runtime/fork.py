@@ -29,13 +29,15 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pickle import PicklingError
 from types import FrameType
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, Protocol, Self, TypeVar
 from weakref import WeakSet
 
 __all__ = (
     "ForkAware",
     "Forkable",
+    "ProcessBound",
     "arm",
     "call",
     "end_fork",
@@ -46,6 +48,7 @@ __all__ = (
     "release_loop",
     "renew_in_child",
 )
+
 
 ReturnT = TypeVar("ReturnT")
 
@@ -311,3 +314,27 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
 _last_hook = 0
 _is_armed_for_apps = False
 arm()
+
+
+# -- of this process ---------------------------------------------------------------------------------------------------
+# Objects that mean something in their process only.
+#
+# They hold connections, threads and event loops. A copy of one is itself. Pickling one is refused with the way to name
+# the same thing elsewhere, because pickle's own error ("cannot pickle 'sqlite3.Connection' object") names neither.
+
+
+class ProcessBound:
+    """Base of objects that cannot be pickled; ``instead`` names what to pass on."""
+
+    __slots__ = ()
+
+    instead: ClassVar[str]
+
+    def __reduce__(self) -> NoReturn:
+        raise PicklingError(f"{self!r} cannot be pickled, because it belongs to its process. {self.instead}")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self

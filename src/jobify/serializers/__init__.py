@@ -19,11 +19,9 @@ One promise holds for all of them: what is restored equals what was given, or th
 from __future__ import annotations
 
 from jobify.serializers.base import Serializer
-from jobify.serializers.cbor import CBORSerializer
+from jobify.serializers.binary import CBORSerializer, MsgpackSerializer
 from jobify.serializers.extended_json import ExtendedJSONSerializer
-from jobify.serializers.json import JSONSerializer
-from jobify.serializers.msgpack import MsgpackSerializer
-from jobify.serializers.orjson import OrjsonSerializer
+from jobify.serializers.json import JSONSerializer, OrjsonSerializer
 from jobify.serializers.pickle import UnsafePickleSerializer, UnsafePickleWarning
 
 __all__ = (

@@ -32,8 +32,7 @@ from jobify.serializers.extended_json import ExtendedJSONSerializer
 from jobify.serializers.json import JSONSerializer
 from jobify.serializers.renamed import RenamedTypes, checked_renamed_types, with_renamed_types
 from jobify.serializers.roundtrip import require_same
-from jobify.typeadapter.base import Dumper, Exact, Loader, PassThrough
-from jobify.typeadapter.native import NativeConverter
+from jobify.typeadapter.base import Dumper, Exact, Loader, NativeConverter, PassThrough
 
 __all__ = (
     "UNTYPED",

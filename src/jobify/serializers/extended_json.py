@@ -9,11 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from jobify.exceptions import ConfigurationError, PayloadError
-from jobify.serializers.base import Serializer, undecodable
-from jobify.serializers.depth import on_any_stack, require_depth
-from jobify.serializers.json_types import is_plain
-from jobify.serializers.offload import codec_threads
-from jobify.serializers.pieces import PIECE_BYTES, decode_in_pieces, encode_in_pieces
+from jobify.serializers.base import Serializer, on_any_stack, require_depth, undecodable
+from jobify.serializers.json import is_plain
+from jobify.serializers.offload import PIECE_BYTES, codec_threads, decode_in_pieces, encode_in_pieces
 from jobify.serializers.tagging import RESERVED, Tagging
 
 __all__ = ("ExtendedJSONSerializer",)

@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from jobify.runtime.importable import exported
-from jobify.serializers.base import Serializer, undecodable, unencodable
-from jobify.serializers.depth import on_any_stack, require_depth
+from jobify.serializers.base import Serializer, on_any_stack, require_depth, undecodable, unencodable
 
 __all__ = ("UnsafePickleSerializer", "UnsafePickleWarning")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from heapq import heapify, heappop, heappush
+from typing import Any, NamedTuple, TypeAlias
 
 from jobify.model.limit_gates import (
+    JobLimits,
     LimitDefinition,
     LimitGate,
     LimitKind,
@@ -17,11 +19,17 @@ from jobify.model.records import Claim, NewJob
 from jobify.types import Microseconds
 
 __all__ = (
+    "CalledUp",
     "GateDecisions",
     "GateKey",
+    "InLine",
     "Need",
     "Place",
+    "Turn",
+    "Waiting",
+    "WaitingLine",
     "admit",
+    "call_up",
     "give_places",
     "needs_of",
     "openings",
@@ -33,6 +41,20 @@ GateKey: TypeAlias = tuple[str, str]
 """The name of a limit, and a key of it."""
 
 
+class Turn(NamedTuple):
+    """The fair share of a job."""
+
+    name: str
+    key: str
+    weight: float
+
+    @property
+    def gates(self) -> tuple[GateKey, GateKey]:
+        """The gate at which all jobs stand in line, whose ``tat`` is the virtual time; and that of the key, whose
+        ``tat`` is the place behind its last job."""
+        return (self.name, ""), (self.name, self.key)
+
+
 class Need(NamedTuple):
     """What a claimed job needs to run."""
 
@@ -41,6 +63,26 @@ class Need(NamedTuple):
     """Those with a key first, because they admit the fewest jobs: a job waits at one of them rather than at a gate that
     others come to."""
     cost: int
+    turn: Turn | None = None
+
+    @property
+    def all_gates(self) -> tuple[GateKey, ...]:
+        """With those of its turn."""
+        return self.gates if self.turn is None else (*self.gates, *self.turn.gates)
+
+    @property
+    def holds(self) -> tuple[GateKey, ...]:
+        """The gates that it holds while it runs: also that of its line, to which it goes back if it is released."""
+        return self.gates if self.turn is None else (*self.gates, self.turn.gates[0])
+
+
+class Waiting(NamedTuple):
+    """A job that is to wait at a gate."""
+
+    job: Claim | NewJob
+    gate: LimitGate
+    place: int | None = None
+    """Its place in the line of a fair share; None: by its due time."""
 
 
 class GateDecisions(NamedTuple):
@@ -48,8 +90,8 @@ class GateDecisions(NamedTuple):
 
     held: list[Need]
     """Their gates have admitted them."""
-    refused: list[tuple[Claim, LimitGate]]
-    """They wait, each at a gate that does not admit it."""
+    refused: list[Waiting]
+    """They wait, each at a gate that does not admit it, or for its turn."""
 
 
 def needs_of(
@@ -63,41 +105,66 @@ def needs_of(
         if not limits:
             continue
         its = limits_of_options(claim.options)
-        keys = [(one.name, "" if one.key is None else its.limit_keys.get(one.key)) for one in limits]
+        turn = _turn_of(limits, its)
+        counted = [one for one in limits if one.kind != LimitKind.FAIR]
+        keys = [(one.name, "" if one.key is None else its.limit_keys.get(one.key)) for one in counted]
         known = tuple((name, key) for name, key in sorted(keys, key=_has_no_key) if key is not None)
-        if len(known) < len(keys):
+        if len(known) < len(keys) or (turn is None and len(counted) < len(limits)):
             unkeyed.append(claim.id)
         else:
-            needs.append(Need(claim, known, its.cost))
+            needs.append(Need(claim, known, its.cost, turn))
     return needs, unkeyed
+
+
+def _turn_of(limits: Iterable[LimitDefinition], its: JobLimits) -> Turn | None:
+    """The turn of a job; None: its task has none, or its key is not known."""
+    for one in limits:
+        if one.kind == LimitKind.FAIR and (key := its.limit_keys.get(one.key or "")) is not None:
+            return Turn(one.name, key, one.weight_of(key))
+    return None
 
 
 def _has_no_key(gate: tuple[str, str | None]) -> bool:
     return gate[1] == ""
 
 
-def admit(needs: Iterable[Need], gates: Mapping[GateKey, LimitGate], now: Microseconds) -> GateDecisions:
-    """Let those be held that all their gates admit, in their order; the gates change accordingly."""
+def admit(
+    needs: Iterable[Need], gates: Mapping[GateKey, LimitGate], called: Mapping[str, int], now: Microseconds
+) -> GateDecisions:
+    """Let those be held that all their gates admit, in their order; the gates change accordingly. ``called``: the jobs
+    that were let go on in this call, with their places in line; whatever has turns waits for its own first."""
     decisions = GateDecisions([], [])
     for need in needs:
-        at = max(now, need.claim.due_at)
+        at, place = max(now, need.claim.due_at), called.get(need.claim.id)
+        if need.turn is not None and place is None:
+            decisions.refused.append(_in_line(need.claim, need.turn, need.cost, gates))
+            continue
         theirs = [gates[key] for key in need.gates]
         closed = next((gate for gate in theirs if max(gate.first_at, gate.opens_at(need.cost)) > at), None)
         if closed is not None:
             closed.is_waited = True
             closed.first_at = closed.first_at or closed.opens_at(need.cost)
-            decisions.refused.append((need.claim, closed))
+            decisions.refused.append(Waiting(need.claim, closed))
             continue
         for gate in theirs:
             gate.take(at, need.cost)
+        if need.turn is not None and place is not None:
+            line = gates[need.turn.gates[0]]
+            line.active += 1
+            line.tat = max(line.tat, place)
         decisions.held.append(need)
     return decisions
 
 
 def openings(decisions: GateDecisions) -> list[Microseconds]:
-    """When time opens the gates at which jobs have to wait: a gate that is open for others may not be for their cost,
-    and does not say that itself."""
-    return [gate.first_at for _, gate in decisions.refused if gate.is_timed]
+    """When time opens the gates at which jobs have to wait."""
+    return [one.gate.first_at for one in decisions.refused if one.gate.is_timed]
+
+
+def _in_line(job: Claim | NewJob, turn: Turn, cost: int, gates: Mapping[GateKey, LimitGate]) -> Waiting:
+    line, share = (gates[key] for key in turn.gates)
+    line.is_waited = True
+    return Waiting(job, line, share.next_place(line.tat, cost, turn.weight))
 
 
 class Place(NamedTuple):
@@ -107,56 +174,137 @@ class Place(NamedTuple):
     gates: tuple[tuple[GateKey, str], ...]
     """With ``on_excess``; those with a key first."""
     cost: int
+    turn: Turn | None = None
+
+    @property
+    def all_gates(self) -> tuple[GateKey, ...]:
+        """With those of its turn."""
+        return tuple(key for key, _ in self.gates) if self.turn is None else self.turn.gates
 
 
 def places_of(jobs: Iterable[NewJob], definitions: Mapping[str, Sequence[LimitDefinition]]) -> list[Place]:
-    """The places that those of the jobs want which may have to be refused."""
+    """The places that those of the jobs want which may have to be refused, or have turns."""
     places: list[Place] = []
     for job in jobs:
-        limits = [one for one in definitions.get(job.task, ()) if one.on_excess != "wait"]
+        limits = definitions.get(job.task, ())
         if not limits or not job.ready or job.parents or job.rule is not None or job.owner is not None:
             continue
         its = limits_of_options(job.options)
-        keys = [((one.name, "" if one.key is None else its.limit_keys.get(one.key)), one.on_excess) for one in limits]
+        turn = _turn_of(limits, its)
+        strict = [one for one in limits if one.on_excess != "wait"]
+        keys = [((one.name, "" if one.key is None else its.limit_keys.get(one.key)), one.on_excess) for one in strict]
         known = [((name, key), on_excess) for (name, key), on_excess in keys if key is not None]
-        if known:
-            places.append(Place(job, tuple(sorted(known, key=lambda one: _has_no_key(one[0]))), its.cost))
+        if known or turn is not None:
+            places.append(Place(job, tuple(sorted(known, key=lambda one: _has_no_key(one[0]))), its.cost, turn))
     return places
 
 
 def give_places(
     places: Iterable[Place], gates: Mapping[GateKey, LimitGate], waiting: Mapping[GateKey, int], now: Microseconds
-) -> tuple[list[tuple[Place, LimitGate]], dict[str, LimitRefusal]]:
+) -> tuple[list[Waiting], dict[str, LimitRefusal]]:
     """Those that get a place, each with the gate at which it waits; the refusals of the others, by id. ``waiting``:
     how many wait at a gate."""
     room = {key: gate.room(now) - waiting.get(key, 0) for key, gate in gates.items()}
-    given: list[tuple[Place, LimitGate]] = []
+    given: list[Waiting] = []
     refused: dict[str, LimitRefusal] = {}
     for place in places:
-        full = next(
-            (
-                (key, on_excess)
-                for key, on_excess in place.gates
-                if room[key] < (place.cost if gates[key].kind == LimitKind.RATE else 1)
-            ),
-            None,
-        )
+        if place.turn is not None:
+            given.append(_in_line(place.job, place.turn, place.cost, gates))
+            continue
+        costs = {key: place.cost if gates[key].kind == LimitKind.RATE else 1 for key, _ in place.gates}
+        full = next((one for one in place.gates if room[one[0]] < costs[one[0]]), None)
         if full is not None:
             refused[place.job.id] = LimitRefusal(*full[0], full[1])
             continue
-        for key, _ in place.gates:
-            room[key] -= place.cost if gates[key].kind == LimitKind.RATE else 1
+        for key, cost in costs.items():
+            room[key] -= cost
         gate = gates[place.gates[0][0]]
         gate.is_waited = True
-        given.append((place, gate))
+        given.append(Waiting(place.job, gate))
     return given, refused
+
+
+class InLine(NamedTuple):
+    """A job that waits at a gate."""
+
+    id: str
+    seq: int
+    rank: int
+    """Its negative priority."""
+    due_at: Microseconds
+    place: int
+    """Its place in its line: its due time, or what a fair share gave it."""
+    is_free: bool | None
+    """Whether it waits for nothing else; None: it does not wait there any more."""
+
+
+class WaitingLine(NamedTuple):
+    """The jobs of a task and a queue that wait at a gate, in their order."""
+
+    key: Any
+    """What the storage calls it."""
+    gate: Any
+    lane: int
+    """The lane of the request that may take its jobs."""
+    jobs: Sequence[InLine]
+    """The first ones."""
+    is_whole: bool
+    """Whether these are all."""
+
+
+class CalledUp(NamedTuple):
+    """What becomes of lines at gates that are open."""
+
+    called: list[tuple[WaitingLine, InLine]]
+    """They may go on: no more than their gates have room for, and than may be taken."""
+    passed: list[InLine]
+    """They do not wait there any more, or for something else as well: they leave the line."""
+    ended: list[Any]
+    """The keys of lines in which no job waits any more."""
+    has_more: bool
+    """Whether a gate has room for more, which this request could not take."""
+
+
+def call_up(lines: Sequence[WaitingLine], room: dict[Any, int], left: list[int]) -> CalledUp:
+    """Let jobs go on, from all lines in the order in which claims take them. ``room``: how many each gate admits;
+    ``left``: how many each lane may take. Both change."""
+    result = CalledUp([], [], [], False)
+    heads = [
+        (line.jobs[0].rank, line.jobs[0].due_at, line.jobs[0].seq, number, 0)
+        for number, line in enumerate(lines)
+        if line.jobs
+    ]
+    heapify(heads)
+    has_more = False
+    result.ended.extend(line.key for line in lines if not line.jobs and line.is_whole)
+    while heads:
+        *_, number, place = heappop(heads)
+        line = lines[number]
+        job = line.jobs[place]
+        if job.is_free:
+            if room[line.gate] <= 0 or left[line.lane] <= 0:
+                has_more = has_more or room[line.gate] > 0
+                continue
+            room[line.gate] -= 1
+            left[line.lane] -= 1
+            result.called.append((line, job))
+        else:
+            result.passed.append(job)
+        if place + 1 < len(line.jobs):
+            following = line.jobs[place + 1]
+            heappush(heads, (following.rank, following.due_at, following.seq, number, place + 1))
+        elif line.is_whole:
+            result.ended.append(line.key)
+        else:
+            has_more = has_more or room[line.gate] > 0
+    return result._replace(has_more=has_more)
 
 
 def with_states(claims: Iterable[Claim], decisions: GateDecisions, unkeyed: Iterable[str]) -> list[Claim]:
     """The claims that stay, each with what it has to do with limits."""
     states = {need.claim.id: LimitState.HELD for need in decisions.held}
     states.update(dict.fromkeys(unkeyed, LimitState.UNKEYED))
-    refused = {claim.id for claim, _ in decisions.refused}
+    refused = {one.job.id for one in decisions.refused}
     return [
         claim._replace(limits=states[claim.id]) if claim.id in states else claim
         for claim in claims

@@ -12,6 +12,10 @@ another run of a schedule, is another start.
 request, as many as the gate has room for, by priority, due time and order of insertion. They are taken in their order
 among those that have never waited. So nothing that cannot run here takes a place from what can.
 
+**Turns.** A fair share counts nothing: it has one line for all its keys, in which each job has a place by the jobs of
+its own key (start-time fair queueing). All jobs of its tasks go through that line, from their insert on
+(``take_places``) or from the first claim that meets them. A job that is let go on and not taken keeps its place.
+
 **Keys.** A limit with a key has a gate for each of its values. The keys of a job are in its options (``limit_keys``,
 JSON by the text of the key). A job without the key of one of its limits is claimed without any
 (:attr:`~jobify.model.limit_gates.LimitState.UNKEYED`), to be settled with its options completed.
@@ -56,7 +60,8 @@ class LimitPort(Protocol):
 
     def take_places(self, jobs: Sequence[NewJob], *, now: Microseconds) -> list[LimitRefusal | None]:
         """Give jobs that were inserted in this transaction a place in the line of each of their limits whose
-        ``on_excess`` is not ``wait``; for each, the first of these that has none left (None: it has a place).
+        ``on_excess`` is not ``wait``, and in that of their turns. For each, the first limit that is full; None: it
+        has a place, or needs none.
 
         A limit has as many places as it would admit now, less those that are taken. A job that is not due, waits for
         others, or lacks a key needs none.

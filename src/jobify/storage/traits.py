@@ -19,7 +19,8 @@ class StorageTraits(Protocol):
     is_in_memory: bool
     """Values stay the objects they are, and no call waits; see *Values* in the module's text."""
     claims_first: bool
-    """Claims are not flushed, unlike other writes: they are made before these, outside of a ``transaction``."""
+    """Claims are not flushed, unlike other writes, and wait for none: a thread of their own makes them beside these,
+    outside of a ``transaction``."""
 
     @property
     def poll_interval(self) -> float:

@@ -23,6 +23,7 @@ from jobify.model.records import (
 )
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
+from jobify.storage.suspicion import Death
 from jobify.types import Microseconds
 
 __all__ = (
@@ -33,11 +34,14 @@ __all__ = (
     "SECOND",
     "after",
     "again",
+    "ask",
     "claim",
     "claim_once",
     "claimed",
     "claimed_without_waiting",
+    "die",
     "end",
+    "ids_of",
     "job",
     "line",
     "made_without_waiting",
@@ -45,7 +49,9 @@ __all__ = (
     "report",
     "running",
     "statuses",
+    "suspects",
 )
+
 
 NOW: Microseconds = 1_700_000_000_000_000
 SECOND: Microseconds = 1_000_000
@@ -214,3 +220,45 @@ def statuses(storage: Storage, ids: Sequence[str]) -> list[str]:
     """How these jobs stand; one that is gone is "missing"."""
     found = {record.id: record.status for record in storage.get(ids)}
     return [found.get(id, "missing") for id in ids]
+
+
+# -- dying -------------------------------------------------------------------------------------------------------------
+# What the tests of deaths begin with: claims by scope, the end of a process, jobs that died together.
+
+
+def ask(
+    storage: Storage,
+    owner: int,
+    scope: ClaimScope,
+    *,
+    limit: int = 5000,
+    tasks: tuple[str, ...] = ("task",),
+    queues: tuple[str, ...] | None = None,
+    now: Microseconds = NOW,
+) -> Claimed:
+    return storage.claim(ClaimRequest(owner, (TaskSlots(tasks, limit),), queues, scope=scope), now=now)
+
+
+def ids_of(claimed: Claimed) -> list[str]:
+    return [claim.id for claim in claimed.claims]
+
+
+def die(storage: Storage, *, now: Microseconds = NOW, max_crashes: int = 3) -> tuple[int, Death]:
+    """End the storage as the death of its process would; an owner in the process after it, and the death."""
+    deaths: list[Death] = []
+    storage.close()
+    storage.open()
+    owner = storage.register(PROFILE, now=now)
+    storage.recover(now=now, max_crashes=max_crashes, delete_at=None, on_death=deaths.append)
+    (death,) = deaths
+    return owner, death
+
+
+def suspects(storage: Storage, ids: list[str], *, deaths: int = 2, max_crashes: int = 3) -> int:
+    """Have these jobs die together; an owner after that."""
+    storage.insert([job(id) for id in ids])
+    owner = storage.register(PROFILE, now=NOW)
+    for _ in range(deaths):
+        assert set(ids) <= {found.id for found in ask(storage, owner, ClaimScope.ORDINARY).claims}
+        owner, _ = die(storage, max_crashes=max_crashes)
+    return owner

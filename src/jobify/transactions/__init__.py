@@ -47,7 +47,7 @@ def _adapter_of(module: str, name: str, connection: Any) -> UserConnection | Non
 
             return AsyncpgConnection(connection)
         case "aiosqlite", "Connection":
-            from jobify.transactions.aiosqlite_driver import AiosqliteConnection
+            from jobify.transactions.sqlite3_driver import AiosqliteConnection
 
             return AiosqliteConnection(connection)
         case "sqlalchemy", _:

@@ -2,7 +2,7 @@
 
 asyncpg prepares each statement with parameters, keeps it, and converts values by codecs that the user may have chosen
 for the connection. Neither must matter or change, so nothing is prepared here: values are written into the text of a
-statement as literals (:mod:`~jobify.transactions.literals`), and answers are read from ``COPY ... TO STDOUT``, each row
+statement as literals (:func:`with_literals`), and answers are read from ``COPY ... TO STDOUT``, each row
 as JSON.
 """
 
@@ -15,12 +15,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import AwaitedConnection
-from jobify.transactions.commits import notify_when_visible
-from jobify.transactions.literals import with_literals
-from jobify.transactions.port import Stored
+from jobify.transactions.commits import notify_after_commit
+from jobify.transactions.port import AwaitedConnection, Stored
 
-__all__ = ("AsyncpgConnection",)
+__all__ = ("AsyncpgConnection", "literal")
+
 
 _WRITES: Final = re.compile(r"\b(INSERT INTO|DELETE FROM|(?<!FOR NO KEY )UPDATE)\s")
 _READS: Final = re.compile(r"\s*(SELECT|WITH)\b")
@@ -84,7 +83,61 @@ class AsyncpgConnection(AwaitedConnection):
         super().__init__(connection, _Statements(connection))
 
     def after_commit(self, stored: Stored) -> None:
-        if self._statements.is_in_transaction:
-            notify_when_visible(stored)
-        else:
-            stored.notify()
+        notify_after_commit(stored, is_in_transaction=self._statements.is_in_transaction)
+
+
+# -- literals ----------------------------------------------------------------------------------------------------------
+# Values as literals of PostgreSQL, for a driver whose parameters depend on settings of the connection.
+#
+# A literal is pure ASCII and means the same under any setting of the session (``standard_conforming_strings``,
+# ``client_encoding``, ``backslash_quote``): a text is in ``E''`` quotes, with a backslash doubled, a quote doubled, and
+# any other character beyond ASCII as its code point.
+
+_PLACEHOLDER: Final = re.compile(r"\$(\d+)")
+
+
+def with_literals(statement: str, parameters: Sequence[Any]) -> str:
+    """The statement with each ``$1`` replaced."""
+    if not parameters:
+        return statement
+    literals = [literal(value) for value in parameters]
+    return _PLACEHOLDER.sub(lambda match: literals[int(match[1]) - 1], statement)
+
+
+def literal(value: Any) -> str:
+    """A value as it stands in a statement: None, a boolean, a number, a text, bytes, or a list of one of these."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"({value})"
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, list):
+        return _quoted("{" + ",".join([_element(one) for one in value]) + "}")
+    if isinstance(value, float):
+        return f"{_quoted(repr(value))}::float8"
+    if isinstance(value, bytes):
+        return rf"E'\\x{value.hex()}'::bytea"
+    raise TypeError(f"{type(value).__name__} has no literal")
+
+
+def _element(value: Any) -> str:
+    """A value as it stands in the text of an array."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    if isinstance(value, str):
+        return '"{}"'.format(value.replace("\\", "\\\\").replace('"', '\\"'))
+    if isinstance(value, bytes):
+        return rf'"\\x{value.hex()}"'
+    return repr(value)
+
+
+def _quoted(text: str) -> str:
+    text = text.replace("\\", "\\\\").replace("'", "''")
+    if not text.isascii():
+        text = "".join([one if one.isascii() else f"\\U{ord(one):08x}" for one in text])
+    return f"E'{text}'"

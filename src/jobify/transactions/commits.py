@@ -21,7 +21,7 @@ from typing import Final
 from jobify.runtime.logs import get_logger
 from jobify.transactions.port import Stored
 
-__all__ = ("CommitWatch", "notify_when_visible")
+__all__ = ("CommitWatch", "notify_after_commit", "notify_when_visible")
 
 log = get_logger("jobify.client")
 
@@ -114,6 +114,11 @@ def _look(due: list[_Watched]) -> set[_Watched]:
 
 
 _watch: Final = CommitWatch()
+
+
+def notify_after_commit(stored: Stored, *, is_in_transaction: bool) -> None:
+    """Notify the workers now, or when others see this job. Returns at once."""
+    notify_when_visible(stored) if is_in_transaction else stored.notify()
 
 
 def notify_when_visible(stored: Stored) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from jobify.transactions.port import Stored, Work
+from jobify.transactions.port import BlockingConnection, Stored, Work
 
 __all__ = ("DjangoConnection",)
 
 T = TypeVar("T")
 
 
-class DjangoConnection:
+class DjangoConnection(BlockingConnection):
     """See :class:`~jobify.transactions.port.UserConnection`. Django says when it has committed."""
 
     tells_commits = True
@@ -25,9 +25,6 @@ class DjangoConnection:
 
         self._wrapper: Any = connections[connection.alias]
 
-    def require_blocking(self) -> None:
-        pass
-
     def run(self, work: Work[T]) -> T:
         from jobify.transactions import connect
 
@@ -35,9 +32,6 @@ class DjangoConnection:
         self._wrapper.validate_no_broken_transaction()
         self._wrapper.ensure_connection()
         return connect(self._wrapper.connection).run(work)
-
-    async def arun(self, work: Work[T]) -> T:
-        return self.run(work)
 
     def after_commit(self, stored: Stored) -> None:
         self._wrapper.on_commit(stored.notify, robust=True)

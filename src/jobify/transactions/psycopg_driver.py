@@ -7,7 +7,7 @@ tuples, their adapters are those below, and nothing is prepared, because that wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import psycopg
 from psycopg import AsyncRawCursor, RawCursor
@@ -32,13 +32,13 @@ from psycopg.types.numeric import (
 from psycopg.types.string import ByteaBinaryLoader, BytesBinaryDumper, StrBinaryDumper, StrDumper
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import AwaitedConnection
-from jobify.transactions.commits import notify_when_visible
-from jobify.transactions.port import Stored, Work
+from jobify.transactions.commits import notify_after_commit
+from jobify.transactions.port import AwaitedConnection, BlockingConnection, Stored, Work
 
 __all__ = ("AsyncPsycopgConnection", "PsycopgConnection")
 
 T = TypeVar("T")
+ConnectionT = TypeVar("ConnectionT", psycopg.Connection[Any], psycopg.AsyncConnection[Any])
 
 
 class _TextLoader(Loader):
@@ -103,28 +103,26 @@ class _AsyncCursor(AsyncRawCursor[TupleRow]):
         return _ADAPTERS
 
 
-def _is_in_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """On a connection that is not set to commit each statement psycopg begins a transaction by itself."""
-    return not connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE
-
-
-class _Statements:
+class _OnServer(Generic[ConnectionT]):
     dialect = "postgresql"
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self.connection = connection
+    def __init__(self, connection: ConnectionT) -> None:
+        self.connection: ConnectionT = connection
 
     @property
     def is_in_transaction(self) -> bool:
-        return _is_in_transaction(self.connection)
+        """On a connection that is not set to commit each statement psycopg begins a transaction by itself."""
+        return not self.connection.autocommit or self.connection.info.transaction_status != TransactionStatus.IDLE
 
+
+class _Statements(_OnServer[psycopg.Connection[Any]]):
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
         with _Cursor(self.connection, row_factory=tuple_row) as cursor:
             cursor.execute(statement.encode(), parameters, prepare=False, binary=True)
             return Answer([] if cursor.description is None else cursor.fetchall(), cursor.rowcount)
 
 
-class PsycopgConnection:
+class PsycopgConnection(BlockingConnection):
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
     tells_commits = False
@@ -132,32 +130,14 @@ class PsycopgConnection:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
-    def require_blocking(self) -> None:
-        pass
-
     def run(self, work: Work[T]) -> T:
         return work(_Statements(self._connection))
 
-    async def arun(self, work: Work[T]) -> T:
-        return self.run(work)
-
     def after_commit(self, stored: Stored) -> None:
-        if _is_in_transaction(self._connection):
-            notify_when_visible(stored)
-        else:
-            stored.notify()
+        notify_after_commit(stored, is_in_transaction=_Statements(self._connection).is_in_transaction)
 
 
-class _AwaitedStatements:
-    dialect = "postgresql"
-
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        self.connection = connection
-
-    @property
-    def is_in_transaction(self) -> bool:
-        return _is_in_transaction(self.connection)
-
+class _AwaitedStatements(_OnServer[psycopg.AsyncConnection[Any]]):
     async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
         async with _AsyncCursor(self.connection, row_factory=tuple_row) as cursor:
             await cursor.execute(statement.encode(), parameters, prepare=False, binary=True)
@@ -171,7 +151,4 @@ class AsyncPsycopgConnection(AwaitedConnection):
         super().__init__(connection, _AwaitedStatements(connection))
 
     def after_commit(self, stored: Stored) -> None:
-        if self._statements.is_in_transaction:
-            notify_when_visible(stored)
-        else:
-            stored.notify()
+        notify_after_commit(stored, is_in_transaction=self._statements.is_in_transaction)

@@ -13,9 +13,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.bridge import refuse_blocking
 from jobify.transactions.commits import notify_when_visible
-from jobify.transactions.port import Notify, Stored, UserConnection, Work
+from jobify.transactions.port import BlockingConnection, Notify, Stored, UserConnection, Work, refuse_blocking
 
 __all__ = ("adapter_of",)
 
@@ -91,7 +90,7 @@ def _named(statement: str) -> str:
     return _PLACEHOLDER.sub(r"%(p\1)s", statement.replace("%", "%%"))
 
 
-class _Sync:
+class _Sync(BlockingConnection):
     tells_commits = True
 
     def __init__(self, target: Any, connection_of: Callable[[Any], Any], hook: _Hook) -> None:
@@ -99,14 +98,8 @@ class _Sync:
         self._connection_of = connection_of
         self._hook = hook
 
-    def require_blocking(self) -> None:
-        pass
-
     def run(self, work: Work[T]) -> T:
         return work(_Statements(self._connection_of(self._target)))
-
-    async def arun(self, work: Work[T]) -> T:
-        return self.run(work)
 
     def after_commit(self, stored: Stored) -> None:
         _remember(self._target, self._hook, stored)

@@ -1,4 +1,4 @@
-"""``sqlite3.Connection`` of Python's standard library."""
+"""``sqlite3.Connection`` of Python's standard library, and ``aiosqlite.Connection``, which awaits one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from jobify.storage.transactions import Answer
-from jobify.transactions.port import Stored, Work
+from jobify.transactions.port import AwaitedConnection, BlockingConnection, Stored, Work
 
-__all__ = ("SQLite3Connection", "SQLite3Statements")
+__all__ = ("AiosqliteConnection", "SQLite3Connection", "SQLite3Statements")
+
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class SQLite3Statements:
             cursor.close()
 
 
-class SQLite3Connection:
+class SQLite3Connection(BlockingConnection):
     """See :class:`~jobify.transactions.port.UserConnection`. The driver says nothing of a commit."""
 
     tells_commits = False
@@ -44,15 +45,41 @@ class SQLite3Connection:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def require_blocking(self) -> None:
-        pass
-
     def run(self, work: Work[T]) -> T:
         return work(SQLite3Statements(self._connection))
 
-    async def arun(self, work: Work[T]) -> T:
-        return self.run(work)
-
     def after_commit(self, stored: Stored) -> None:
         if not self._connection.in_transaction:  # each statement is committed at once
+            stored.notify()
+
+
+# -- aiosqlite driver --------------------------------------------------------------------------------------------------
+
+
+class _Statements:
+    dialect = "sqlite"
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @property
+    def is_in_transaction(self) -> bool:
+        return bool(self.connection.in_transaction)
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
+        async with self.connection.cursor() as cursor:
+            cursor.row_factory = None
+            await cursor.execute(statement, parameters)
+            rows = [] if cursor.description is None else [*await cursor.fetchall()]  # each await is a change of threads
+            return Answer(rows, cursor.rowcount, cursor.lastrowid)
+
+
+class AiosqliteConnection(AwaitedConnection):
+    """See :class:`~jobify.transactions.port.UserConnection`."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection, _Statements(connection))
+
+    def after_commit(self, stored: Stored) -> None:
+        if not self._statements.is_in_transaction:
             stored.notify()

@@ -13,8 +13,6 @@ The default serializer restores types by itself and needs no converter.
 
 from __future__ import annotations
 
-from jobify.typeadapter.base import Dumper, Exact, Loader, PassThrough
-from jobify.typeadapter.native import NativeConverter
-from jobify.typeadapter.pydantic import PydanticConverter
+from jobify.typeadapter.base import Dumper, Exact, Loader, NativeConverter, PassThrough, PydanticConverter
 
 __all__ = ("Dumper", "Exact", "Loader", "NativeConverter", "PassThrough", "PydanticConverter")

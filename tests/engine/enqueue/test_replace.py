@@ -307,6 +307,7 @@ async def test_a_cancel_reaches_the_replacement_of_a_running_job(bench: Bench, i
         assert app.find_job("it") is None
 
 
+@pytest.mark.slow
 @pytest.mark.promise("b42")
 async def test_the_new_cron_is_not_late_because_the_old_one_was_seldom(bench: Bench) -> None:
     async with bench.app:

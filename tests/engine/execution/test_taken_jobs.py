@@ -13,9 +13,9 @@ import pytest
 from jobify import Job, Jobify, JobStatus
 from jobify.model.task_options import RunMode
 from probes import engine_of
-from support import durable, eventually, execute
+from support import durable, eventually, execute, opened
 
-pytestmark = pytest.mark.promise("f4")
+pytestmark = [pytest.mark.promise("f4"), pytest.mark.slow]
 
 
 class Runs:
@@ -134,9 +134,7 @@ async def test_a_shutdown_waits_for_both(tmp_path: Path, mode: RunMode) -> None:
         _take(app, job)
         await eventually(lambda: app.configs.storage.get((job.id,))[0].fence > 1)
         asyncio.get_running_loop().call_later(0.2, runs.is_open.set)
-    storage = durable(tmp_path)
-    storage.open()
-    (record,) = storage.get((job.id,))
-    storage.close()
+    with opened(durable(tmp_path)) as storage:
+        (record,) = storage.get((job.id,))
     assert (record.status, record.owner, record.crashes) in {("scheduled", None, 0), ("success", None, 0)}
     assert (runs.now, runs.most) == (0, 1)

@@ -14,7 +14,7 @@ from jobify.engine.execution import trials
 from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, CallNext
 from jobify.storage import SQLiteStorage
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
+from jobify.testing.rows import NOW, PROFILE, claim, job
 from probes import slots_of
 from support import durable, eventually, soon
 
@@ -75,6 +75,17 @@ class Stage:
         await asyncio.sleep(0.02)
         self.running.discard(name)
 
+    def hold(self) -> asyncio.Event:
+        """Let jobs wait for the gate. Set when one has begun."""
+        begun = asyncio.Event()
+
+        async def wait(_: str) -> None:
+            begun.set()
+            await self.gate.wait()
+
+        self.be = wait  # type: ignore[method-assign]
+        return begun
+
     def has_ended(self, ids: list[str]) -> bool:
         return {record.status for record in self.app.configs.storage.get(ids)} == {"success"}
 
@@ -97,6 +108,7 @@ async def test_suspects_run_alone_and_take_turns_with_others(tmp_path: Path) -> 
     assert phases == [True, False] * 5
 
 
+@pytest.mark.slow
 async def test_an_endless_job_does_not_keep_others_from_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,13 +135,7 @@ async def test_a_trial_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(trials, "_LONGEST", 0.1)
     storage = _suspect(tmp_path, SUSPECTS)
     stage = Stage(tmp_path)
-    begun = asyncio.Event()
-
-    async def wait(_: str) -> None:
-        begun.set()
-        await stage.gate.wait()
-
-    stage.be = wait  # type: ignore[method-assign]
+    begun = stage.hold()
     async with stage.app:
         await begun.wait()
         stage.be = Stage.be.__get__(stage)  # type: ignore[method-assign]
@@ -143,13 +149,7 @@ async def test_a_trial_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 async def test_a_shutdown_during_a_trial_leaves_suspects_apart(tmp_path: Path) -> None:
     storage = _suspect(tmp_path, SUSPECTS)
     stage = Stage(tmp_path)
-    begun = asyncio.Event()
-
-    async def wait(_: str) -> None:
-        begun.set()
-        await stage.gate.wait()
-
-    stage.be = wait  # type: ignore[method-assign]
+    begun = stage.hold()
     async with stage.app:
         await begun.wait()
     found = storage.get(SUSPECTS)

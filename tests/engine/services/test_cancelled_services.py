@@ -37,6 +37,7 @@ def main_task() -> asyncio.Task[Any]:
     return task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("cancels_itself", [True, False])
 async def test_services_come_back(

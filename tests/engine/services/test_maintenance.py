@@ -12,7 +12,7 @@ from jobify import Jobify
 from jobify.engine.services.maintenance import Janitor
 from jobify.storage import Storage
 from jobify.testing.clock import FakeClock
-from jobify.testing.storage_contract.given import PROFILE, end, job, line, running
+from jobify.testing.rows import PROFILE, end, job, line, running
 from probes import backends_of, services_of, timekeepers_of
 from support import durable
 

@@ -12,25 +12,23 @@ import pytest
 from jobify import JobFailure, Jobify
 from jobify.engine.services.recovery import Recovery
 from jobify.model.records import Recovered
-from jobify.testing.storage_contract.given import NOW, PROFILE, claim, job
+from jobify.testing.rows import NOW, PROFILE, claim, job
 from probes import service_of
-from support import durable, eventually, run
+from support import durable, eventually, opened, run
 
 pytestmark = pytest.mark.both_storages
 
 
 def _die_holding(directory: Path, *ids: str) -> None:
     """Die with these jobs, unless they are there and to be claimed: then with those."""
-    storage = durable(directory)
-    storage.open()
-    dead = storage.register(PROFILE, now=NOW)
-    storage.recover(now=NOW, max_crashes=3, delete_at=None)
-    storage.insert([job(id) for id in ids])
-    claim(storage, dead)
-    if "unwanted" in ids:
-        storage.cancel(["unwanted"], reason="stop", now=NOW, delete_at=None)
-        storage.replace(job("replaced"))
-    storage.close()
+    with opened(durable(directory)) as storage:
+        dead = storage.register(PROFILE, now=NOW)
+        storage.recover(now=NOW, max_crashes=3, delete_at=None)
+        storage.insert([job(id) for id in ids])
+        claim(storage, dead)
+        if "unwanted" in ids:
+            storage.cancel(["unwanted"], reason="stop", now=NOW, delete_at=None)
+            storage.replace(job("replaced"))
 
 
 def _said(directory: Path, caplog: pytest.LogCaptureFixture, count: int) -> list[tuple[int, str]]:
@@ -80,11 +78,9 @@ async def test_a_doubted_last_crash_is_not_reported_as_a_retry(tmp_path: Path) -
 
     async with app:
         recovery = service_of(app, Recovery)
-        storage = durable(tmp_path)
-        storage.open()
-        storage.insert([job("a", due_at=2 * NOW)])
-        (row,) = storage.get(["a"])
-        storage.close()
+        with opened(durable(tmp_path)) as storage:
+            storage.insert([job("a", due_at=2 * NOW)])
+            (row,) = storage.get(["a"])
         recovered = Recovered("a", "task", "scheduled", None, attempt=3)
         recovery._report(recovered, row._replace(crashes=3))
         assert reported == []
@@ -93,18 +89,16 @@ async def test_a_doubted_last_crash_is_not_reported_as_a_retry(tmp_path: Path) -
 
 
 async def test_it_checks_more_often_as_soon_as_there_are_others(tmp_path: Path) -> None:
-    other = durable(tmp_path)
-    other.open()
-    app = Jobify(storage=durable(tmp_path))
+    with opened(durable(tmp_path)) as other:
+        app = Jobify(storage=durable(tmp_path))
 
-    async with app:
-        recovery = service_of(app, Recovery)
-        await recovery.step()
-        assert recovery._interval == 1.0
-        owner = other.register(PROFILE, now=NOW)
-        await recovery.step()
-        assert recovery._interval == (1.0 if other.poll_interval else 0.5)  # where each check is a query, it is not
-        other.deregister(owner)
-        await recovery.step()
-        assert recovery._interval == 1.0
-    other.close()
+        async with app:
+            recovery = service_of(app, Recovery)
+            await recovery.step()
+            assert recovery._interval == 1.0
+            owner = other.register(PROFILE, now=NOW)
+            await recovery.step()
+            assert recovery._interval == (1.0 if other.poll_interval else 0.5)  # where each check is a query, it is not
+            other.deregister(owner)
+            await recovery.step()
+            assert recovery._interval == 1.0

@@ -21,7 +21,8 @@ Name = Annotated[
     typer.Argument(metavar="LIMIT", help="Its name, or a task with one limit without a name.", show_default=False),
 ]
 Key = Annotated[
-    str | None, typer.Option("--key", help="Only this key: a text, or JSON (a number, null).", show_default=False)
+    str | None,
+    typer.Option("--key", metavar="KEY", help="Only this key: a text, or JSON (a number, null).", show_default=False),
 ]
 _NO_KEY: Final[dict[str, Any]] = {}
 

@@ -49,8 +49,7 @@ def _watch(session: Session, every: float) -> None:
     from rich.console import Console, Group
     from rich.live import Live
 
-    from jobify.cli.top.screen import draw
-    from jobify.cli.top.snapshot import Throughput, take_snapshot
+    from jobify.cli.top.screen import Throughput, draw, take_snapshot
 
     console, throughput = Console(), Throughput()
     name = repr(session.app.configs.storage)

@@ -132,7 +132,7 @@ class Enqueuer:
         return await self._store(pending, request)
 
     def _store(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
-        if request.is_replace or request.spec is not None or pending.endpoint.may_be_refused:
+        if request.is_replace or request.spec is not None or pending.endpoint.takes_places:
             return self._replace_shielded(pending, request)
         return self._insert(pending, request)
 

@@ -2,7 +2,8 @@
 
 There is one dispatcher per storage. It claims when there may be jobs (a wake-up, a job that was stored without a slot,
 the due time that the last claim named, a slot that became free while more jobs were waiting), and only as many as there
-are free slots: without a free slot there is no claim. Future jobs cost nothing here: the storage knows when the next
+are free slots: without a free slot there is no claim. While a backlog of short jobs is drained, the next claim is made
+before the jobs of the last one run (``backlog``). Future jobs cost nothing here: the storage knows when the next
 one is due, so the dispatcher holds a single time, however many jobs wait.
 
 A claim also says whether jobs wait to run apart; they run next (``trials``), and ordinary jobs after each such group.
@@ -17,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from jobify.engine.execution.backlog import MAX_CLAIM, Backlog
 from jobify.engine.execution.claim_handler import ClaimHandler
 from jobify.engine.execution.slots import SlotPool, SlotPools
 from jobify.engine.execution.trials import Trials
@@ -35,9 +37,6 @@ from jobify.types import Microseconds
 __all__ = ("Dispatcher",)
 
 log = get_logger("jobify.engine")
-
-_MAX_CLAIM = 256
-"""Jobs per pool in one claim at most, so that one process does not take the work of all."""
 
 _LOOKAHEAD = 0.02
 """Seconds that a job is claimed ahead of its due time, to be started at the due time: a claim takes a moment, and with
@@ -92,8 +91,11 @@ class Dispatcher(Service):
         self._next_due_at: Microseconds | None = None
         self._empty_claims = 0
         """Claims in a row that have found nothing although the storage says that there is more."""
-        self._open_claim: asyncio.Future[Claimed] | None = None
-        """The claim that is under way."""
+        self._open_claims: set[asyncio.Future[Claimed]] = set()
+        """The claims that are under way."""
+        self._backlog = Backlog(is_slow=backend.storage.claims_first)
+        self._next_claim: asyncio.Future[bool] | None = None
+        """Whether to claim again after the claim that was made ahead."""
         self._has_suspects = False
         self._parked = ParkedPolling(self.wake)
 
@@ -152,7 +154,7 @@ class Dispatcher(Service):
         return await self._trials.run(self._request_apart, self._begin_apart, self._release, self.wake) or has_more
 
     def _request_apart(self) -> asyncio.Future[Claimed]:
-        slots = tuple(TaskSlots(self._tasks[mode], _MAX_CLAIM) for mode in self._modes)
+        slots = tuple(TaskSlots(self._tasks[mode], MAX_CLAIM) for mode in self._modes)
         return self._request(slots, ClaimScope.APART)
 
     def _begin_apart(self, claim: Claim) -> None:
@@ -166,6 +168,15 @@ class Dispatcher(Service):
     async def _claim(self, scope: ClaimScope) -> bool:
         if self._timekeeper.has_changed():
             await self._timekeeper.catch_up()  # what is due by a clock that was just set, need not be due
+        answered: asyncio.Future[bool] | None = None
+        if scope is ClaimScope.ORDINARY:
+            answered, self._next_claim = self._next_claim, None
+        if answered is None:
+            answered = self._begin_claim(scope)
+        return answered is not None and await answered
+
+    def _begin_claim(self, scope: ClaimScope) -> asyncio.Future[bool] | None:
+        """Claim. The future says whether to claim again at once; None means that no slot is free."""
         if scope is ClaimScope.ORDINARY:
             self._claim_wanted = False
             # Reset before the claim, not after it, because a job that is stored meanwhile is not in the answer. Reset
@@ -174,23 +185,27 @@ class Dispatcher(Service):
             self._next_due_at = None
         reserved = self._reserve()
         if not reserved:
-            return False
+            return None
         try:
-            self._open_claim = claim = self._request_reserved(reserved, scope)
+            claim = self._request_reserved(reserved, scope)
         except BaseException:
             _release(reserved)
             raise
+        self._open_claims.add(claim)
         # A callback takes the answer, so that no claim and no slot is lost if this task is cancelled.
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         claim.add_done_callback(partial(self._on_claimed, reserved, answered, scope))
-        return await answered
+        return answered
 
     async def stop(self) -> None:
         """Stop, and return when the last claim is answered, too."""
         await super().stop()
         self._parked.close()
-        if self._open_claim is not None:
-            await asyncio.wait([self._open_claim])
+        while self._open_claims:
+            await asyncio.wait(self._open_claims)
+        if self._next_claim is not None:
+            self._next_claim.exception()  # nothing else retrieves it
+            self._next_claim = None
 
     def _on_claimed(
         self,
@@ -199,7 +214,7 @@ class Dispatcher(Service):
         scope: ClaimScope,
         claim: asyncio.Future[Claimed],
     ) -> None:
-        self._open_claim = None
+        self._open_claims.discard(claim)
         try:
             has_more = self._on_answer(claim, reserved, scope)
         except Exception as error:
@@ -224,9 +239,26 @@ class Dispatcher(Service):
         self._has_suspects, self._backend.has_limits = claimed.has_suspects, claimed.has_limits
         if claimed.has_parked or self._parked.is_any:
             self._parked.update(claimed.has_parked)
-        self._start(claimed.claims, reserved)
+        try:
+            if self._is_draining(claimed, reserved):
+                self._next_claim = self._begin_claim(scope)
+        finally:
+            self._start(claimed.claims, reserved)
         self._empty_claims = self._empty_claims + 1 if claimed.has_more and not (claimed.claims or claimed.moved) else 0
         return claimed.has_more
+
+    def _is_draining(self, claimed: Claimed, reserved: list[_Reserved]) -> bool:
+        """Whether to make the next claim before the jobs of this one run."""
+        return (
+            self._backlog.is_draining(
+                has_more=claimed.has_more and bool(claimed.claims),
+                have_ended=all(pool.taken == limit and 2 * pool.free >= limit for pool, limit, _ in reserved),
+                now=asyncio.get_running_loop().time(),
+            )
+            and self._next_claim is None
+            and self._task is not None
+            and not (self._has_suspects or self._parked.is_any or self._timekeeper.has_changed())
+        )
 
     def _request_reserved(self, reserved: list[_Reserved], scope: ClaimScope) -> asyncio.Future[Claimed]:
         slots = tuple(TaskSlots(self._tasks[pool.mode], limit) for pool, limit, _ in reserved)
@@ -245,7 +277,7 @@ class Dispatcher(Service):
         for mode in self._modes:
             slots = self._pools[mode]
             free = slots.free
-            limit = slots.take_up_to(_MAX_CLAIM)
+            limit = slots.take_up_to(self._backlog.limit)
             if limit:
                 reserved.append(_Reserved(slots, limit, max(0, min(free, limit))))
             else:

@@ -8,9 +8,9 @@ this process has pushed itself: its call was made for no other code, so it fails
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cached_property, partial
-from secrets import token_hex
 from typing import Any, Final, TypeAlias
 
 from jobify.config import JobifyConfiguration
@@ -184,7 +184,7 @@ class AppCode:
             return app_code([(each.name, each.func) for each in endpoints_of(self._registry)], types, settings)
         except Exception as error:
             log.warning("The code of the app has no fingerprint, because it cannot be inspected: %r", error)
-            return token_hex(16)
+            return os.urandom(16).hex()
 
 
 # -- results as bytes --------------------------------------------------------------------------------------------------

@@ -92,10 +92,9 @@ class Prefetch:
             self._pool.ahead = min(self._pool.capacity * per_slot, 2 * self._trusted, _MOST)
 
     def count_fitting(self, claims: Sequence[Claim], free: int) -> int:
-        """How many of the first of ``claims`` to keep: those for which a slot is ``free``, and short ones that hold no
-        limit, which belongs to what runs."""
+        """How many of the first of ``claims`` to keep: those for which a slot is ``free``, and short ones."""
         for number, claim in enumerate(claims):
-            if number >= free and (claim.limits or self._durations.get(claim.task, HORIZON) >= HORIZON):
+            if number >= free and self._durations.get(claim.task, HORIZON) >= HORIZON:
                 self._distrust()
                 return number
         return len(claims)

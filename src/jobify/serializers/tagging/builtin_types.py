@@ -1,4 +1,4 @@
-"""Types of Python itself that JSON lacks: how each is written, and read."""
+"""Types of Python itself that JSON lacks: how each is written, and read; and what all kinds of types share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,72 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from jobify.exceptions import PayloadError
+from jobify.runtime.importable import name_of
 from jobify.serializers.base import RefusedValueError
-from jobify.serializers.tagging.fields import Walk, each
 
-__all__ = ("BY_TAG", "BY_TYPE", "Tag")
+__all__ = ("BY_TAG", "BY_TYPE", "Kind", "State", "Tag", "Walk", "decode_state", "each", "encode_state", "missing_field")
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+# What all kinds of types share: encoding values by name, and errors about a class that has changed since.
+
+Walk: TypeAlias = Callable[[Any], Any]
+"""Encodes or decodes one value, whatever it is."""
+
+State: TypeAlias = dict[str, Any]
+"""What an object holds, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to make types: which classes are made so, and what becomes of their values.
+
+    ``dump(value, encode)`` gives plain data; ``load(cls, payload, decode)`` gives the value of that class.
+    """
+
+    tag: str
+    matches: Callable[[type], bool]
+    dump: Callable[[Any, Walk], Any]
+    load: Callable[[Any, Any, Walk], Any]
+
+
+def each(items: Iterable[tuple[Any, Any]], encode: Walk, step: str = "[{!r}]") -> list[Any]:
+    """The second of each pair, encoded; a refusal learns the first, as the ``step`` that leads to it."""
+    encoded = []
+    for key, item in items:
+        try:
+            encoded.append(encode(item))
+        except RefusedValueError as refused:
+            raise refused.within(step.format(key)) from None
+    return encoded
+
+
+def encode_state(state: Mapping[str, Any], encode: Walk) -> State:
+    """Each value encoded; a refusal learns the name it was under."""
+    return dict(zip(state, each(state.items(), encode, ".{}"), strict=True))
+
+
+def decode_state(state: Mapping[str, Any], known: Iterable[str], cls: type, decode: Walk) -> State:
+    """Each value decoded; PayloadError if the class no longer has such a field."""
+    gone = sorted(state.keys() - set(known))
+    if gone:
+        raise PayloadError(f"{name_of(cls)} no longer has the field {gone[0]!r}. Give it back, with a default.")
+    return {name: decode(value) for name, value in state.items()}
+
+
+def missing_field(cls: type, name: str) -> PayloadError:
+    """What to raise when stored state lacks a value for a field."""
+    return PayloadError(f"{name_of(cls)} has a field {name!r} that the stored value lacks. Give it a default.")
+
+
+# -- builtin types -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

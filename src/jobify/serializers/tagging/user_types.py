@@ -21,7 +21,7 @@ import msgspec
 from jobify.exceptions import PayloadError
 from jobify.runtime.importable import held, mro, name_of
 from jobify.serializers.base import RefusedValueError
-from jobify.serializers.tagging.fields import Kind, State, Walk, decode_state, encode_state, missing_field
+from jobify.serializers.tagging.builtin_types import Kind, State, Walk, decode_state, encode_state, missing_field
 
 __all__ = ("KINDS", "kind_of")
 

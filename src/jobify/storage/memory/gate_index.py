@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from jobify.storage.limit_decisions import GateKey
-from jobify.storage.memory.queue import Queue, by_order
+from jobify.storage.memory.queue import Queue, by_place
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, Row
 
 __all__ = ("GateIndex",)
@@ -32,7 +32,7 @@ class GateIndex:
             lines = self._lines.setdefault(row.waits_at, {})
             line = lines.get((job.queue, job.task))
             if line is None:
-                line = lines[job.queue, job.task] = Queue(by_order, self._is_current)
+                line = lines[job.queue, job.task] = Queue(by_place, self._is_current)
             line.push(row)
 
     def leave(self, row: Row) -> None:
@@ -51,11 +51,14 @@ class GateIndex:
 
     def lines(
         self, gate: GateKey, tasks: Collection[str], queues: Collection[str] | None, paused: Collection[str]
-    ) -> list[Queue]:
-        """The jobs that wait at a gate, of these tasks, in the order in which they are to go on; one line for each task
-        and queue."""
+    ) -> list[tuple[tuple[str, str], Queue]]:
+        """The lines of these tasks at a gate, by queue and task; each in the order in which its jobs are to go on."""
         return [
-            line
+            ((queue, task), line)
             for (queue, task), line in self._lines.get(gate, {}).items()
             if task in tasks and queue not in paused and (queues is None or queue in queues)
         ]
+
+    def all_lines(self, gate: GateKey) -> list[Queue]:
+        """All lines at a gate."""
+        return list(self._lines.get(gate, {}).values())

@@ -6,13 +6,27 @@ Called inside ``with table:``. The decisions are those of :mod:`jobify.storage.l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitRecord, LimitRefusal, LimitWait
+from jobify.model.limit_gates import (
+    NEVER,
+    LimitDefinition,
+    LimitGate,
+    LimitKind,
+    LimitRecord,
+    LimitRefusal,
+    LimitWait,
+    limits_of_options,
+)
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Settlement
+from jobify.model.status import ClaimScope
 from jobify.storage.limit_decisions import (
     GateKey,
+    InLine,
     Need,
+    WaitingLine,
     admit,
+    call_up,
     give_places,
     needs_of,
     openings,
@@ -20,6 +34,7 @@ from jobify.storage.limit_decisions import (
     with_states,
 )
 from jobify.storage.memory import claiming, transitions
+from jobify.storage.memory.queue import Queue
 from jobify.storage.memory.rows import SCHEDULED, GateTimes, Row
 from jobify.storage.memory.table import Table
 from jobify.types import Microseconds
@@ -38,35 +53,50 @@ __all__ = (
 )
 
 
+_ORDINARY: Final = (ClaimScope.ANY, ClaimScope.ORDINARY)
+
+
 def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     """A claim whose jobs are admitted by their limits."""
     if not table.side.task_limits:
         return claiming.claim(table, request, now)
-    _open(table, request, now)
+    called, has_more = _open(table, request, now) if request.scope in _ORDINARY else ({}, False)
     claimed = claiming.claim(table, request, now)
+    taken = {claim.id for claim in claimed.claims}
+    for row in called.values():
+        if row.record.id not in taken:
+            table.upsert(row)  # it waits as before
     needs, unkeyed = needs_of(claimed.claims, task_limits(table, [claim.task for claim in claimed.claims]))
-    gates = {key: _gate(table, key) for need in needs for key in need.gates}
-    decisions = admit(needs, gates, now)
+    gates = {key: _gate(table, key) for need in needs for key in need.all_gates}
+    decisions = admit(needs, gates, {id: _place_of(row) for id, row in called.items()}, now)
     for need in decisions.held:
         _hold(table, need)
-    for refused, gate in decisions.refused:
-        row = table.find(refused.id)
-        assert row is not None
-        table.upsert(transitions.refused(row, (gate.name, gate.key)))
+    for one in decisions.refused:
+        table.upsert(transitions.refused(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
     _keep_times(table, gates.values())
-    due = [claimed.next_due_at, *openings(decisions), *(gate.opens_at() for gate in _waited(table) if gate.is_timed)]
+    due = [
+        claimed.next_due_at,
+        *openings(decisions),
+        *(gate.opens_at(_wanted(table, gate)) for gate in _waited(table) if gate.is_timed),
+    ]
     return claimed._replace(
         claims=with_states(claimed.claims, decisions, unkeyed),
         next_due_at=min((at for at in due if at is not None and (at > now or at == claimed.next_due_at)), default=None),
+        has_more=claimed.has_more or has_more,
         has_limits=True,
         moved=len(decisions.refused),
     )
 
 
+def _wanted(table: Table, gate: LimitGate) -> int:
+    """The least cost of a job that waits at a gate and is the first in its line."""
+    lines = table.gates.all_lines((gate.name, gate.key))
+    heads = [row for row in map(Queue.first, lines) if row is not None]
+    return min((limits_of_options(row.record.options).cost for row in heads), default=1)
+
+
 def _hold(table: Table, need: Need) -> None:
-    row = table.find(need.claim.id)
-    assert row is not None
-    table.upsert(row._replace(held=need.gates))
+    table.upsert(_found(table, need.claim.id)._replace(held=need.holds))
 
 
 def _gate(table: Table, key: GateKey) -> LimitGate:
@@ -95,7 +125,8 @@ def _known_gates(table: Table) -> set[GateKey]:
 
 
 def _keep_times(table: Table, gates: Iterable[LimitGate]) -> None:
-    times = {(gate.name, gate.key): GateTimes(gate.tat, gate.closed_until) for gate in gates if gate.is_timed}
+    kinds = (LimitKind.RATE, LimitKind.FAIR)
+    times = {(gate.name, gate.key): GateTimes(gate.tat, gate.closed_until) for gate in gates if gate.kind in kinds}
     if times:
         table.side = table.side._replace(gate_times={**table.side.gate_times, **times})
 
@@ -107,31 +138,59 @@ def _waited(table: Table) -> list[LimitGate]:
 def take_places(table: Table, jobs: Sequence[NewJob], now: Microseconds) -> list[LimitRefusal | None]:
     """See :meth:`jobify.storage.limiting.LimitPort.take_places`."""
     places = places_of(jobs, task_limits(table, [job.task for job in jobs]))
-    gates = {key: _gate(table, key) for place in places for key, _ in place.gates}
+    gates = {key: _gate(table, key) for place in places for key in place.all_gates}
     given, refused = give_places(places, gates, {key: _waiting(table, key) for key in gates}, now)
-    for place, gate in given:
-        row = table.find(place.job.id)
-        assert row is not None
-        table.upsert(transitions.held_back(row, (gate.name, gate.key)))
+    for one in given:
+        table.upsert(transitions.held_back(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
+    _keep_times(table, gates.values())
     return [refused.get(job.id) for job in jobs]
 
 
 # -- jobs that wait ----------------------------------------------------------------------------------------------------
 
 
-def _open(table: Table, request: ClaimRequest, now: Microseconds) -> None:
-    """Let jobs go on that wait at open gates: of the request's tasks and queues, as many as may be taken."""
-    tasks = {task for lane in request.slots if lane.limit for task in lane.tasks}
-    most = sum(lane.limit for lane in request.slots)
+def _open(table: Table, request: ClaimRequest, now: Microseconds) -> tuple[dict[str, Row], bool]:
+    """Let jobs go on that wait at open gates: of the request's tasks and queues, as many as may be taken. Their rows
+    before, by id; and whether there is room for more."""
+    lanes = {task: number for number, lane in enumerate(request.slots) if lane.limit for task in lane.tasks}
+    left = [lane.limit for lane in request.slots]
+    room: dict[GateKey, int] = {}
+    lines: list[WaitingLine] = []
     for gate in _waited(table):
-        room = min(gate.room(now), most)
-        for line in (
-            table.gates.lines((gate.name, gate.key), tasks, request.queues, table.side.paused_queues) if room else ()
+        key, number = (gate.name, gate.key), gate.room(now)
+        for (_, task), line in (
+            table.gates.lines(key, lanes, request.queues, table.side.paused_queues) if number else ()
         ):
-            left = room
-            while left > 0 and (row := line.first()) is not None:
-                left -= row.record.blockers == 1
-                table.upsert(transitions.admitted(row, now))
+            number = min(number, _fair_room(table, gate, task, now))
+            most = min(number, left[lanes[task]])
+            rows = line.peek(most + 1)
+            lines.append(WaitingLine(key, key, lanes[task], [_in_line(row) for row in rows[:most]], len(rows) <= most))
+        room[key] = number
+    calls = call_up(lines, room, left)
+    called = {job.id: _found(table, job.id) for _, job in calls.called}
+    for row in (*called.values(), *(_found(table, job.id) for job in calls.passed)):
+        table.upsert(transitions.admitted(row, now))
+    return called, calls.has_more
+
+
+def _found(table: Table, id: str) -> Row:
+    row = table.find(id)
+    assert row is not None
+    return row
+
+
+def _in_line(row: Row) -> InLine:
+    job = row.record
+    return InLine(job.id, row.seq, -job.priority, job.due_at, _place_of(row), job.blockers == 1)
+
+
+def _fair_room(table: Table, gate: LimitGate, task: str, now: Microseconds) -> int:
+    """How many jobs of a task that has turns the task's other limits have room for, as far as these have no key: more
+    need not be called, because they would have to go on waiting."""
+    if gate.kind != LimitKind.FAIR:
+        return NEVER
+    rooms = [_gate(table, (one.name, "")).room(now) for one in task_limits(table, [task])[task] if one.key is None]
+    return min(rooms, default=NEVER)
 
 
 # -- ends of claims ----------------------------------------------------------------------------------------------------
@@ -144,6 +203,11 @@ def settled(table: Table, row: Row, settlement: Settlement) -> bool:
         return False
     if its.options is not None and (after := table.find(row.record.id)) is not None:
         table.upsert(after._replace(record=after.record._replace(options=its.options)))
+    after = table.find(row.record.id)
+    turn = next((key for key in row.held if table.side.limits[key[0]].kind == LimitKind.FAIR), None)
+    if turn is not None and after is not None and settlement.ready and after.record.status == SCHEDULED:
+        place = _gate(table, turn).tat  # it has not run: it is the next one in its line
+        table.upsert(transitions.held_back(after, turn, place))
     if its.closed_until is not None:
         gates = [_gate(table, key) for key in row.held]
         for gate in gates:
@@ -268,5 +332,9 @@ def _stands_before(other: Row, row: Row) -> bool:
     )
 
 
-def _place(row: Row) -> tuple[int, Microseconds, int]:
-    return -row.record.priority, row.record.due_at, row.seq
+def _place(row: Row) -> tuple[int, int, int]:
+    return -row.record.priority, _place_of(row), row.seq
+
+
+def _place_of(row: Row) -> int:
+    return row.record.due_at if row.place is None else row.place

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from jobify.storage.memory.rows import Row
 
-__all__ = ("Queue", "by_deletion", "by_due_time", "by_expiry", "by_order")
+__all__ = ("Queue", "by_deletion", "by_due_time", "by_expiry", "by_order", "by_place")
 
 Entry: TypeAlias = tuple[Any, ...]
 """Of a queue: what it is ordered by, a number of its own (so that two entries never compare their rows), the row."""
@@ -22,6 +22,11 @@ _numbers = itertools.count()
 
 def by_order(row: Row) -> Entry:
     return (-row.record.priority, row.record.due_at, row.seq, next(_numbers), row)
+
+
+def by_place(row: Row) -> Entry:
+    place = row.record.due_at if row.place is None else row.place
+    return (-row.record.priority, place, row.seq, next(_numbers), row)
 
 
 def by_due_time(row: Row) -> Entry:
@@ -71,6 +76,15 @@ class Queue:
         row: Row = heapq.heappop(self._heap)[-1]
         self._stale -= 1
         return row
+
+    def peek(self, count: int) -> list[Row]:
+        """The first rows that are current, in their order; they stay."""
+        taken: list[Row] = []
+        while len(taken) < count and self.first() is not None:
+            taken.append(self.take())
+        for row in taken:
+            self.put_back(row)
+        return taken
 
     def put_back(self, row: Row) -> None:
         """Undo ``take``."""

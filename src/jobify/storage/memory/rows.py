@@ -127,6 +127,8 @@ class Row(NamedTuple):
     """The gates of limits that it holds, as long as it runs."""
     waits_at: GateKey | None = None
     """The gate of a limit that it waits at; one of its blockers."""
+    place: int | None = None
+    """Its place there, in a line of turns."""
     cause: Edge | None = None
     """What it was cancelled for: a job that ended, or was deleted, and took this one with it."""
 

@@ -94,15 +94,17 @@ def rescheduled(row: Row, *, due_at: Microseconds, now: Microseconds) -> Row:
     return _changed(row, due_at=due_at, ready=due_at <= now, fence=row.record.fence + 1)
 
 
-def refused(row: Row, gate: GateKey) -> Row:
+def refused(row: Row, gate: GateKey, place: int | None = None) -> Row:
     """A job that was claimed just now, and that a limit does not admit: neither an attempt nor a start."""
     attempt = row.record.attempt - 1
-    return held_back(_changed(row, status=SCHEDULED, ready=True, owner=None, started_at=None, attempt=attempt), gate)
+    return held_back(
+        _changed(row, status=SCHEDULED, ready=True, owner=None, started_at=None, attempt=attempt), gate, place
+    )
 
 
-def held_back(row: Row, gate: GateKey) -> Row:
+def held_back(row: Row, gate: GateKey, place: int | None = None) -> Row:
     """A waiting job that waits for a limit, too."""
-    return _changed(row, blockers=row.record.blockers + 1, waits_for_limit=True)._replace(waits_at=gate)
+    return _changed(row, blockers=row.record.blockers + 1, waits_for_limit=True)._replace(waits_at=gate, place=place)
 
 
 def admitted(row: Row, now: Microseconds) -> Row:

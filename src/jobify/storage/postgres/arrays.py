@@ -156,6 +156,6 @@ def restored_row(row: Sequence[Any]) -> Sequence[Any]:
     return row
 
 
-def needs_restoring(*texts: str | None) -> bool:
+def needs_restoring(texts: Iterable[str | None]) -> bool:
     """Whether one of these texts is not as it was given."""
     return any(text is not None and _ESCAPE in text for text in texts)

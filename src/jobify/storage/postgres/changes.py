@@ -16,7 +16,7 @@ from jobify.storage.postgres.session import Session
 
 __all__ = ("FRESH", "Changes")
 
-FRESH: Final = 2.5
+FRESH: Final = 3.5
 """Seconds for which a look that was made for another purpose is good enough: a little longer than between two."""
 
 

@@ -6,8 +6,9 @@ it is made again. Rows that another transaction has locked are passed over: noth
 
 A claim that takes long although it takes few jobs has passed over what is left of others; see ``places``.
 
-A claim is not flushed to the disk. If the server crashes a moment later it has never been, and what has come of it is
-refused; the flush of a settlement, which is later in the log, covers its claim.
+A claim is made on the connection that reads, so that it runs beside a settlement. It is not flushed to the disk. If the
+server crashes a moment later it has never been, and what has come of it is refused; the flush of a settlement, which is
+later in the log, covers its claim.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ STEP: Final = 1000
 _COLUMNS: Final = len(Claim._fields) - 1
 """Of a Claim; its limits are no column."""
 _SEQ, _COUNT, _NEXT, _ASIDE = range(_COLUMNS, _COLUMNS + 4)
+_TEXTS: Final = tuple(map(Claim._fields.index, ("id", "task", "queue", "rule", "options")))
 _FURTHER: Final = "AND (-priority, jobs.due_at, seq) > ({0}.passed, {0}.after_due_at, {0}.after_seq)"
 _SLOW: Final = 0.002
 _SLOW_EACH: Final = 0.00003
@@ -169,11 +171,9 @@ class Claims:
         unflushed = "" if self._database.is_in_block else _UNFLUSHED
         statement = self._database.sql("claim", unflushed=unflushed, **source.fields)
         with self._doubt.of(request.owner, number):
-            rows = self._database.execute(statement, [*parameters, *source.parameters]).fetchall()
+            rows = self._database.claim(statement, [*parameters, *source.parameters])
         count, next_due_at, aside = rows[0][_COUNT : _ASIDE + 1]
         taken = [] if rows[0][0] is None else rows
-        if taken:
-            self._database.note_change()
         return _Lane(_claims_of(taken), count > len(taken), next_due_at, aside)
 
     # -- jobs that ordinary claims pass over ---------------------------------------------------------------------------
@@ -216,12 +216,9 @@ def _claims_of(rows: Sequence[Sequence[Any]]) -> list[tuple[Claim, int]]:
     """Claims in the order of their lane, with the numbers of their rows."""
     if len(rows) > 1:
         rows = sorted(rows, key=_order_of)
-    claims = []
-    for row in rows:
-        if needs_restoring(row[0], row[1], row[2], row[7], row[9]):
-            row = restored_row(row)
-        claims.append((Claim._make((*row[:_COLUMNS], LimitState.NONE)), row[_SEQ]))
-    return claims
+    if needs_restoring({row[column] for column in _TEXTS for row in rows}):  # most texts are alike
+        rows = [restored_row(row) for row in rows]
+    return [(Claim._make((*row[:_COLUMNS], LimitState.NONE)), row[_SEQ]) for row in rows]
 
 
 def _order_of(row: Sequence[Any]) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""The connections of a process: at most three. One writes, one reads, one listens.
+"""The connections of a process: at most three. One writes, one reads and claims, one listens.
 
 Each is opened at its first use, and again after it was lost. A lost connection costs the call that meets it an error at
 most; one that the server has closed while it was idle is noticed before anything is sent, and costs nothing.

@@ -1,7 +1,7 @@
 """One schema of a PostgreSQL database: transactions, named statements, and one kind of error.
 
-**Two connections**, of which one writes and one reads; a third one belongs to the notifier. What is read on the second
-one never waits for a transaction of the first.
+**Two connections**, of which one writes, and one reads and claims; a third one belongs to the notifier. What is read or
+claimed on the second one never waits for a transaction of the first.
 
 **Transactions** are READ COMMITTED. What decides by a row that it has read locks the row first. A call that is one
 statement is a transaction by itself. Calls that change what jobs are to each other (dependencies, cancels, deletions,
@@ -19,7 +19,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -68,8 +68,8 @@ class Database(WritingStatements):
         """The number of the last block."""
         self.lost_blocks: set[int] = set()
         """Those of which it is not known whether they were committed."""
-        self.own_commits = 0
-        """Transactions that have changed something, at least; see ``changes``."""
+        self._written = self._claimed = 0
+        """Transactions of each connection that have changed something, at least."""
         self._renew_locks()
 
     def _renew_locks(self) -> None:
@@ -150,9 +150,14 @@ class Database(WritingStatements):
     def note_change(self) -> None:
         """A statement has changed something."""
         if self._block_thread is None:
-            self.own_commits += 1
+            self._written += 1
         else:
             self._has_block_changed = True
+
+    @property
+    def own_commits(self) -> int:
+        """Transactions that have changed something, at least; see ``changes``."""
+        return self._written + self._claimed
 
     def command(self, text: str) -> Cursor:
         """Run a text without parameters on the writing connection, which is not prepared."""
@@ -209,9 +214,24 @@ class Database(WritingStatements):
             try:
                 return reader.execute(statement.query, _packed(statement, parameters), binary=True)
             except psycopg.Error as error:
+                if error.sqlstate == READ_ONLY:
+                    self._is_reader_stale = True
                 if reader.closed:
                     self._reader = None
                 raise explain(error, self.where) from error
+
+    def claim(self, statement: Statement, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Run a statement that claims jobs, outside of a block on the connection that reads; its rows. The first one
+        begins with None if nothing was claimed."""
+        if self.is_in_block:
+            rows = self.execute(statement, parameters).fetchall()
+            if rows[0][0] is not None:
+                self.note_change()
+            return rows
+        with self._reading:
+            rows = self._read(statement, parameters).fetchall()
+            self._claimed += rows[0][0] is not None
+            return rows
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
@@ -225,7 +245,7 @@ class Database(WritingStatements):
             try:
                 yield
                 self._end("COMMIT")
-                self.own_commits += self._has_block_changed
+                self._written += self._has_block_changed
             except BaseException:
                 self._end_quietly("ROLLBACK")
                 raise
@@ -272,6 +292,10 @@ class Database(WritingStatements):
         """Take the lock of :meth:`atomic` for the transaction that is open, unless another one has it."""
         row = self.command(f"SELECT pg_try_advisory_xact_lock({self.relations})").fetchone()
         return row is not None and bool(row[0])
+
+    def alone(self) -> AbstractContextManager[object]:
+        """While no other thread has a transaction open."""
+        return self._writing
 
     @contextmanager
     def together(self) -> Iterator[None]:

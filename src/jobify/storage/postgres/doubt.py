@@ -29,7 +29,7 @@ _MOST: Final = 10_000
 
 
 class Doubt:
-    """What may have been done by calls that have failed. Used by the thread that writes."""
+    """What may have been done by calls that have failed. Used by the threads that write and that claim."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,17 +53,19 @@ class Doubt:
             self._open.append((database.block, owner, what))
 
     def _add(self, owner: int, what: int | Sequence[str] | frozenset[ClaimKey]) -> None:
-        if len(self._claims) + len(self._inserts) + len(self._settled) > _MOST:
-            return
-        if isinstance(what, int):
-            self._claims[owner].append(what)
-        elif isinstance(what, frozenset):
-            self._settled |= what
-        else:
-            self._inserts[owner] += what
+        with self._database.alone():
+            if len(self._claims) + len(self._inserts) + len(self._settled) > _MOST:
+                return
+            if isinstance(what, int):
+                self._claims[owner].append(what)
+            elif isinstance(what, frozenset):
+                self._settled |= what
+            else:
+                self._inserts[owner] += what
 
     def _look_at_blocks(self) -> None:
-        """What was done in a block is in doubt if it is not known whether that was committed."""
+        """What was done in a block is in doubt if it is not known whether that was committed. While no other thread has
+        a block."""
         if not self._open:
             return
         database = self._database
@@ -75,13 +77,16 @@ class Doubt:
 
     def take_back(self) -> None:
         """Undo claims and inserts that are in doubt."""
-        self._look_at_blocks()
-        for owner, numbers in list(self._claims.items()):
-            self._database.run_for("release_claimed", numbers, owner)
-            del self._claims[owner]
-        for owner, ids in list(self._inserts.items()):
-            self._database.run_for("delete_inserted", ids, owner)
-            del self._inserts[owner]
+        if not (self._claims or self._inserts or self._database.lost_blocks):
+            return  # without waiting for a transaction of another thread
+        with self._database.alone():
+            self._look_at_blocks()
+            for owner, numbers in list(self._claims.items()):
+                self._database.run_for("release_claimed", numbers, owner)
+                del self._claims[owner]
+            for owner, ids in list(self._inserts.items()):
+                self._database.run_for("delete_inserted", ids, owner)
+                del self._inserts[owner]
 
     def add_settled(self, claims: Iterable[ClaimKey]) -> None:
         """These were settled by a call that has failed afterwards."""
@@ -89,9 +94,10 @@ class Doubt:
 
     def take_settled(self, claims: Iterable[ClaimKey]) -> set[ClaimKey]:
         """Those of these claims whose settlements are in doubt; they are not any more."""
-        self._look_at_blocks()
-        if not self._settled:
-            return set()
-        found = self._settled & set(claims)
-        self._settled -= found
-        return found
+        with self._database.alone():
+            self._look_at_blocks()
+            if not self._settled:
+                return set()
+            found = self._settled & set(claims)
+            self._settled -= found
+            return found

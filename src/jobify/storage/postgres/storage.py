@@ -75,7 +75,7 @@ from jobify.types import Microseconds
 __all__ = ("PostgresStorage",)
 
 _POLL: Final = 1.0
-_ALONE: Final = 2.0
+_ALONE: Final = 3.0
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from jobify.model.status import JobStatus, Lost
 from jobify.storage.begun import key_of
 from jobify.storage.end_reasons import crash_limit_reached
 from jobify.storage.sql.dependencies import propagate_end
-from jobify.storage.sql.limits import release_limits
+from jobify.storage.sql.limit_gates import release_limits
 from jobify.storage.sql.settlements import end_cancelled, replace_with_successors
 from jobify.storage.sql.statements import Statements
 from jobify.storage.suspicion import (

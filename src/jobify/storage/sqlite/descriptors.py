@@ -112,6 +112,14 @@ class Descriptors:
         checkpoint = self.checkpoint()
         return checkpoint is not None and checkpoint.copied < checkpoint.frames
 
+    def is_log_whole(self) -> bool:
+        """Whether the log is the one that the shared memory tells of."""
+        checkpoint, number = self.checkpoint(), self.log
+        try:
+            return checkpoint is not None and number is not None and os.pread(number, 8, 16) == checkpoint.salts
+        except OSError:
+            return False
+
     def head(self, path: str) -> tuple[bytes, int]:
         """The head of the database file, empty if it cannot be read here; and its size."""
         with suppress(OSError):

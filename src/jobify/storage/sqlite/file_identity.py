@@ -39,6 +39,7 @@ from typing import Final, NoReturn
 
 from jobify.exceptions import StorageCorruptError, StorageReplacedError
 from jobify.storage.sqlite.descriptors import Checkpoint, Descriptors, FileId, borrowed, changes_of, full_size
+from jobify.storage.sqlite.log_length import LogLength
 
 __all__ = ("FileIdentity", "refuse_orphaned_log")
 
@@ -83,6 +84,7 @@ class FileIdentity:
         self._loss: str | None = None
         self._database: FileId | None = None
         self._folder: int | None = None
+        self._length = LogLength()
         self.disconnected()
 
     def disconnected(self) -> None:
@@ -99,6 +101,7 @@ class FileIdentity:
         self._is_settled = False
         self._looked_at = self._fresh_until = 0.0
         self._fresh_for = _FRESH
+        self._length.close()
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
@@ -139,6 +142,7 @@ class FileIdentity:
             if self._folder is None:
                 with suppress(OSError):  # Windows, where an open file cannot be deleted
                     self._folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
+            self._length.open(self.descriptors.log)
             self._log, self._memory = log, memory
             self.log_size = 0
             self._remember(self.descriptors.checkpoint())
@@ -200,9 +204,8 @@ class FileIdentity:
         is_same = False
         try:
             if with_size:
-                log = os.fstat(number)
-                self.log_size = size = log.st_size
-                is_same = size > _SHORT_LOG and log.st_blocks * 512 >= size
+                self.log_size, is_whole = self._length.measure(number)
+                is_same = is_whole and self.log_size > _SHORT_LOG
             is_same = is_same or os.pread(number, _LOG_HEAD, 0) == self._log_head
         except OSError:
             return False
@@ -224,7 +227,8 @@ class FileIdentity:
                 return
             started_at = time.monotonic()
             folder_time, now = self._time_of_folder(), time.time_ns()
-            self._compare_files()
+            is_same_folder = self._is_settled and self._folder is not None and folder_time == self._folder_time
+            self._compare_files(is_log_in_place=is_same_folder)
             self._compare_log()
             self.descriptors.lock()  # another storage of this process that was closed has taken them away
             self._folder_time = folder_time
@@ -233,9 +237,9 @@ class FileIdentity:
             self._fresh_for = min(max(_FRESH, (self._looked_at - started_at) * _PRICE), _LONGEST_FRESH)
             self._fresh_until = self._looked_at + _GLANCE
 
-    def _compare_files(self) -> None:
-        checkpoint, log_size = self.descriptors.checkpoint(), self.log_size
-        database, log, memory = (_stat(path) for path in self._paths)
+    def _compare_files(self, *, is_log_in_place: bool) -> None:
+        checkpoint, log_size, number = self.descriptors.checkpoint(), self.log_size, self.descriptors.log
+        database, memory = _stat(self._paths[0]), _stat(self._paths[2])
         if _id(database) != self._database or database is None:
             self._lose("is gone" if database is None else "was replaced")
         if (database.st_size, database.st_mtime_ns) != (self._size, self._time):
@@ -246,8 +250,12 @@ class FileIdentity:
             self._lose("has lost its -shm file" if memory is None else "has got another -shm file")
         if memory.st_size < _MEMORY_SIZE:
             self._lose("has got a truncated -shm file")
+        if is_log_in_place and number is not None:  # spares the next commit what a stat costs it, see LogLength
+            self._compare_log_size(self._length.measure(number)[0], log_size)
+            return
+        log = _stat(self._paths[1])
         if _id(log) != self._log or log is None:
-            if self._is_log_whole():
+            if self.descriptors.is_log_whole():
                 self._save_log()
             self._lose("has lost its -wal file" if log is None else "has got another -wal file")
         self._compare_log_size(log.st_size, log_size)
@@ -294,14 +302,6 @@ class FileIdentity:
         head, size = self.descriptors.head(self._given)
         self._changes = changes_of(head) if head else 0
         self._print = self.descriptors.fingerprint(head, size)
-
-    def _is_log_whole(self) -> bool:
-        """Whether the log that is open here is the one that the shared memory tells of."""
-        checkpoint, number = self.descriptors.checkpoint(), self.descriptors.log
-        try:
-            return checkpoint is not None and number is not None and os.pread(number, 8, 16) == checkpoint.salts
-        except OSError:
-            return False
 
     def _compare_log_size(self, size: int, before: int) -> None:
         """``before``: an earlier size. What grows is read last, because another thread may commit meanwhile."""

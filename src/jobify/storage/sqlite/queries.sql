@@ -1352,7 +1352,7 @@ WHERE seq IN (
 
 -- name: limits_of_tasks
 SELECT CAST(json_group_array(json_array(
-    task, name, kind, maximum, per, burst, key, on_excess
+    task, name, kind, maximum, per, burst, key, on_excess, weights
 )) AS BLOB) FROM (
     SELECT task_limits.task, limits.* FROM task_limits CROSS JOIN limits ON limits.name = task_limits.name
     WHERE task_limits.task IN ({ids}) ORDER BY task_limits.task, task_limits.position
@@ -1364,7 +1364,7 @@ CAST(json_group_array(json_array(
         (SELECT maximum FROM limit_settings AS its WHERE its.name = gates.name AND its.key = gates.key),
         (SELECT maximum FROM limit_settings AS its WHERE its.name = gates.name AND its.key = ''),
         limits.maximum
-    ), limits.per, limits.burst, gates.active, gates.tat, gates.closed_until, gates.is_waited
+    ), limits.per, limits.burst, gates.active, gates.tat, gates.closed_until, gates.is_waited, gates.turned_at
 )) AS BLOB)
 
 -- name: gates_of_keys
@@ -1384,7 +1384,7 @@ ON CONFLICT DO NOTHING
 
 -- name: change_gates
 UPDATE limit_gates SET active = v.column2, tat = v.column3, closed_until = v.column4, opens_at = v.column5,
-    is_waited = v.column6
+    is_waited = v.column6, turned_at = v.column7
 FROM (VALUES {rows}) AS v WHERE id = v.column1
 
 -- name: hold_limits
@@ -1435,12 +1435,16 @@ SELECT CAST(json_group_array(json_array(gate, number)) AS BLOB) FROM (
 
 -- name: add_waiters
 INSERT OR REPLACE INTO limit_waiters (seq, fence, gate, task, queue, rank, due_at)
-SELECT jobs.seq, jobs.fence, v.column2, jobs.task, jobs.queue, -jobs.priority, jobs.due_at
+SELECT jobs.seq, jobs.fence, v.column2, jobs.task, jobs.queue, -jobs.priority, ifnull(v.column3, jobs.due_at)
 FROM (VALUES {rows}) AS v CROSS JOIN jobs ON jobs.id = v.column1 AND v.column1 <> 0
 
 -- name: add_lanes
-INSERT INTO limit_lanes (gate, task, queue) SELECT column1, column2, column3 FROM (VALUES {rows}) WHERE column1 <> 0
-ON CONFLICT DO NOTHING
+INSERT INTO limit_lanes (gate, task, queue) SELECT DISTINCT v.column2, jobs.task, jobs.queue
+FROM (VALUES {rows}) AS v CROSS JOIN jobs ON jobs.id = v.column1 AND v.column1 <> 0
+WHERE true ON CONFLICT DO NOTHING
+
+-- name: wait_at
+UPDATE limit_gates SET is_waited = 1 WHERE id IN ({ids})
 
 -- name: open_lanes
 -- Where jobs wait at gates that are open, of these tasks. Parameters: now, the queues as JSON (or NULL) twice, {ids}.
@@ -1450,17 +1454,17 @@ SELECT CAST(json_group_array(json_array(gate, task, queue)) AS BLOB) FROM (
     WHERE gates.is_waited = 1 AND gates.opens_at <= ? AND (? IS NULL OR lanes.queue IN (SELECT value FROM json_each(?)))
         AND lanes.task IN ({ids})
         AND lanes.queue NOT IN (SELECT name FROM paused_queues)
-    ORDER BY gates.opens_at LIMIT 1024
+    ORDER BY gates.opens_at, gates.turned_at LIMIT 1024
 )
 
 -- name: first_waiters
 -- The first jobs in these lines, and whether each waits for nothing else: NULL, it does not wait here any more.
 -- Parameters: how many of each, {rows}.
 WITH bound (most) AS (SELECT ?)
-SELECT CAST(json_group_array(json_array(v.column1, v.column2, v.column3, waiter.value, (
-    SELECT jobs.blockers = 1 FROM limit_waiters CROSS JOIN jobs ON jobs.seq = limit_waiters.seq
-    WHERE limit_waiters.seq = waiter.value AND jobs.fence = limit_waiters.fence AND jobs.status = 'scheduled'
-))) AS BLOB)
+SELECT CAST(json_group_array(json_array(
+    v.column1, v.column2, v.column3, ifnull(jobs.id, ''), place.seq, place.rank, ifnull(jobs.due_at, 0), place.due_at,
+    CASE WHEN jobs.fence = place.fence AND jobs.status = 'scheduled' THEN jobs.blockers = 1 END
+)) AS BLOB)
 FROM (VALUES {rows}) AS v
 CROSS JOIN json_each((
     SELECT json_group_array(seq) FROM (
@@ -1469,6 +1473,8 @@ CROSS JOIN json_each((
         ORDER BY rank, due_at, seq LIMIT (SELECT most FROM bound)
     )
 )) AS waiter
+CROSS JOIN limit_waiters AS place ON place.seq = waiter.value
+LEFT JOIN jobs ON jobs.seq = place.seq
 
 -- name: admit_waiters
 UPDATE jobs SET blockers = blockers - 1 WHERE seq IN ({ids})
@@ -1499,10 +1505,10 @@ DELETE FROM task_limits WHERE task IN ({ids})
 INSERT INTO task_limits (task, position, name) SELECT column1, column2, column3 FROM (VALUES {rows}) WHERE column1 <> 0
 
 -- name: define_limits
-INSERT INTO limits (name, kind, maximum, per, burst, key, on_excess)
-SELECT column1, column2, column3, column4, column5, nullif(column6, 0), column7 FROM (VALUES {rows}) WHERE column1 <> 0
+INSERT INTO limits (name, kind, maximum, per, burst, key, on_excess, weights)
+SELECT column1, column2, column3, column4, column5, column6, column7, column8 FROM (VALUES {rows}) WHERE column1 <> 0
 ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, maximum = excluded.maximum, per = excluded.per,
-    burst = excluded.burst, key = excluded.key, on_excess = excluded.on_excess
+    burst = excluded.burst, key = excluded.key, on_excess = excluded.on_excess, weights = excluded.weights
 
 -- name: misplaced_waiters
 -- Jobs of these tasks that wait at a gate of a limit which their task does not have.

@@ -332,14 +332,16 @@ CREATE TABLE limits (
     burst INTEGER NOT NULL,
     -- How the key is found in the arguments of a job. NULL: one gate for all jobs.
     key TEXT,
-    on_excess TEXT NOT NULL
+    on_excess TEXT NOT NULL,
+    -- Of a fair share: the weights of keys that do not have 1, as JSON.
+    weights TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- The limits of each task, in their order.
 CREATE TABLE task_limits (
     task TEXT NOT NULL,
-    position INTEGER NOT NULL,
     name TEXT NOT NULL,
+    position INTEGER NOT NULL,
     PRIMARY KEY (task, name)
 ) STRICT, WITHOUT ROWID;
 
@@ -364,11 +366,13 @@ CREATE TABLE limit_gates (
     opens_at INTEGER NOT NULL DEFAULT 0,
     -- 1 while limit_lanes has a row for it.
     is_waited INTEGER NOT NULL DEFAULT 0,
+    -- When a job was last let in, or out.
+    turned_at INTEGER NOT NULL DEFAULT 0,
     UNIQUE (name, key)
 ) STRICT;
 
 -- What claims look at first.
-CREATE INDEX limit_gates_opening ON limit_gates (opens_at) WHERE is_waited = 1;
+CREATE INDEX limit_gates_opening ON limit_gates (opens_at, turned_at) WHERE is_waited = 1;
 
 -- What running jobs hold. The claim that holds it is named whole: one that was lost holds nothing.
 CREATE TABLE limit_holders (
@@ -393,6 +397,7 @@ CREATE TABLE limit_waiters (
     queue TEXT NOT NULL,
     -- The negative priority.
     rank INTEGER NOT NULL,
+    -- Or the place in a line of turns.
     due_at INTEGER NOT NULL
 ) STRICT;
 

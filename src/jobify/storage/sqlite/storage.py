@@ -89,7 +89,7 @@ __all__ = ("SQLiteStorage",)
 class SQLiteStorage(LimitCalls):
     """Keep jobs in the file ``database``, for any number of processes of one machine.
 
-    ``timeout`` is for how many seconds to wait for a file that another process has locked before the call fails with
+    ``timeout`` is for how many seconds to wait for a file that another process has locked; then the call fails with
     ``StorageUnavailableError``. With ``synchronous="full"`` whatever was acknowledged survives a power cut; with
     ``"normal"`` it survives the death of the process, while a power cut may take the last moments, and commits are
     cheaper.

@@ -15,64 +15,33 @@ whose ``is_shared`` is false leaves :class:`SharedStorageContract` out.
 import pytest
 
 _PARTS = (
-    "cascading",
-    "claiming",
-    "depending",
-    "doubting",
-    "dying",
-    "ending",
-    "expiring",
-    "grouping",
-    "limit_rates",
-    "limiting",
-    "listing",
-    "needing",
-    "owning",
-    "parking",
-    "pausing",
-    "profiling",
-    "reading",
-    "relating",
-    "reporting",
-    "retrying",
-    "reviving",
-    "settling",
-    "sharing",
-    "suspecting",
-    "timekeeping",
-    "transacting",
-    "uniqueness",
-    "writing",
-)
+    "claiming", "depending", "doubting", "ending", "grouping", "limit_rates", "limit_turns", "limiting", "needing",
+    "owning", "parking", "pausing", "reading", "reviving", "settling", "sharing", "suspecting", "timekeeping",
+    "transacting", "uniqueness", "writing",
+)  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from jobify.testing.storage_contract.cascading import CascadeContract  # noqa: E402 - after the lines above
-from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402
+from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402 - after the lines above
 from jobify.testing.storage_contract.depending import DependencyContract  # noqa: E402
 from jobify.testing.storage_contract.doubting import DoubtContract  # noqa: E402
-from jobify.testing.storage_contract.ending import EndContract  # noqa: E402
-from jobify.testing.storage_contract.expiring import ExpiryContract  # noqa: E402
-from jobify.testing.storage_contract.grouping import GroupContract  # noqa: E402
+from jobify.testing.storage_contract.ending import EndContract, ExpiryContract  # noqa: E402
+from jobify.testing.storage_contract.grouping import CascadeContract, GroupContract  # noqa: E402
 from jobify.testing.storage_contract.limit_rates import RateContract  # noqa: E402
+from jobify.testing.storage_contract.limit_turns import TurnContract  # noqa: E402
 from jobify.testing.storage_contract.limiting import LimitContract  # noqa: E402
-from jobify.testing.storage_contract.listing import ListContract  # noqa: E402
 from jobify.testing.storage_contract.needing import NeedContract  # noqa: E402
-from jobify.testing.storage_contract.owning import OwnerContract  # noqa: E402
+from jobify.testing.storage_contract.owning import OwnerContract, ProfileContract  # noqa: E402
 from jobify.testing.storage_contract.parking import ParkContract  # noqa: E402
 from jobify.testing.storage_contract.pausing import PauseContract  # noqa: E402
-from jobify.testing.storage_contract.profiling import ProfileContract  # noqa: E402
-from jobify.testing.storage_contract.reading import ReadContract  # noqa: E402
-from jobify.testing.storage_contract.relating import RelationContract  # noqa: E402
-from jobify.testing.storage_contract.reporting import ReportContract  # noqa: E402
-from jobify.testing.storage_contract.retrying import RetryContract  # noqa: E402
-from jobify.testing.storage_contract.reviving import ReviveContract  # noqa: E402
+from jobify.testing.storage_contract.reading import ListContract, ReadContract, RelationContract  # noqa: E402
+from jobify.testing.storage_contract.reviving import RetryContract, ReviveContract  # noqa: E402
 from jobify.testing.storage_contract.settling import SettleContract  # noqa: E402
 from jobify.testing.storage_contract.sharing import SharedStorageContract  # noqa: E402
 from jobify.testing.storage_contract.suspecting import SuspectContract  # noqa: E402
 from jobify.testing.storage_contract.timekeeping import TimekeepingContract  # noqa: E402
 from jobify.testing.storage_contract.transacting import TransactionContract  # noqa: E402
 from jobify.testing.storage_contract.uniqueness import UniqueContract  # noqa: E402
-from jobify.testing.storage_contract.writing import WriteContract  # noqa: E402
+from jobify.testing.storage_contract.writing import ReportContract, WriteContract  # noqa: E402
 
 __all__ = ("SharedStorageContract", "StorageContract")
 
@@ -92,6 +61,7 @@ class StorageContract(
     PauseContract,
     LimitContract,
     RateContract,
+    TurnContract,
     ParkContract,
     ReportContract,
     EndContract,

@@ -9,22 +9,8 @@ import pytest
 from jobify.exceptions import UnknownDependencyError
 from jobify.model.records import JobQuery, Relations, Settled
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    PROFILE,
-    SECOND,
-    StorageCase,
-    after,
-    again,
-    claim,
-    claimed,
-    end,
-    job,
-    one,
-    running,
-    statuses,
-    undone,
-)
+from jobify.testing.rows import NOW, PROFILE, SECOND, after, again, claim, claimed, end, job, one, running, statuses
+from jobify.testing.storage_contract.given import StorageCase, undone
 
 __all__ = ("DependencyContract",)
 

@@ -6,8 +6,8 @@ from jobify.model.records import Claimed, Recovered
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import CALM, RESTLESS
-from jobify.testing.storage_contract.dying import ask, die, ids_of, suspects
-from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, StorageCase, again, claim, job, one
+from jobify.testing.rows import NOW, PROFILE, SECOND, again, ask, claim, die, ids_of, job, one, suspects
+from jobify.testing.storage_contract.given import StorageCase
 from jobify.types import Microseconds
 
 __all__ = ("DoubtContract",)

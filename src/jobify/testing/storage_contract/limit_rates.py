@@ -7,7 +7,7 @@ import pytest
 from jobify.model.limit_gates import LimitState, SettledLimits
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.dying import ask, ids_of, suspects
+from jobify.testing.rows import ask, ids_of, suspects
 from jobify.testing.storage_contract.given import NOW, SECOND, StorageCase, again, claim, claim_once, job, one, undone
 from jobify.testing.storage_contract.limit_rows import at_once, ended, found_ids, keyed, place, rate
 

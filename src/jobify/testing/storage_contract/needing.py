@@ -10,21 +10,8 @@ import pytest
 
 from jobify.model.records import Relations
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NOW,
-    SECOND,
-    StorageCase,
-    after,
-    claim,
-    end,
-    job,
-    line,
-    one,
-    report,
-    running,
-    statuses,
-    undone,
-)
+from jobify.testing.rows import NOW, SECOND, after, claim, end, job, line, one, report, running, statuses
+from jobify.testing.storage_contract.given import StorageCase, undone
 
 __all__ = ("NeedContract",)
 

@@ -9,24 +9,25 @@ import pytest
 from jobify.model.records import Claim, Claimed, ClaimRequest, Parking, Settled, Settlement, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.dying import ask, ids_of, suspects
-from jobify.testing.storage_contract.given import (
+from jobify.testing.rows import (
     NOW,
     SECOND,
-    StorageCase,
     after,
     again,
+    ask,
     claim,
     claim_once,
     claimed,
     end,
+    ids_of,
     job,
     line,
     one,
     running,
     statuses,
-    undone,
+    suspects,
 )
+from jobify.testing.storage_contract.given import StorageCase, undone
 from jobify.types import Microseconds
 
 __all__ = ("ParkContract",)

@@ -6,21 +6,8 @@ import pytest
 
 from jobify.model.records import Claimed, JobQuery
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
-    NASTY_TEXTS,
-    NOW,
-    SECOND,
-    StorageCase,
-    again,
-    claim,
-    claim_once,
-    claimed,
-    end,
-    job,
-    one,
-    running,
-    undone,
-)
+from jobify.testing.rows import NASTY_TEXTS, NOW, SECOND, again, claim, claim_once, claimed, end, job, one, running
+from jobify.testing.storage_contract.given import StorageCase, undone
 
 __all__ = ("PauseContract",)
 

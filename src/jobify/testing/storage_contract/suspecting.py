@@ -8,19 +8,8 @@ from jobify.model.records import Claim, Claimed, JobQuery, Recovered
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.storage.suspicion import Death
-from jobify.testing.storage_contract.dying import ask, die, ids_of, suspects
-from jobify.testing.storage_contract.given import (
-    NOW,
-    PROFILE,
-    SECOND,
-    StorageCase,
-    again,
-    claim,
-    end,
-    job,
-    one,
-    running,
-)
+from jobify.testing.rows import NOW, PROFILE, SECOND, again, ask, claim, die, end, ids_of, job, one, running, suspects
+from jobify.testing.storage_contract.given import StorageCase
 
 __all__ = ("SuspectContract",)
 

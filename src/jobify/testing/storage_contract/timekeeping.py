@@ -7,20 +7,8 @@ import pytest
 from jobify.model.records import Claim, JobRecord, Progress, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
-from jobify.testing.storage_contract.given import (
-    NOW,
-    SECOND,
-    StorageCase,
-    after,
-    again,
-    claim,
-    claimed,
-    end,
-    job,
-    one,
-    running,
-    undone,
-)
+from jobify.testing.rows import NOW, SECOND, after, again, claim, claimed, end, job, one, running
+from jobify.testing.storage_contract.given import StorageCase, undone
 
 __all__ = ("TimekeepingContract",)
 

@@ -10,10 +10,9 @@ import pytest
 
 from jobify.model.records import Claim, CountKey, JobQuery, Settled
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
+from jobify.testing.rows import (
     NOW,
     PROFILE,
-    StorageCase,
     after,
     again,
     claim,
@@ -26,8 +25,8 @@ from jobify.testing.storage_contract.given import (
     one,
     report,
     running,
-    undone,
 )
+from jobify.testing.storage_contract.given import StorageCase, undone
 
 __all__ = ("TransactionContract",)
 

@@ -10,11 +10,10 @@ import pytest
 from jobify.model.records import JobQuery
 from jobify.model.status import TERMINAL
 from jobify.storage.base import Storage
-from jobify.testing.storage_contract.given import (
+from jobify.testing.rows import (
     NASTY_TEXTS,
     NOW,
     PROFILE,
-    StorageCase,
     after,
     again,
     claim,
@@ -24,8 +23,8 @@ from jobify.testing.storage_contract.given import (
     one,
     running,
     statuses,
-    undone,
 )
+from jobify.testing.storage_contract.given import StorageCase, undone
 
 __all__ = ("UniqueContract",)
 

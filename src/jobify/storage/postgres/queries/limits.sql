@@ -3,7 +3,8 @@
 -- what is locked later (jobs that wait) is passed over where another transaction has it.
 
 -- name: limits_of_tasks
-SELECT task_limits.task, limits.name, limits.kind, limits.maximum, limits.per, limits.burst, limits.key, limits.on_excess
+SELECT task_limits.task, limits.name, limits.kind, limits.maximum, limits.per, limits.burst, limits.key, limits.on_excess,
+    limits.weights
 FROM @task_limits JOIN @limits ON limits.name = task_limits.name
 WHERE task_limits.task = ANY ($1::text[]) ORDER BY task_limits.task, task_limits.position
 
@@ -12,7 +13,7 @@ gates.id, gates.name, gates.key, limits.kind, coalesce(
     (SELECT its.maximum FROM @limit_settings AS its WHERE its.name = gates.name AND its.key = gates.key),
     (SELECT its.maximum FROM @limit_settings AS its WHERE its.name = gates.name AND its.key = ''),
     limits.maximum
-), limits.per, limits.burst, gates.active, gates.tat, gates.closed_until, gates.is_waited
+), limits.per, limits.burst, gates.active, gates.tat, gates.closed_until, gates.is_waited, gates.turned_at
 
 -- name: gates_of_keys
 SELECT {gate} FROM unnest($1::text[], $2::text[]) AS v (name, key)
@@ -34,9 +35,9 @@ ON CONFLICT DO NOTHING
 
 -- name: change_gates
 UPDATE @limit_gates AS gates SET active = v.active, tat = v.tat, closed_until = v.closed_until, opens_at = v.opens_at,
-    is_waited = v.is_waited = 1
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-    AS v (id, active, tat, closed_until, opens_at, is_waited)
+    is_waited = v.is_waited = 1, turned_at = v.turned_at
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+    AS v (id, active, tat, closed_until, opens_at, is_waited, turned_at)
 WHERE gates.id = v.id
 
 -- name: hold_limits
@@ -84,14 +85,17 @@ WHERE its.gate = ANY ($1::bigint[]) GROUP BY its.gate
 
 -- name: add_waiters
 INSERT INTO @limit_waiters (seq, fence, gate, task, queue, rank, due_at)
-SELECT jobs.seq, jobs.fence, v.gate, jobs.task, jobs.queue, -jobs.priority, jobs.due_at
-FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) JOIN @jobs ON jobs.id = v.id
+SELECT jobs.seq, jobs.fence, v.gate, jobs.task, jobs.queue, -jobs.priority, coalesce(v.place, jobs.due_at)
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (id, gate, place) JOIN @jobs ON jobs.id = v.id
 ON CONFLICT (seq) DO UPDATE SET fence = excluded.fence, gate = excluded.gate, task = excluded.task,
     queue = excluded.queue, rank = excluded.rank, due_at = excluded.due_at
 
 -- name: add_lanes
-INSERT INTO @limit_lanes (gate, task, queue)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) ON CONFLICT DO NOTHING
+INSERT INTO @limit_lanes (gate, task, queue) SELECT DISTINCT v.gate, jobs.task, jobs.queue
+FROM unnest($1::text[], $2::bigint[]) AS v (id, gate) JOIN @jobs ON jobs.id = v.id ON CONFLICT DO NOTHING
+
+-- name: wait_at
+UPDATE @limit_gates SET is_waited = true WHERE id = ANY ($1::bigint[])
 
 -- name: open_lanes
 -- Where jobs wait at gates that are open, of these tasks.
@@ -99,22 +103,26 @@ SELECT lanes.gate, lanes.task, lanes.queue FROM @limit_gates AS gates JOIN @limi
 WHERE gates.is_waited AND gates.opens_at <= $1 AND lanes.task = ANY ($4::text[])
     AND ($2::text IS NULL OR lanes.queue IN (SELECT json_array_elements_text($3::text::json)))
     AND lanes.queue NOT IN (SELECT name FROM @paused_queues)
-ORDER BY gates.opens_at LIMIT 1024
+ORDER BY gates.opens_at, gates.turned_at LIMIT 1024
 
 -- name: first_waiters
 -- The first jobs in these lines, and whether each waits for nothing else: NULL, it does not wait here any more. A job that
 -- another transaction has locked is passed over, up to a hundred of them.
-SELECT v.gate, v.task, v.queue, waiter.seq, CASE WHEN waiter.is_waiting THEN waiter.blockers = 1 END
+SELECT v.gate, v.task, v.queue, coalesce(waiter.id, ''), waiter.seq, waiter.rank, coalesce(waiter.job_due_at, 0),
+    waiter.due_at,
+    CASE WHEN waiter.is_waiting THEN waiter.blockers = 1 END
 FROM unnest($2::bigint[], $3::text[], $4::text[]) AS v (gate, task, queue)
 CROSS JOIN LATERAL (
-    SELECT first.seq, job.blockers, job.fence = first.fence AND job.status = 'scheduled' AS is_waiting
+    SELECT first.seq, first.rank, first.due_at, job.id, job.due_at AS job_due_at, job.blockers,
+        job.fence = first.fence AND job.status = 'scheduled' AS is_waiting
     FROM (
         SELECT its.seq, its.fence, its.rank, its.due_at FROM @limit_waiters AS its
         WHERE its.gate = v.gate AND its.task = v.task AND its.queue = v.queue
         ORDER BY its.rank, its.due_at, its.seq LIMIT $1::bigint + 100 FOR UPDATE SKIP LOCKED
     ) AS first
     LEFT JOIN LATERAL (
-        SELECT jobs.fence, jobs.status, jobs.blockers FROM @jobs WHERE jobs.seq = first.seq FOR NO KEY UPDATE SKIP LOCKED
+        SELECT jobs.id, jobs.due_at, jobs.fence, jobs.status, jobs.blockers FROM @jobs WHERE jobs.seq = first.seq
+        FOR NO KEY UPDATE SKIP LOCKED
     ) AS job ON true
     WHERE job.fence IS NOT NULL OR NOT EXISTS (SELECT 1 FROM @jobs WHERE jobs.seq = first.seq)
     ORDER BY first.rank, first.due_at, first.seq LIMIT $1
@@ -150,10 +158,10 @@ DELETE FROM @task_limits WHERE task = ANY ($1::text[])
 INSERT INTO @task_limits (task, position, name) SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
 
 -- name: define_limits
-INSERT INTO @limits (name, kind, maximum, per, burst, key, on_excess)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[])
+INSERT INTO @limits (name, kind, maximum, per, burst, key, on_excess, weights)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[])
 ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, maximum = excluded.maximum, per = excluded.per,
-    burst = excluded.burst, key = excluded.key, on_excess = excluded.on_excess
+    burst = excluded.burst, key = excluded.key, on_excess = excluded.on_excess, weights = excluded.weights
 
 -- name: misplaced_waiters
 -- Jobs of these tasks that wait at a gate of a limit which their task does not have.
