@@ -11,7 +11,7 @@ Each body appends its begin and its end to a file. Afterwards:
 - At no moment have more bodies run than a limit allows; what a killed process had open lasted until its kill.
 - No window of the rate holds more starts than it allows, by ``started_at`` of the rows.
 - No limit was idle while jobs waited for it: with room, and no start, longer than a second (longer after a kill).
-- Each job has ended; nothing is held, and no line has entries.
+- Each job has ended; nothing is held, and no line has entries. On a server, no transactions waited for each other.
 
 The exit code is 1 if anything of that is not so. The seed repeats the choices, not the moments.
 """
@@ -177,6 +177,9 @@ def examine(directory: Path, database: CrashDatabase, *, jobs: int, since: int, 
         ((count,),) = database.rows(query)
         if count:
             report.append(f"VIOLATION {count} {name}")
+    if isinstance(database, ServerDatabase):
+        ((deadlocks,),) = database.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        report.append(f"{'VIOLATION ' if deadlocks else ''}{deadlocks} deadlocks")
     begun = Counter((body.task, body.number) for body in bodies)
     report.append(f"{sum(count > 1 for count in begun.values())} jobs ran more than once")
     return report

@@ -28,6 +28,7 @@ from jobify import (
     current_job,
 )
 from jobify.storage.memory import MemoryStorage
+from probes import backends_of
 from support import a_while, durable, eventually, soon
 
 Make = Callable[..., Jobify]
@@ -340,7 +341,6 @@ async def test_jobs_that_wait_go_by_the_limits_of_the_next_start(make: Make, lim
         await eventually(lambda: all(one == (0, 0) for one in counts(app).values()))
 
 
-@pytest.mark.xfail(strict=True, reason="a push by a release without the limit starts its job at once")
 async def test_a_process_that_does_not_know_the_limits_obeys_them(make_durable: Make) -> None:
     """An older release pushes jobs of a task that has got a limit meanwhile, and runs them."""
     older, newer = make_durable(), make_durable()
@@ -357,6 +357,9 @@ async def test_a_process_that_does_not_know_the_limits_obeys_them(make_durable: 
             pass
 
     async with older, newer:
+        await eventually(
+            lambda: all("task" in backend.limited_tasks for backend in backends_of(older) if backend.is_durable)
+        )
         jobs = [await route.push() for _ in range(5) for route in (task, limited)]
         for job in jobs:
             await soon(job)

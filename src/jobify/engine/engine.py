@@ -188,7 +188,7 @@ class Engine:
             backend, self._pools, self._served_by(backend), claim_handler, trials=self._trials, timekeeper=timekeeper
         )
         watcher = RemoteJobWatcher(backend, handles, self._registry, partial(self._is_hidden, backend), clock)
-        commands = CommandListener(backend, self._attempts)
+        commands = CommandListener(backend, self._attempts, self._served_by(backend))
         self.dispatchers[backend], self.timekeepers[backend] = dispatcher, timekeeper
         events.on_job_due[backend] = dispatcher.job_due
         events.on_waiter_added.append(watcher.watch_now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -76,6 +76,10 @@ class Backend:
         self.reporter = Reporter(self.gate, clock, self.failures)
         self._reads, self._long_reads = ReadThread(), ReadThread()
         self.queues = OpenQueues(None if in_memory else queues)
+        self.has_limits = False
+        """Whether any task in this storage has limits, as the last claim has said."""
+        self.limited_tasks: Container[str] = ()
+        """Tasks that have limits there and not in the code of this process, which is that of another release."""
         self.is_in_memory = in_memory
         self.codec: Codec | ObjectCodec = ObjectCodec() if in_memory else codec
         self._clock = clock

@@ -192,7 +192,8 @@ class Enqueuer:
                 self._open_inserts += 1
                 return self._shield(self._insert_large(pending, request))
             pending.encode()
-        if pending.due_at <= pending.now and pending.rule is None and not (self.is_draining or pending.endpoint.limits):
+        is_limited = pending.endpoint.limits or pending.endpoint.name in backend.limited_tasks
+        if pending.due_at <= pending.now and pending.rule is None and not (self.is_draining or is_limited):
             pending.job.context = context = copy_context()
             pool = self._pools[pending.endpoint.slot_mode]
             queues = backend.queues

@@ -236,7 +236,7 @@ class Dispatcher(Service):
             return claimed.has_more
         if claimed.next_due_at is not None:
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
-        self._has_suspects = claimed.has_suspects
+        self._has_suspects, self._backend.has_limits = claimed.has_suspects, claimed.has_limits
         if claimed.has_parked or self._parked.is_any:
             self._parked.update(claimed.has_parked)
         try:

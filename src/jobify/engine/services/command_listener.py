@@ -1,13 +1,15 @@
-"""Apply cancel requests and queue pauses that other processes have stored."""
+"""Apply cancel requests, queue pauses and limits that other processes have stored."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from jobify.engine.execution.attempt import Interruption, RunningAttempts
 from jobify.engine.service import Service
 from jobify.gateway.backend import Backend
+from jobify.router.registry import Endpoint
 
 __all__ = ("CommandListener",)
 
@@ -17,12 +19,13 @@ wake-ups share one check."""
 
 
 class CommandListener(Service):
-    """Checks for cancel requests and paused queues at each wake-up."""
+    """Checks for cancel requests, paused queues, and limits of tasks that have none in the code of this process."""
 
-    def __init__(self, backend: Backend, attempts: RunningAttempts) -> None:
+    def __init__(self, backend: Backend, attempts: RunningAttempts, endpoints: Sequence[Endpoint]) -> None:
         super().__init__()
         self._backend = backend
         self._attempts = attempts
+        self._tasks = [endpoint.name for endpoint in endpoints if not endpoint.limits]
         self._wakeup = asyncio.Event()
 
     def wake(self) -> None:
@@ -41,13 +44,15 @@ class CommandListener(Service):
     async def step(self) -> None:
         """Check once."""
         version = self._backend.queues.version
-        cancelled, paused = await self._backend.gate.call(self._read, flush=False)
+        cancelled, paused, limited = await self._backend.gate.call(self._read, flush=False)
+        self._backend.limited_tasks = limited
         self._backend.queues.update(paused, version=version)
         for job_id in cancelled:
             attempt = self._attempts.find(job_id)
             if attempt is not None and not attempt.is_last:  # else this run of a schedule is to finish
                 attempt.interrupt(Interruption.CANCEL)
 
-    def _read(self) -> tuple[list[str], list[str]]:
+    def _read(self) -> tuple[list[str], list[str], frozenset[str]]:
         storage = self._backend.storage
-        return storage.cancel_requests(self._backend.owner), storage.paused_queues()
+        limited = frozenset(storage.task_limits(self._tasks) if self._backend.has_limits else ())
+        return storage.cancel_requests(self._backend.owner), storage.paused_queues(), limited

@@ -27,6 +27,7 @@ from jobify.config import JobifyConfiguration
 from jobify.engine.service import Service
 from jobify.exceptions import ProcessDiedError, ProcessStartError, shown
 from jobify.gateway.backend import Backend
+from jobify.gateway.notification import STATE_CHANGED
 from jobify.model.clock import to_datetime
 from jobify.model.cron import is_stopped
 from jobify.model.records import JobQuery
@@ -199,6 +200,8 @@ async def define_limits(backend: Backend, endpoints: Iterable[Endpoint], now: Mi
     """Store the limits of these tasks, which hold for all processes from now on."""
     limits = {name: endpoint.limits for endpoint in endpoints for name in endpoint.names}
     await backend.gate.call(partial(backend.storage.define_limits, limits, now=now))
+    if any(limits.values()):
+        backend.gate.notify(STATE_CHANGED)
 
 
 async def check_children(runner: Runner | None, registry: Registry, queues: tuple[str, ...] | None) -> None:

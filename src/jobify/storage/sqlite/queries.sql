@@ -1535,11 +1535,18 @@ ON CONFLICT (name, key) DO UPDATE SET maximum = excluded.maximum
 DELETE FROM limit_settings WHERE name = ? AND key = ?
 
 -- name: list_limits
+-- Entries that do not wait any more are left out where they can be: up to ten thousand are looked at.
 SELECT CAST(json_group_array(json_array(
     limits.name, '', limits.kind, coalesce(its.maximum, limits.maximum), limits.per, limits.burst, its.maximum IS NOT NULL,
     ifnull((SELECT sum(active) FROM limit_gates AS gates WHERE gates.name = limits.name), 0),
-    (SELECT count(*) FROM limit_gates AS gates CROSS JOIN limit_waiters ON limit_waiters.gate = gates.id
-     WHERE gates.name = limits.name AND gates.is_waited = 1), limits.key
+    coalesce(nullif((SELECT count(*) FROM (
+        SELECT 1 FROM limit_gates AS gates CROSS JOIN limit_waiters AS waiter ON waiter.gate = gates.id
+        CROSS JOIN jobs ON jobs.seq = waiter.seq AND jobs.fence = waiter.fence AND jobs.status = 'scheduled'
+        WHERE gates.name = limits.name AND gates.is_waited = 1 LIMIT 10000
+    )), 10000), (
+        SELECT count(*) FROM limit_gates AS gates CROSS JOIN limit_waiters AS waiter ON waiter.gate = gates.id
+        WHERE gates.name = limits.name AND gates.is_waited = 1
+    )), limits.key
 )) AS BLOB)
 FROM limits LEFT JOIN limit_settings AS its ON its.name = limits.name AND its.key = ''
 WHERE limits.name IN (SELECT name FROM task_limits)
@@ -1551,7 +1558,11 @@ SELECT CAST(json_group_array(json_array(
 )) AS BLOB) FROM (
     SELECT limits.key AS path, gates.name, gates.key, gates.active, limits.kind, limits.maximum, limits.per, limits.burst,
         own.maximum AS own, its.maximum AS its,
-        (SELECT count(*) FROM limit_waiters WHERE limit_waiters.gate = gates.id) AS waiting
+        coalesce(nullif((SELECT count(*) FROM (
+            SELECT 1 FROM limit_waiters AS waiter
+            CROSS JOIN jobs ON jobs.seq = waiter.seq AND jobs.fence = waiter.fence AND jobs.status = 'scheduled'
+            WHERE waiter.gate = gates.id LIMIT 10000
+        )), 10000), (SELECT count(*) FROM limit_waiters AS waiter WHERE waiter.gate = gates.id)) AS waiting
     FROM limits CROSS JOIN limit_gates AS gates ON gates.name = limits.name
     LEFT JOIN limit_settings AS own ON own.name = gates.name AND own.key = gates.key AND own.key <> ''
     LEFT JOIN limit_settings AS its ON its.name = gates.name AND its.key = ''

@@ -175,6 +175,16 @@ class RateContract(StorageCase):
         storage.reschedule("b", due_at=NOW + SECOND, now=NOW)
         assert place(storage, "c", "d") == [None, None]
 
+    def test_lists_count_what_still_waits(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [at_once(0, key="user")]})
+        storage.insert([job(id, options=keyed(user="x")) for id in "abcd"])
+        assert claim(storage, owner) == []
+        storage.cancel(["a"], reason="x", now=NOW, delete_at=None)
+        storage.delete(["b"], now=NOW, delete_at=None)
+        storage.reschedule("c", due_at=NOW + SECOND, now=NOW)
+        assert [limit.waiting for limit in storage.limits()] == [1]
+        assert [key.waiting for key in storage.limit_keys("limit", limit=9)] == [1]
+
     def test_lines_of_other_queues_hide_none(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [at_once(1, key="user")]})
         storage.set_limit("limit", key=None, maximum=0)

@@ -187,11 +187,18 @@ ON CONFLICT (name, key) DO UPDATE SET maximum = excluded.maximum
 DELETE FROM @limit_settings WHERE name = $1 AND key = $2
 
 -- name: list_limits
+-- Entries that do not wait any more are left out where they can be: up to ten thousand are looked at.
 SELECT limits.name, '', limits.kind, coalesce(its.maximum, limits.maximum), limits.per, limits.burst,
     its.maximum IS NOT NULL,
     (SELECT coalesce(sum(active), 0)::bigint FROM @limit_gates AS gates WHERE gates.name = limits.name),
-    (SELECT count(*) FROM @limit_gates AS gates JOIN @limit_waiters AS waiter ON waiter.gate = gates.id
-     WHERE gates.name = limits.name AND gates.is_waited), limits.key
+    coalesce(nullif((SELECT count(*) FROM (
+        SELECT 1 FROM @limit_gates AS gates JOIN @limit_waiters AS waiter ON waiter.gate = gates.id
+        JOIN @jobs ON jobs.seq = waiter.seq AND jobs.fence = waiter.fence AND jobs.status = 'scheduled'
+        WHERE gates.name = limits.name AND gates.is_waited LIMIT 10000
+    ) AS waiters), 10000), (
+        SELECT count(*) FROM @limit_gates AS gates JOIN @limit_waiters AS waiter ON waiter.gate = gates.id
+        WHERE gates.name = limits.name AND gates.is_waited
+    )), limits.key
 FROM @limits LEFT JOIN @limit_settings AS its ON its.name = limits.name AND its.key = ''
 WHERE limits.name IN (SELECT name FROM @task_limits)
 
@@ -199,7 +206,11 @@ WHERE limits.name IN (SELECT name FROM @task_limits)
 SELECT name, key, kind, coalesce(own, its, maximum), per, burst, own IS NOT NULL, active, waiting, path FROM (
     SELECT limits.key AS path, gates.name, gates.key, gates.active, limits.kind, limits.maximum, limits.per, limits.burst,
         own.maximum AS own, its.maximum AS its,
-        (SELECT count(*) FROM @limit_waiters AS waiter WHERE waiter.gate = gates.id) AS waiting
+        coalesce(nullif((SELECT count(*) FROM (
+            SELECT 1 FROM @limit_waiters AS waiter
+            JOIN @jobs ON jobs.seq = waiter.seq AND jobs.fence = waiter.fence AND jobs.status = 'scheduled'
+            WHERE waiter.gate = gates.id LIMIT 10000
+        ) AS waiters), 10000), (SELECT count(*) FROM @limit_waiters AS waiter WHERE waiter.gate = gates.id)) AS waiting
     FROM @limits JOIN @limit_gates AS gates ON gates.name = limits.name
     LEFT JOIN @limit_settings AS own ON own.name = gates.name AND own.key = gates.key AND own.key <> ''
     LEFT JOIN @limit_settings AS its ON its.name = gates.name AND its.key = ''
