@@ -71,6 +71,10 @@ class LimitDefinition(NamedTuple):
         """The weight of a key, which is JSON."""
         return _weights(self.weights).get(key, 1.0)
 
+    def first_gate(self) -> LimitGate:
+        """Its gate for all jobs, before the first of them."""
+        return LimitGate(0, self.name, "", self.kind, self.maximum, self.per, self.burst)
+
 
 class LimitState(IntEnum):
     """What a claim has to do with limits."""

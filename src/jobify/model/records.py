@@ -245,8 +245,7 @@ class JobRecord(NamedTuple):
     expires_at: Microseconds | None
     is_dead: bool
     blockers: int
-    """The number of things that it waits for besides the time: parents that have not ended, a pause, other code. It is
-    not eligible while this is not 0."""
+    """How many things it waits for besides the time: parents, a pause, a limit, other code. It is eligible at 0."""
     progress: float | None
     """The last progress that its task reported, 0 to 100."""
     is_apart: bool
@@ -307,8 +306,7 @@ class Settled(IntEnum):
     APPLIED = 1
     CASCADED = 2
     """Applied, and other jobs with it: dependents that became eligible or were cancelled, a replacement."""
-    FREED = 3
-    """Applied, and what it held of a limit is free for a job that waits."""
+    FREED = 3  # applied, and what it held of a limit is free for a job that waits
 
 
 class Expired(NamedTuple):

@@ -18,7 +18,7 @@ from jobify.model.limit_gates import (
     LimitWait,
     limits_of_options,
 )
-from jobify.model.records import Claimed, ClaimRequest, NewJob, Settlement
+from jobify.model.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.model.status import ClaimScope
 from jobify.storage.limit_decisions import (
     GateKey,
@@ -196,11 +196,11 @@ def _fair_room(table: Table, gate: LimitGate, task: str, now: Microseconds) -> i
 # -- ends of claims ----------------------------------------------------------------------------------------------------
 
 
-def settled(table: Table, row: Row, settlement: Settlement) -> bool:
-    """A claim has ended that had to do with limits; whether a job waits for what it held. ``row``: before."""
+def settled(table: Table, row: Row, settlement: Settlement) -> Settled:
+    """A claim has ended that had to do with limits. ``row``: before."""
     its = settlement.limits
     if its is None:
-        return False
+        return Settled.APPLIED
     if its.options is not None and (after := table.find(row.record.id)) is not None:
         table.upsert(after._replace(record=after.record._replace(options=its.options)))
     after = table.find(row.record.id)
@@ -215,8 +215,8 @@ def settled(table: Table, row: Row, settlement: Settlement) -> bool:
         _keep_times(table, gates)
     if its.is_kept and row.held:
         table.side = table.side._replace(kept_limits={**table.side.kept_limits, _claim_of(settlement): row.held})
-        return False
-    return any(key in table.gates.waiting for key in row.held)
+        return Settled.APPLIED
+    return Settled.FREED if any(key in table.gates.waiting for key in row.held) else Settled.APPLIED
 
 
 def _claim_of(settlement: Settlement) -> tuple[str, int, int]:

@@ -213,10 +213,8 @@ class MemoryStorage(LimitCalls):
         if row is None:
             return Settled.REFUSED
         has_effect = self._jobs.upsert(transitions.settled(row, settlement))
-        is_freed = limits.settled(self._table, row, settlement)
-        if has_effect or row.successor is not None:
-            return Settled.CASCADED
-        return Settled.FREED if is_freed else Settled.APPLIED
+        met = limits.settled(self._table, row, settlement)
+        return Settled.CASCADED if has_effect or row.successor is not None else met
 
     def report(self, reports: Sequence[Report]) -> list[bool]:
         with self._table:

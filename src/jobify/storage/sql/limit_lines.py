@@ -97,12 +97,12 @@ class Lines:
         fair = {gate.id for gate in gates if gate.kind == LimitKind.FAIR}
         tasks = {task: gate for gate, task, _ in keys if gate in fair}
         definitions = by_task(self._statements.rows_for("limits_of_tasks", list(tasks)))
-        others = {task: [(one.name, "") for one in limits if one.key is None] for task, limits in definitions.items()}
-        wanted = list(dict.fromkeys(key for names in others.values() for key in names))
-        rooms = {(gate.name, gate.key): gate.room(now) for gate in self._gates.by_key(wanted)}
+        others = {task: [one for one in limits if one.key is None] for task, limits in definitions.items()}
+        wanted = list(dict.fromkeys((one.name, "") for limits in others.values() for one in limits))
+        rooms = {gate.name: gate.room(now) for gate in self._gates.by_key(wanted)}
         most: dict[int, int] = {}
-        for task, names in others.items():
-            limited = [rooms[key] for key in names if key in rooms]
+        for task, limits in others.items():
+            limited = [rooms[one.name] if one.name in rooms else one.first_gate().room(now) for one in limits]
             if limited:
                 most[tasks[task]] = max(most.get(tasks[task], 0), min(limited))
         return most
