@@ -24,7 +24,8 @@ __all__ = ("attempt_document", "job_document", "queue_document", "queue_note", "
 
 def job_document(job: JobRecord, cluster: ClusterState) -> dict[str, Any]:
     """The document of a job, from its row. The keys are those of ``JobResult.to_dict()``."""
-    return {**row_to_dict(job, metadata=metadata_of(job.options)), "note": cluster.note(job)}
+    row = row_to_dict(job, metadata=metadata_of(job.options))
+    return {**row, "note": cluster.note(job), "waits_for": cluster.waits_for(job)}
 
 
 def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:

@@ -71,6 +71,11 @@ class ClusterState(NamedTuple):
             return stopped_note(job, self.now) or job.error or ""
         return self._blocked(job) or self.problem(job.task, job.queue) or self._waiting(job)
 
+    def waits_for(self, job: JobRecord) -> str | None:
+        """The limit that holds a job back, in a few words."""
+        wait = self.limit_waits.get(job.id)
+        return None if wait is None else limit_text(wait)
+
     def trouble(self, job: JobRecord) -> str:
         """Why a job that is running makes no progress: its worker is gone, or hangs; empty: it is well."""
         owner = next((process for process in self.processes if process.id == job.owner), None)
@@ -99,10 +104,7 @@ class ClusterState(NamedTuple):
         if job.parking is not None:
             return f"parked {until(job.parking.at, now=self.now)}: {job.parking.reason}"
         if job.waits_for_limit:
-            wait = self.limit_waits.get(job.id)
-            return self.problem(job.task, job.queue) or (
-                f"waits for {limit_text(wait)}" if wait else "waits for a limit"
-            )
+            return self.problem(job.task, job.queue) or f"waits for {self.waits_for(job) or 'a limit'}"
         if job.blockers:
             problem = self.problem(job.task, job.queue)
             return problem or "waits to run apart: processes that ran it have died"
