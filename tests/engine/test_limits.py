@@ -16,6 +16,7 @@ import pytest
 from jobify import (
     Concurrency,
     Cron,
+    Fair,
     Jobify,
     LimitExceededError,
     Rate,
@@ -454,3 +455,21 @@ async def test_a_job_with_a_high_cost_starts_when_its_rate_allows_it(make: Make)
         await soon(first.aresult())
         await soon(second.aresult())
         assert 0.45 <= starts[1] - starts[0] < 3.0
+
+
+async def test_the_first_job_of_a_key_starts_before_all_of_another(make: Make) -> None:
+    app, order, go = make(concurrency=2), list[str](), asyncio.Semaphore(0)
+
+    @app.task(limits=[Fair("shop")])
+    async def sync(shop: str) -> None:
+        order.append(shop)
+        await go.acquire()
+
+    async with app:
+        await sync.amap([("a",)] * 20)
+        await eventually(lambda: order == ["a", "a"])
+        await sync.adelay("b")
+        for _ in range(21):
+            go.release()
+        await eventually(lambda: len(order) == 21)
+    assert "b" in order[2:6]
