@@ -473,3 +473,27 @@ async def test_the_first_job_of_a_key_starts_before_all_of_another(make: Make) -
             go.release()
         await eventually(lambda: len(order) == 21)
     assert "b" in order[2:6]
+
+
+async def test_places_are_taken_before_a_worker_has_started(make_durable: Make) -> None:
+    app, order = make_durable(concurrency=2), list[str]()
+
+    @app.task(limits=[Concurrency(1, on_excess="skip")])
+    async def once() -> None: ...
+
+    @app.task(limits=[Concurrency(0, on_excess="fail")])
+    async def never() -> None: ...
+
+    @app.task(limits=[Fair("shop")])
+    async def sync(shop: str) -> None:
+        order.append(shop)
+
+    assert [(await once.adelay()).created for _ in range(2)] == [True, False]
+    for _ in range(2):  # the first refusal does not take the limit away again
+        with pytest.raises(LimitExceededError):
+            never.delay()
+    await sync.amap([("a",)] * 50)
+    await sync.adelay("b")
+    async with app:
+        await eventually(lambda: len(order) == 51)
+    assert "b" in order[:6]

@@ -24,7 +24,7 @@ from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest, TransactionSubmitter
 from jobify.jobs.job_result import JobResult
-from jobify.jobs.replacement import refuse_excess
+from jobify.jobs.limit_places import define_missing, refuse_excess
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
 from jobify.jobs.schedule_builder import PushRequest
@@ -87,6 +87,7 @@ class ClientEnqueuer:
         self._clock = clock
         self._unread: ServerTime | None = config.storage.clock if clock is config.storage.clock else None
         """The clock of a server that may not have been read yet; opening the storage does that."""
+        self._defined = set[str]()  # tasks whose limits are stored
 
     def _read_clock(self) -> None:
         """Open the storage, if its clock was not read before."""
@@ -252,13 +253,17 @@ class ClientEnqueuer:
     def insert(self, storage: InsertTarget, jobs: Sequence[PendingCall], rows: Sequence[NewJob]) -> None:
         """Insert the rows of jobs, which get their handles."""
         rivals: list[str | None] = [None] * len(rows)
+        limits = {job.task.name: job.task.limits for job in jobs if job.task.takes_places}
+        if limits.keys() - self._defined and isinstance(storage, Storage):
+            define_missing(storage, limits, now=self._clock.now())
+            self._defined.update(limits)
         with storage.transaction():
             if any(job.task.aliases for job in jobs):
                 rivals = [_former_rival(storage, job) for job in jobs]
                 rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
             added = storage.insert(rows)
             ids = [_id_of(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
-            if any(job.task.takes_places for job in jobs):
+            if limits:
                 added = self._refused(storage, rows, added)
         stored = iter(zip(ids, added, strict=True))
         for job, rival in zip(jobs, rivals, strict=True):

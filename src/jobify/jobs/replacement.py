@@ -10,14 +10,14 @@ from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from jobify.exceptions import DuplicateJobError, LimitExceededError, PayloadError, UnknownDependencyError
+from jobify.exceptions import DuplicateJobError, PayloadError, UnknownDependencyError
+from jobify.jobs.limit_places import refuse_excess
 from jobify.model.clock import Clock
 from jobify.model.cron import Cron, have_same_rule, have_same_start, have_same_times, is_stopped
 from jobify.model.job_options import JobOptions, read_options
 from jobify.model.records import JobRecord, NewJob, Progress, Relations, SummaryIds
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.base import Storage
-from jobify.storage.end_reasons import limit_reached
 from jobify.types import Microseconds
 
 __all__ = (
@@ -28,7 +28,6 @@ __all__ = (
     "insert",
     "is_up_to_date",
     "options_with_request_digest",
-    "refuse_excess",
     "replace",
     "upsert_schedules",
 )
@@ -96,22 +95,6 @@ def insert(
         if other is None:
             raise DuplicateJobError(job.id)
         return _record(storage, other)
-
-
-def refuse_excess(
-    storage: Storage, jobs: Sequence[NewJob], *, now: Microseconds, delete_at: Microseconds | None
-) -> set[str]:
-    """Have these jobs, which were inserted in this transaction, take their places in the lines of limits that refuse
-    some (``on_excess``). Those that are to be skipped end cancelled; their ids. LimitExceededError for another."""
-    skipped: set[str] = set()
-    for job, refusal in zip(jobs, storage.take_places(jobs, now=now), strict=True):
-        if refusal is None:
-            continue
-        if refusal.on_excess == "fail":
-            raise LimitExceededError(refusal.name, job.task)
-        storage.cancel([job.id], reason=limit_reached(refusal.name), now=now, delete_at=delete_at)
-        skipped.add(job.id)
-    return skipped
 
 
 def replace(storage: ReplaceTarget, job: NewJob, *, known: Container[str], is_force: bool) -> ReplaceResult:

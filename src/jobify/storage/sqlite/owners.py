@@ -243,9 +243,7 @@ class Owners:
                 recovered += death.jobs
                 if on_death is not None:
                     on_death(death)
-        if has_held and any(
-            job.is_due(now) for job in held_suspects(decode_rows(self._database.read(sql("held_suspects"))[0]))
-        ):
+        if has_held and any(job.is_due(now) for job in self._held_suspects()):
             with self._database.atomic():
                 recovered += end_held(self._statements, limits)
         return recovered
