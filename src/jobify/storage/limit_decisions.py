@@ -100,20 +100,33 @@ def needs_of(
     """What those of the claims need whose tasks have limits; the ids of those of which a key is not known."""
     needs: list[Need] = []
     unkeyed: list[str] = []
+    shared: dict[str, tuple[GateKey, ...]] = {}
+    """The gates of tasks none of whose limits has a key."""
     for claim in claims:
         limits = definitions.get(claim.task, ())
         if not limits:
             continue
-        its = limits_of_options(claim.options)
-        turn = _turn_of(limits, its)
-        counted = [one for one in limits if one.kind != LimitKind.FAIR]
-        keys = [(one.name, "" if one.key is None else its.limit_keys.get(one.key)) for one in counted]
-        known = tuple((name, key) for name, key in sorted(keys, key=_has_no_key) if key is not None)
-        if len(known) < len(keys) or (turn is None and len(counted) < len(limits)):
-            unkeyed.append(claim.id)
+        known = shared.get(claim.task)
+        if known is None and all(one.key is None for one in limits):
+            known = shared[claim.task] = tuple((one.name, "") for one in limits)
+        if known is not None:
+            cost = 1 if claim.options is None else limits_of_options(claim.options).cost
+            needs.append(Need(claim, known, cost))
+        elif (need := _keyed_need(claim, limits)) is not None:
+            needs.append(need)
         else:
-            needs.append(Need(claim, known, its.cost, turn))
+            unkeyed.append(claim.id)
     return needs, unkeyed
+
+
+def _keyed_need(claim: Claim, limits: Sequence[LimitDefinition]) -> Need | None:
+    its = limits_of_options(claim.options)
+    turn = _turn_of(limits, its)
+    counted = [one for one in limits if one.kind != LimitKind.FAIR]
+    keys = [(one.name, "" if one.key is None else its.limit_keys.get(one.key)) for one in counted]
+    known = tuple((name, key) for name, key in sorted(keys, key=_has_no_key) if key is not None)
+    is_whole = len(known) == len(keys) and (turn is not None or len(counted) == len(limits))
+    return Need(claim, known, its.cost, turn) if is_whole else None
 
 
 def _turn_of(limits: Iterable[LimitDefinition], its: JobLimits) -> Turn | None:
@@ -140,7 +153,11 @@ def admit(
             decisions.refused.append(_in_line(need.claim, need.turn, need.cost, gates))
             continue
         theirs = [gates[key] for key in need.gates]
-        closed = next((gate for gate in theirs if max(gate.first_at, gate.opens_at(need.cost)) > at), None)
+        closed = None
+        for gate in theirs:
+            if gate.first_at > at or gate.opens_at(need.cost) > at:
+                closed = gate
+                break
         if closed is not None:
             closed.is_waited = True
             closed.first_at = closed.first_at or closed.opens_at(need.cost)
@@ -306,7 +323,7 @@ def with_states(claims: Iterable[Claim], decisions: GateDecisions, unkeyed: Iter
     states.update(dict.fromkeys(unkeyed, LimitState.UNKEYED))
     refused = {one.job.id for one in decisions.refused}
     return [
-        claim._replace(limits=states[claim.id]) if claim.id in states else claim
+        Claim._make((*claim[:-1], states[claim.id])) if claim.id in states else claim  # the last field is ``limits``
         for claim in claims
         if claim.id not in refused
     ]

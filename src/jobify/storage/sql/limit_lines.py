@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitKind
@@ -114,19 +114,20 @@ class Lines:
 
     def wait(self, jobs: Sequence[Waiting], how: str) -> None:
         """Have each of these wait at its gate; ``how``: the statement that blocks them. The gates are written later."""
-        self._enter([(one.job.id, one.gate.id, one.place) for one in jobs], how)
+        lines = {(one.gate.id, one.job.task, one.job.queue): (one.job.id, one.gate.id) for one in jobs}
+        self._enter([(one.job.id, one.gate.id, one.place) for one in jobs], how, lines.values())
 
     def go_back(self, jobs: Sequence[tuple[str, int, int]]) -> None:
         """Have jobs wait (id, gate, place) that were settled in this transaction. The gates are locked."""
         if jobs:
-            self._enter(jobs, "hold_back")
+            self._enter(jobs, "hold_back", [(id, gate) for id, gate, _ in jobs])
             self._statements.run_for("wait_at", list({gate for _, gate, _ in jobs}))
 
-    def _enter(self, rows: Sequence[Row], how: str) -> None:
-        pairs = [row[:2] for row in rows]
-        self._statements.run_rows(how, pairs)
+    def _enter(self, rows: Sequence[Row], how: str, lines: Collection[Row]) -> None:
+        """``lines``: a job and a gate of each."""
+        self._statements.run_rows(how, [row[:2] for row in rows])
         self._statements.run_rows("add_waiters", rows)
-        self._statements.run_rows("add_lanes", pairs)
+        self._statements.run_rows("add_lanes", list(lines))
 
     def forget_ended(self, ids: Sequence[int], gates: Mapping[GateKey, LimitGate]) -> None:
         """Forget the lines before these gates, which are locked, in which no job waits."""

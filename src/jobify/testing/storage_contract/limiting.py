@@ -34,7 +34,7 @@ class LimitContract(StorageCase):
         storage.insert([job(str(number)) for number in range(5)])
         found = claim_once(storage, owner)
         assert (found_ids(found.claims), found.moved) == (["0", "1"], 3)
-        assert [one.limits for one in found.claims] == [LimitState.HELD, LimitState.HELD]
+        assert [mine.limits for mine in found.claims] == [LimitState.HELD, LimitState.HELD]
         assert [one(storage, str(number)).blockers for number in range(5)] == [0, 0, 1, 1, 1]
         assert claim(storage, owner) == []
 
