@@ -63,6 +63,11 @@ def waiting(draw: st.DrawFn, now: int) -> NewJob:
     )
 
 
+def _is_no_later(given: int | None, exact: int | None) -> bool:
+    """A database knows when a gate opens for a cost of 1: for a job of a higher cost it asks for one claim too many."""
+    return given == exact or (given is not None and exact is not None and given <= exact)
+
+
 class LimitModel(RuleBasedStateMachine):
     """Calls each storage in the same way. Time goes on, a second at a time."""
 
@@ -116,7 +121,7 @@ class LimitModel(RuleBasedStateMachine):
             answers = [storage.claim(request, now=self.now) for storage in self.storages]
             for answer in answers[1:]:
                 assert answer.claims == answers[0].claims, answers
-                assert answer.next_due_at == answers[0].next_due_at or answer.has_more, answers
+                assert answer.has_more or _is_no_later(answer.next_due_at, answers[0].next_due_at), answers
             self.claims += [(owner, found) for found in answers[0].claims]
             if answers[0].claims or not any(answer.has_more for answer in answers):
                 return
