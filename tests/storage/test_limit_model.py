@@ -64,8 +64,8 @@ def waiting(draw: st.DrawFn, now: int) -> NewJob:
 
 
 def _is_no_later(given: int | None, exact: int | None) -> bool:
-    """A database knows when a gate opens for a cost of 1, and finds out at a claim that nothing waits there any more: it
-    may ask for one claim too many, and for none too late."""
+    """A database knows when a gate opens for a cost of 1, and finds out at a claim that nothing waits there any more:
+    it may ask for one claim too many, and for none too late."""
     return exact is None or (given is not None and given <= exact)
 
 

@@ -31,6 +31,7 @@ __all__ = (
     "admit",
     "call_up",
     "give_places",
+    "left_room",
     "needs_of",
     "openings",
     "places_of",
@@ -176,6 +177,15 @@ def admit(
 def openings(decisions: GateDecisions) -> list[Microseconds]:
     """When time opens the gates at which jobs have to wait."""
     return [one.gate.first_at for one in decisions.refused if one.gate.is_timed]
+
+
+def left_room(called: Mapping[str, int | GateKey | None], decisions: GateDecisions, unkeyed: Iterable[str]) -> bool:
+    """Whether a job was let go on that does not hold the gate which had room for it, so that the next one in its line
+    may go. ``called``: those gates, by the ids of the jobs."""
+    for one in decisions.refused:
+        if called.get(one.job.id) not in {None, one.gate.id, (one.gate.name, one.gate.key)}:
+            return True
+    return not called.keys().isdisjoint(unkeyed)
 
 
 def _in_line(job: Claim | NewJob, turn: Turn, cost: int, gates: Mapping[GateKey, LimitGate]) -> Waiting:

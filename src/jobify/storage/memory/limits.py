@@ -28,6 +28,7 @@ from jobify.storage.limit_decisions import (
     admit,
     call_up,
     give_places,
+    left_room,
     needs_of,
     openings,
     places_of,
@@ -74,6 +75,7 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     for one in decisions.refused:
         table.upsert(transitions.refused(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
     _keep_times(table, gates.values())
+    gates_of_called = {id: row.waits_at for id, row in called.items()}
     due = [
         claimed.next_due_at,
         *openings(decisions),
@@ -82,7 +84,7 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     return claimed._replace(
         claims=with_states(claimed.claims, decisions, unkeyed),
         next_due_at=min((at for at in due if at is not None and (at > now or at == claimed.next_due_at)), default=None),
-        has_more=claimed.has_more or has_more,
+        has_more=claimed.has_more or has_more or left_room(gates_of_called, decisions, unkeyed),
         has_limits=True,
         moved=len(decisions.refused),
     )

@@ -18,7 +18,15 @@ from typing import Final, Protocol
 from jobify.model.limit_gates import LimitDefinition, LimitKind, LimitRefusal
 from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.model.status import ClaimScope, JobStatus
-from jobify.storage.limit_decisions import admit, give_places, needs_of, openings, places_of, with_states
+from jobify.storage.limit_decisions import (
+    admit,
+    give_places,
+    left_room,
+    needs_of,
+    openings,
+    places_of,
+    with_states,
+)
 from jobify.storage.sql.limit_definitions import LimitDefinitions
 from jobify.storage.sql.limit_gates import Gates, Holder
 from jobify.storage.sql.limit_lines import NOTHING_OPENED, Lines, Opened, by_task
@@ -107,11 +115,12 @@ class Limits:
         self._lines.wait(decisions.refused, "refuse")
         self._lines.forget_ended(opened.ended, gates)
         self._gates.write(gates.values())
+        gates_of_called = {id: called.gate for id, called in opened.jobs.items()}
         due = [claimed.next_due_at, *openings(decisions)]
         due += self._statements.rows("next_opening", now) if self.are_defined else ()
         return claimed._replace(
             claims=with_states(claims, decisions, unkeyed),
-            has_more=claimed.has_more or opened.has_more,
+            has_more=claimed.has_more or opened.has_more or left_room(gates_of_called, decisions, unkeyed),
             next_due_at=min((at for at in due if at is not None), default=None),
             moved=len(decisions.refused),
         )
