@@ -247,3 +247,8 @@ class ClaimScope(StrEnum):
     """Only a group that runs apart, while the claimant runs nothing else. The answer does not cover other jobs."""
     PARKED = "parked"
     """Only parked calls that were not tried with the code of the claimant. The answer does not cover other jobs."""
+
+    @property
+    def covers_ordinary(self) -> bool:
+        """Whether ordinary jobs may be taken."""
+        return self is ClaimScope.ANY or self is ClaimScope.ORDINARY

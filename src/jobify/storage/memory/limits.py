@@ -6,7 +6,6 @@ Called inside ``with table:``. The decisions are those of :mod:`jobify.storage.l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from jobify.model.limit_gates import (
     NEVER,
@@ -19,7 +18,6 @@ from jobify.model.limit_gates import (
     limits_of_options,
 )
 from jobify.model.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
-from jobify.model.status import ClaimScope
 from jobify.storage.limit_decisions import (
     GateKey,
     InLine,
@@ -54,14 +52,11 @@ __all__ = (
 )
 
 
-_ORDINARY: Final = (ClaimScope.ANY, ClaimScope.ORDINARY)
-
-
 def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     """A claim whose jobs are admitted by their limits."""
     if not table.side.task_limits:
         return claiming.claim(table, request, now)
-    called, has_more = _open(table, request, now) if request.scope in _ORDINARY else ({}, False)
+    called, has_more = _open(table, request, now) if request.scope.covers_ordinary else ({}, False)
     claimed = claiming.claim(table, request, now)
     taken = {claim.id for claim in claimed.claims}
     for row in called.values():

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from jobify.model.limit_gates import LimitDefinition, LimitKind, LimitRefusal
 from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, Settlement
-from jobify.model.status import ClaimScope, JobStatus
+from jobify.model.status import JobStatus
 from jobify.storage.limit_decisions import (
     admit,
     give_places,
@@ -36,7 +36,6 @@ from jobify.types import Microseconds
 __all__ = ("Limits",)
 
 _SCHEDULED: Final = JobStatus.SCHEDULED.value
-_ORDINARY: Final = (ClaimScope.ANY, ClaimScope.ORDINARY)
 _SWEEP: Final = 5.0
 """Seconds between two looks at what claims hold."""
 
@@ -91,9 +90,9 @@ class Limits:
                 judged = self._judged(claimed._replace(claims=[], has_more=True), request, now, NOTHING_OPENED)
         else:
             with self._statements.together():
-                opened = self._lines.open(request, now) if request.scope in _ORDINARY else NOTHING_OPENED
+                opened = self._lines.open(request, now) if request.scope.covers_ordinary else NOTHING_OPENED
                 claimed = self._claims.claim(request, now=now)
-                if request.scope in _ORDINARY:
+                if request.scope.covers_ordinary:
                     self.are_defined = claimed.has_limits
                 judged = self._judged(claimed, request, now, opened)
         self._unjudged.clear()
