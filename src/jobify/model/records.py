@@ -18,6 +18,7 @@ from jobify.types import Microseconds
 
 __all__ = (
     "AttemptRecord",
+    "BatchRule",
     "CancelResult",
     "Claim",
     "ClaimRequest",
@@ -91,11 +92,27 @@ class Progress(NamedTuple):
     failure_count: int
 
 
+class BatchRule(NamedTuple):
+    """How the jobs of a task are taken together. Not stored: a claimant knows it from its code."""
+
+    size: int
+    """The most jobs of a batch, at least 1."""
+    wait: Microseconds
+    """How long a job waits for others, from when it could run (the later of ``due_at`` and ``created_at``). Then it is
+    taken with those that are ready, however few."""
+    key: str | None = None
+    """The jobs of a batch have the same value of this key, by its text in their ``limit_keys``. None: all jobs of the
+    task may be in one batch."""
+
+
 class TaskSlots(NamedTuple):
     """Tasks that share slots, and the number of free slots."""
 
     tasks: tuple[str, ...]
     limit: int
+    """How many jobs may be taken; with ``batch``, how many batches."""
+    batch: BatchRule | None = None
+    """Set: these are the names of one task, whose jobs are taken in batches."""
 
 
 class ClaimRequest(NamedTuple):
@@ -150,6 +167,8 @@ class Claimed(NamedTuple):
     has_limits: bool = False  # whether any task has limits
     moved: int = 0
     """How many eligible jobs this call has made to wait for a limit."""
+    batches: tuple[tuple[str, ...], ...] = ()
+    """The batches among ``claims``: the ids of the jobs of each, in order."""
 
 
 class AttemptRecord(NamedTuple):
