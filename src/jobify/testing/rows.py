@@ -9,6 +9,7 @@ from typing import Any
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import (
     AttemptRecord,
+    BatchRule,
     Claim,
     Claimed,
     ClaimRequest,
@@ -140,12 +141,12 @@ def made_without_waiting(storage: Storage, write: Callable[[], object]) -> bool:
     return True
 
 
-def claimed_without_waiting(storage: Storage, owner: int) -> list[str] | None:
+def claimed_without_waiting(storage: Storage, owner: int, batch: BatchRule | None = None) -> list[str] | None:
     """The jobs of a claim that was made without waiting; None: it was refused."""
     block = storage.nonblocking_claims
     if block is None:
         return None
-    request = ClaimRequest(owner, (TaskSlots(("task",), 100),), None, scope=ClaimScope.ORDINARY)
+    request = ClaimRequest(owner, (TaskSlots(("task",), 100, batch),), None, scope=ClaimScope.ORDINARY)
     try:
         with block:
             return [found.id for found in storage.claim(request, now=NOW).claims]

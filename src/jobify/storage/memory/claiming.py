@@ -8,15 +8,28 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
-from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
+from jobify.model.records import BatchRule, Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
+from jobify.storage.batch_decisions import (
+    Candidate,
+    batch_lanes,
+    choose,
+    in_order,
+    joined,
+    key_of,
+    ready_since,
+    window,
+    with_batches,
+    with_single_jobs,
+    without_batches,
+)
 from jobify.storage.memory import transitions
 from jobify.storage.memory.rows import SCHEDULED, Row
 from jobify.storage.memory.table import Table
 from jobify.storage.suspicion import Suspicion, group_size
 from jobify.types import Microseconds
 
-__all__ = ("claim",)
+__all__ = ("candidate_of", "claim", "order_of", "ready_rows")
 
 _STEP: Final = 1000
 """Jobs that one claim considers at most when they have become due."""
@@ -24,6 +37,10 @@ _STEP: Final = 1000
 
 def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     """Take the jobs of the request; called inside ``with table``."""
+    return with_single_jobs(_claim(table, request, now), request)
+
+
+def _claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     if request.scope is ClaimScope.APART:
         claims = _claim_apart(table, request, now)
         return Claimed(claims, False, None, bool(_apart(table, request, now)))
@@ -41,13 +58,53 @@ def _claim_ordinary(table: Table, request: ClaimRequest, now: Microseconds) -> C
     has_more = False
     due_by = now + request.ahead
     _promote(table, due_by)
-    for lane in request.slots:
+    for lane in without_batches(request).slots:
         taken, is_more_left = _claim_lane(table, lane, request, now)
         claims += taken
         has_more = has_more or is_more_left
     staged = table.staged.first()
     next_due_at = None if staged is None else staged.record.due_at
-    return Claimed(claims, has_more or (next_due_at is not None and next_due_at <= due_by), next_due_at)
+    claimed = Claimed(claims, has_more or (next_due_at is not None and next_due_at <= due_by), next_due_at)
+    for lane, rule in batch_lanes(request):
+        claimed = joined(claimed, _claim_batches(table, lane, rule, request, now))
+    return claimed
+
+
+def _claim_batches(table: Table, lane: TaskSlots, rule: BatchRule, request: ClaimRequest, now: Microseconds) -> Claimed:
+    """Take whole batches of a lane; what makes none is not touched."""
+    lines = [
+        [(order_of(row), candidate_of(row, rule)) for row in rows]
+        for rows in ready_rows(table, lane, request.queues, window(rule, lane.limit) + 1)
+    ]
+    jobs = in_order(lines, window(rule, lane.limit) + 1)
+    choice = choose(rule, jobs, lane.limit, now + request.ahead)
+    claims = [_taken(table, job.number, request, now) for batch in choice.batches for job in batch]
+    taken, batches = with_batches(claims, choice, lambda claim: claim.id)
+    return Claimed(taken, choice.has_more, choice.next_at, batches=tuple(batches))
+
+
+def _taken(table: Table, id: str, request: ClaimRequest, now: Microseconds) -> Claim:
+    row = table.find(id)
+    assert row is not None
+    row = transitions.claimed(row, request, now)
+    table.upsert(row)
+    return transitions.claim_of(row.record)
+
+
+def ready_rows(table: Table, lane: TaskSlots, queues: tuple[str, ...] | None, most: int) -> list[list[Row]]:
+    """The first ready jobs of each queue and task of a lane."""
+    return [queue.peek(most) for queue in table.ready(lane.tasks, queues)]
+
+
+def order_of(row: Row) -> tuple[int, int, int]:
+    """Where a job stands in the order of claims."""
+    return -row.record.priority, row.record.due_at, row.seq
+
+
+def candidate_of(row: Row, rule: BatchRule) -> Candidate:
+    """A ready job, as it is chosen for a batch."""
+    job = row.record
+    return Candidate(job.id, key_of(rule, job.options), ready_since(job.due_at, job.created_at))
 
 
 def _claim_apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[Claim]:

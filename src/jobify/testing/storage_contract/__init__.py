@@ -15,13 +15,14 @@ whose ``is_shared`` is false leaves :class:`SharedStorageContract` out.
 import pytest
 
 _PARTS = (
-    "claiming", "depending", "doubting", "ending", "grouping", "limit_rates", "limit_turns", "limiting", "needing",
+    "batching", "claiming", "depending", "doubting", "ending", "grouping", "limit_rates", "limit_turns", "limiting", "needing",
     "owning", "parking", "pausing", "reading", "reviving", "settling", "sharing", "suspecting", "timekeeping",
     "transacting", "uniqueness", "writing",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402 - after the lines above
+from jobify.testing.storage_contract.batching import BatchContract  # noqa: E402 - after the lines above
+from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402
 from jobify.testing.storage_contract.depending import DependencyContract  # noqa: E402
 from jobify.testing.storage_contract.doubting import DoubtContract  # noqa: E402
 from jobify.testing.storage_contract.ending import EndContract, ExpiryContract  # noqa: E402
@@ -57,6 +58,7 @@ class StorageContract(
     GroupContract,
     UniqueContract,
     ClaimContract,
+    BatchContract,
     SettleContract,
     PauseContract,
     LimitContract,

@@ -1,0 +1,188 @@
+"""Which jobs of a task make batches: the same decisions in every storage.
+
+A batch has jobs of one key, in the order of claims. It goes when it is full, or when the oldest of its jobs has been
+ready for the time of the rule. A claim looks at a bounded number of ready jobs (:func:`window`). If more are ready than
+that, none need wait for others: where no batch of them goes by itself, the largest one goes as it is. So whatever is
+ready comes into view as long as there is a free slot, and nothing starves behind jobs of many other keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify, heappop, heapreplace
+from typing import Any, Final, NamedTuple
+
+from jobify.model.limit_gates import LimitState, limits_of_options
+from jobify.model.records import BatchRule, Claim, Claimed, ClaimRequest, TaskSlots
+from jobify.types import Microseconds
+
+__all__ = (
+    "BatchChoice",
+    "Candidate",
+    "batch_lanes",
+    "choose",
+    "in_order",
+    "joined",
+    "key_of",
+    "ready_since",
+    "with_batches",
+    "with_single_jobs",
+    "without_batches",
+    "window",
+)
+
+_LEAST: Final = 1000
+_SIZES: Final = 4
+"""So many jobs are looked at, or so many full batches if these are more."""
+UNKEYED: Final = ""
+"""In the place of a key: that of the job is not known. A key is JSON, and so is never empty."""
+
+
+class Candidate(NamedTuple):
+    """A ready job of a task whose jobs are taken in batches."""
+
+    number: Any
+    """What the storage calls it."""
+    key: str | None
+    """None: the rule has no key. ``UNKEYED``: the job does not have it yet."""
+    since: Microseconds
+    """When it could run."""
+
+
+class BatchChoice(NamedTuple):
+    """What a claim takes."""
+
+    batches: list[list[Candidate]]
+    """Whole batches, and jobs without their key, which are no batch, in groups."""
+    next_at: Microseconds | None
+    """When the first batch goes that is not full. None if none waits for that."""
+    has_more: bool
+    """Whether more could be taken now."""
+
+
+def batch_lanes(request: ClaimRequest) -> list[tuple[TaskSlots, BatchRule]]:
+    """The lanes of a request that take batches, with their rules."""
+    return [(lane, lane.batch) for lane in request.slots if lane.batch is not None]
+
+
+def without_batches(request: ClaimRequest) -> ClaimRequest:
+    """The request with the other lanes only."""
+    return request._replace(slots=tuple(lane for lane in request.slots if lane.batch is None))
+
+
+def window(rule: BatchRule, limit: int) -> int:
+    """How many jobs to look at, in the order of claims."""
+    most = max(_LEAST, _SIZES * rule.size)
+    return most if rule.key is not None else min(most, max(limit, 1) * rule.size)
+
+
+def key_of(rule: BatchRule, options: str | None) -> str | None:
+    """The key of a job with these options."""
+    return None if rule.key is None else limits_of_options(options).limit_keys.get(rule.key, UNKEYED)
+
+
+def ready_since(due_at: Microseconds, created_at: Microseconds) -> Microseconds:
+    """When a job could run."""
+    return max(due_at, created_at)
+
+
+def choose(rule: BatchRule, jobs: Sequence[Candidate], limit: int, due_by: Microseconds) -> BatchChoice:
+    """Make at most ``limit`` batches of the first ready jobs, in their order; ``due_by``: batches that would go by then
+    go now. If there are more jobs than :func:`window` says, the last one is not considered."""
+    most = window(rule, limit)
+    is_whole = len(jobs) <= most
+    groups = _groups(rule, jobs[:most])
+    next_at: Microseconds | None = None
+    going: list[list[Candidate]] = []
+    for group in groups:
+        at = _goes_at(rule, group, due_by)
+        if at <= due_by:
+            going.append(group)
+        else:
+            next_at = at if next_at is None else min(next_at, at)
+    if not (going or is_whole):
+        going = [max(groups, key=len)]
+    return BatchChoice(going[: max(limit, 0)], next_at, not is_whole or len(going) > limit)
+
+
+def _groups(rule: BatchRule, jobs: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Batches of these jobs, full or not, in the order of their first jobs."""
+    groups: list[list[Candidate]] = []
+    growing: dict[str | None, list[Candidate]] = {}
+    for job in jobs:
+        group = growing.get(job.key)
+        if group is None or len(group) == rule.size:
+            group = growing[job.key] = []
+            groups.append(group)
+        group.append(job)
+    return groups
+
+
+def _goes_at(rule: BatchRule, group: Sequence[Candidate], due_by: Microseconds) -> Microseconds:
+    """When a batch goes; 0 for now."""
+    if len(group) == rule.size or group[0].key == UNKEYED:
+        return 0
+    at = min(job.since for job in group) + rule.wait
+    return 0 if at > due_by + 2 * rule.wait else at  # the clock was set back: what was ready once stays ready
+
+
+def in_order(lines: Iterable[Sequence[tuple[tuple[int, int, int], Candidate]]], most: int) -> list[Candidate]:
+    """The first jobs of several lines, each in its own order, by what those at the heads are ordered by."""
+    all_lines = [line for line in lines if line]
+    heads = [(line[0][0], number, 0) for number, line in enumerate(all_lines)]
+    heapify(heads)
+    found: list[Candidate] = []
+    while heads and len(found) < most:
+        _, number, place = heads[0]
+        line = all_lines[number]
+        found.append(line[place][1])
+        if place + 1 < len(line):
+            heapreplace(heads, (line[place + 1][0], number, place + 1))
+        else:
+            heappop(heads)
+    return found
+
+
+def with_batches(
+    claims: Sequence[Claim], choice: BatchChoice, number_of: Callable[[Claim], Any]
+) -> tuple[list[Claim], list[tuple[str, ...]]]:
+    """What was taken, in its order, and the batches of it: smaller ones where not all of a batch could be taken."""
+    by_number = {number_of(claim): claim for claim in claims}
+    taken: list[Claim] = []
+    batches: list[tuple[str, ...]] = []
+    for group in choice.batches:
+        some = [by_number[job.number] for job in group if job.number in by_number]
+        if group[0].key == UNKEYED:
+            some = [claim._replace(limits=LimitState.UNKEYED) for claim in some]
+        elif some:
+            batches.append(tuple(claim.id for claim in some))
+        taken += some
+    return taken, batches
+
+
+def joined(first: Claimed, second: Claimed) -> Claimed:
+    """The answers to the two parts of a request."""
+    due = [at for at in (first.next_due_at, second.next_due_at) if at is not None]
+    return Claimed(
+        [*first.claims, *second.claims],
+        first.has_more or second.has_more,
+        min(due, default=None),
+        first.has_suspects or second.has_suspects,
+        first.has_parked or second.has_parked,
+        first.has_limits or second.has_limits,
+        first.moved + second.moved,
+        first.batches + second.batches,
+    )
+
+
+def with_single_jobs(claimed: Claimed, request: ClaimRequest) -> Claimed:
+    """The answer, where each job of a lane of batches that was claimed by itself is a batch: because it runs apart, or
+    its call was parked."""
+    tasks = {task for lane, _ in batch_lanes(request) for task in lane.tasks}
+    known = {id for batch in claimed.batches for id in batch}
+    single = [
+        (claim.id,)
+        for claim in claimed.claims
+        if claim.task in tasks and claim.id not in known and claim.limits is not LimitState.UNKEYED
+    ]
+    return claimed._replace(batches=(*claimed.batches, *single)) if single else claimed
