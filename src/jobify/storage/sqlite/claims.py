@@ -13,6 +13,9 @@ cost no claim more than a few milliseconds.
 nothing to stage, nothing beside ordinary jobs, no large arguments. Whatever is not plain is found out before anything
 is taken, and left to a thread that may wait.
 
+**Batches** are chosen by a look, and picked and taken under the write lock, so that they stay whole; see
+``batch_claims``.
+
 **Suspects**, jobs that run apart, are in neither index; see ``suspects``. To pick says whether there are any.
 
 **Damage.** A row that is picked under the write lock and cannot be taken is damaged, and so is one that fails a
@@ -26,13 +29,15 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from jobify.exceptions import StorageUnavailableError
-from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
+from jobify.model.records import BatchRule, Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
+from jobify.storage.batch_decisions import BatchChoice, with_batches, with_single_jobs
+from jobify.storage.sqlite.batch_claims import BatchLanes, lane_conditions
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
-from jobify.storage.sqlite.rows import UnreadableError, claims_of
+from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of
 from jobify.storage.sqlite.special_claims import Suspects, claim_parked
-from jobify.storage.sqlite.statements import chunks, decode_rows, id_values, row_values, sql
+from jobify.storage.sqlite.statements import chunks, decode_rows, row_values, sql
 from jobify.storage.sqlite.values import MissingValueError, bounded, load_value
 from jobify.types import Microseconds
 
@@ -58,6 +63,8 @@ class _Page(NamedTuple):
     next_due_at: Microseconds | None
     aside: int
     """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls; 4, limits."""
+    choices: Sequence[BatchChoice] = ()
+    """Batches, also those whose rows have not been read yet."""
 
 
 class Claims:
@@ -67,6 +74,7 @@ class Claims:
         self._database = database
         self._suspects = Suspects(database)
         self._damage = Damage(database)
+        self.batches = BatchLanes(database, self._damage)
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to stage, which spares looking first."""
 
@@ -76,6 +84,9 @@ class Claims:
         return self._database.is_claiming_at_once
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        return with_single_jobs(self._claim(request, now=now), request)
+
+    def _claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         if self._database.is_claiming_at_once:
             return self._claim_at_once(request, now)
         if request.scope is ClaimScope.APART:
@@ -94,7 +105,7 @@ class Claims:
         """The plain case; StorageUnavailableError for any other."""
         due_by, next_due_at = now + request.ahead, self._next_due_at
         is_plain = request.scope is ClaimScope.ORDINARY and not (
-            self._damage.is_suspected or _is_due(next_due_at, due_by)
+            self._damage.is_suspected or _is_due(next_due_at, due_by) or any(lane.batch for lane in request.slots)
         )
         self._damage.is_found = False
         rows: _Rows = []
@@ -117,18 +128,21 @@ class Claims:
         due_by = now + request.ahead
         self._damage.is_found = False
         staged = self._stage_if_due(self._next_due_at, due_by)
+        is_locked = self._database.is_in_block
         for _ in range(_TRIES):
-            page = self._pick(request, now)
+            page = self._pick(request, now, is_locked=is_locked)
             if staged is None and (staged := self._stage_if_due(page.next_due_at, due_by)) is not None:
-                page = self._pick(request, now)
+                page = self._pick(request, now, is_locked=is_locked)
             if staged is not None and staged < STEP and _is_due(page.next_due_at, due_by):  # that could not be staged
                 self._damage.stage_each(due_by, STEP, now)
-                page = self._pick(request, now)
+                page = self._pick(request, now, is_locked=is_locked)
+            if not is_locked and any(choice.batches for choice in page.choices):
+                break
             taken = self._take(request, page.rows, now)
             if taken or not page.rows:
                 return page, self._answer(page, taken, due_by, now)
         with self._database.atomic():
-            page = self._pick(request, now)
+            page = self._pick(request, now, is_locked=True)
             taken = self._take(request, page.rows, now)
             ours = {claim.id for claim in taken}
             for seq, claim in page.rows:
@@ -142,9 +156,10 @@ class Claims:
         is_more_left = is_more_left or self._damage.is_found  # what is behind it has not been looked at
         if page.references:
             taken = self._with_arguments(page, taken, now)
-        return Claimed(
+        claimed = Claimed(
             taken, is_more_left, page.next_due_at, has_parked=bool(page.aside & 2), has_limits=bool(page.aside & 4)
         )
+        return _with_batches(claimed, page) if page.choices else claimed
 
     def _with_arguments(self, page: _Page, taken: list[Claim], now: Microseconds) -> list[Claim]:
         """Read the large arguments of what was taken."""
@@ -177,13 +192,19 @@ class Claims:
 
     # -- picking -------------------------------------------------------------------------------------------------------
 
-    def _pick(self, request: ClaimRequest, now: Microseconds) -> _Page:
+    def _pick(self, request: ClaimRequest, now: Microseconds, *, is_locked: bool = False) -> _Page:
+        """What to take. Batches are chosen, and picked only if nothing changes meanwhile."""
         rows: dict[int, Claim] = {}
         references: dict[int, int] = {}
         is_more_left, aside = False, 0
         next_due_at = None
+        choices: list[BatchChoice] = []
         for lane in request.slots:
-            page = self._pick_lane(lane, request.queues, now)
+            if lane.batch is None:
+                page = self._pick_lane(lane, request.queues, now)
+            else:
+                page = self._pick_batches(lane, lane.batch, request, now, is_locked=is_locked)
+                choices += page.choices
             rows.update(page.rows)
             references.update(page.references)
             is_more_left = is_more_left or page.is_more_left
@@ -193,7 +214,14 @@ class Claims:
             first = bounded(picked, references)
             is_more_left = is_more_left or len(first) < len(picked)
             picked = first
-        return _Page(picked, references, is_more_left, next_due_at, aside)
+        return _Page(picked, references, is_more_left, next_due_at, aside, choices)
+
+    def _pick_batches(
+        self, lane: TaskSlots, rule: BatchRule, request: ClaimRequest, now: Microseconds, *, is_locked: bool
+    ) -> _Page:
+        choice, look = self.batches.choose(lane, rule, request.queues, now + request.ahead, now)
+        rows, references = self.batches.rows(choice, now) if is_locked else Picked([], {})
+        return _Page(rows, references, choice.has_more, look.next_due_at, look.aside, (choice,))
 
     def _pick_lane(self, lane: TaskSlots, queues: tuple[str, ...] | None, now: Microseconds) -> _Page:
         """The first jobs of a lane: one more than wanted is read, to know whether there is more."""
@@ -274,9 +302,20 @@ def _is_due(due_at: Microseconds | None, now: Microseconds) -> bool:
 
 
 def _pick_statement(tasks: tuple[str, ...], queues: tuple[str, ...] | None) -> tuple[str, list[str]]:
-    size, parameters = id_values(tasks)
-    if queues is None:
-        return sql("pick", tasks=size, in_queues=""), parameters
-    queue_size, queue_values = id_values(queues)
-    in_queues = f"AND pairs.queue IN ({', '.join('?' * queue_size)})"
-    return sql("pick", tasks=size, in_queues=in_queues), [*parameters, *queue_values]
+    size, in_queues, parameters = lane_conditions(tasks, queues)
+    return sql("pick", tasks=size, in_queues=in_queues), parameters
+
+
+def _with_batches(claimed: Claimed, page: _Page) -> Claimed:
+    """Those of the claims that are batches come after the others."""
+    numbers = {claim.id: seq for seq, claim in page.rows}
+    chosen = {job.number for choice in page.choices for batch in choice.batches for job in batch}
+    claims = [claim for claim in claimed.claims if numbers[claim.id] not in chosen]
+    batches: list[tuple[str, ...]] = []
+    for choice in page.choices:
+        taken, some = with_batches(claimed.claims, choice, lambda claim: numbers[claim.id])
+        claims += taken
+        batches += some
+    due = [claimed.next_due_at, *(choice.next_at for choice in page.choices)]
+    next_due_at = min((at for at in due if at is not None), default=None)
+    return claimed._replace(claims=claims, batches=tuple(batches), next_due_at=next_due_at)

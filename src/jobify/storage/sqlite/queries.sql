@@ -341,11 +341,11 @@ UPDATE jobs SET ready = 1 WHERE seq IN (
     ORDER BY due_at, seq LIMIT ?
 )
 
--- name: pick
--- The first jobs of one lane. pairs: every queue and task that has a ready job, found by one jump of the index each, so
--- that jobs which no task here can run cost nothing, however many. merged: the ready jobs of all pairs of the lane in
--- their common order; the recursion is a priority queue that holds one job of each pair and, for each job that it
--- returns, jumps to the next one of that pair. An example, with the priority and the due time of each job, limit 4:
+-- name: merged_jobs
+-- pairs: every queue and task that has a ready job, found by one jump of the index each, so that jobs which no task here
+-- can run cost nothing, however many. merged: the ready jobs of all pairs of a lane in their common order; the recursion
+-- is a priority queue that holds one job of each pair and, for each job that it returns, jumps to the next one of that
+-- pair. An example, with the priority and the due time of each job, limit 4:
 --
 --     index jobs_ready, by pair              recursion: queue (first one is returned)      returned
 --     ---------------------------------      ----------------------------------------      ------------
@@ -358,7 +358,6 @@ UPDATE jobs SET ready = 1 WHERE seq IN (
 -- priority and due time; same priority; lower priority), because a comparison of rows of values, (a, b) > (?, ?), uses
 -- the index for its first column only. pairs only rise: else a row that is not what the index says of it would be found
 -- without end.
-WITH RECURSIVE
 pairs (queue, task) AS (
     SELECT * FROM (SELECT queue, task FROM jobs WHERE status = 'scheduled' AND ready = 1 AND blockers = 0 ORDER BY queue, task LIMIT 1)
     UNION ALL
@@ -393,11 +392,28 @@ merged (seq, queue, task, priority, due_at) AS (
     ORDER BY 4 DESC, 5, 1
     LIMIT ?
 )
+
+-- name: pick
+-- The first jobs of one lane.
+WITH RECURSIVE
+{merged_jobs}
 SELECT
     {claim},
     (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0),
     ({passed_over})
 FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq
+
+-- name: batch_candidates
+-- What makes batches of the first jobs of one lane. The last parameter: whether their keys are wanted, in the options.
+WITH RECURSIVE
+{merged_jobs}
+SELECT
+    CAST(json_group_array(json_array(
+        jobs.seq, -jobs.priority, jobs.due_at, jobs.created_at, iif(wanted.options, jobs.options, NULL)
+    )) AS BLOB),
+    (SELECT min(due_at) FROM jobs WHERE status = 'scheduled' AND ready = 0 AND blockers = 0),
+    ({passed_over})
+FROM merged CROSS JOIN jobs ON jobs.seq = merged.seq CROSS JOIN (SELECT ? AS options) AS wanted
 
 -- name: picked
 -- The answer of pick, for one row.

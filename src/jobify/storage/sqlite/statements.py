@@ -56,7 +56,9 @@ def _load() -> dict[str, str]:
     source = Path(__file__).with_name("queries.sql").read_text(encoding="utf-8")
     _, *parts = _NAME.split(source)
     found = {name: _without_comments(text) for name, text in zip(parts[::2], parts[1::2], strict=True)}
-    return {name: text.replace("{needing}", found["needing"]) for name, text in found.items()}
+    for part in ("needing", "merged_jobs"):
+        found = {name: text.replace(f"{{{part}}}", found[part]) for name, text in found.items()}
+    return found
 
 
 def _without_comments(text: str) -> str:
