@@ -6,6 +6,8 @@ it is made again. Rows that another transaction has locked are passed over: noth
 
 A claim that takes long although it takes few jobs has passed over what is left of others; see ``places``.
 
+Batches have a module of their own, ``batch_claims``.
+
 A claim is made on the connection that reads, so that it runs beside a settlement. It is not flushed to the disk. If the
 server crashes a moment later it has never been, and what has come of it is refused; the flush of a settlement, which is
 later in the log, covers its claim.
@@ -19,9 +21,11 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from jobify.model.limit_gates import LimitState
-from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
+from jobify.model.records import BatchRule, Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
+from jobify.storage.batch_decisions import with_batches, with_single_jobs
 from jobify.storage.postgres.arrays import needs_restoring, restored_row
+from jobify.storage.postgres.batch_claims import BatchClaims
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.places import Places
@@ -57,6 +61,9 @@ class _Lane(NamedTuple):
     next_due_at: Microseconds | None
     aside: int
     """What there is beside ordinary jobs, in whichever process: 1, jobs that run apart; 2, parked calls; 4, limits."""
+    batches: Sequence[tuple[str, ...]] = ()
+    batch_at: Microseconds | None = None
+    """When the first batch goes that waits for more jobs."""
 
 
 class _Source(NamedTuple):
@@ -90,6 +97,7 @@ class Claims:
     def __init__(self, database: Database, doubt: Doubt) -> None:
         self._database = database
         self._doubt = doubt
+        self.batches = BatchClaims(database, doubt)
         self._checked_at = -_PAUSE
         self._places: dict[tuple[tuple[str, ...], tuple[str, ...] | None], Places] = {}
         self._next_due_at: Microseconds | None = None
@@ -98,6 +106,9 @@ class Claims:
     are_at_once = False
 
     def claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
+        return with_single_jobs(self._claim(request, now=now), request)
+
+    def _claim(self, request: ClaimRequest, *, now: Microseconds) -> Claimed:
         self._doubt.take_back()
         if request.scope is ClaimScope.APART:
             return Claimed(self._take_apart(request, now), False, None, self._next_apart(request, now) is not None)
@@ -116,7 +127,8 @@ class Claims:
         due_by = now + request.ahead
         has_promoted = self._promote_if_due(due_by)
         claims: list[Claim] = []
-        is_more_left, next_due_at, aside = False, None, 0
+        batches: list[tuple[str, ...]] = []
+        is_more_left, next_due_at, batch_at, aside = False, None, None, 0
         for slots in request.slots:
             lane = self._take_lane(request, slots, now, is_forced=has_promoted)
             next_due_at = self._next_due_at = lane.next_due_at
@@ -125,11 +137,20 @@ class Claims:
                 lane = self._take_lane(request, slots, now, is_forced=True)
                 next_due_at = self._next_due_at = lane.next_due_at
             claims += [claim for claim, _ in lane.claims]
+            batches += lane.batches
+            batch_at = _earliest(batch_at, lane.batch_at)
             is_more_left = is_more_left or lane.is_more_left
             aside = lane.aside
         is_more_left = is_more_left or (next_due_at is not None and next_due_at <= due_by)
-        has_parked, has_limits = bool(aside & 2), bool(aside & 4)
-        return Claimed(claims, is_more_left, next_due_at, has_parked=has_parked, has_limits=has_limits), aside
+        claimed = Claimed(
+            claims,
+            is_more_left,
+            _earliest(next_due_at, batch_at),
+            has_parked=bool(aside & 2),
+            has_limits=bool(aside & 4),
+            batches=tuple(batches),
+        )
+        return claimed, aside
 
     def _promote_if_due(self, due_by: Microseconds) -> bool:
         """Bring what has become due to where claims look, if there is any; whether there was."""
@@ -140,6 +161,8 @@ class Claims:
         return True
 
     def _take_lane(self, request: ClaimRequest, slots: TaskSlots, now: Microseconds, *, is_forced: bool) -> _Lane:
+        if slots.batch is not None:
+            return self._take_batches(request, slots, slots.batch, now, is_forced)
         key = slots.tasks, request.queues
         places = self._places.get(key)
         if places is not None and places.are_near:
@@ -176,6 +199,17 @@ class Claims:
         taken = [] if rows[0][0] is None else rows
         return _Lane(_claims_of(taken), count > len(taken), next_due_at, aside)
 
+    def _take_batches(
+        self, request: ClaimRequest, slots: TaskSlots, rule: BatchRule, now: Microseconds, is_forced: bool
+    ) -> _Lane:
+        taken = self.batches.take(request, slots, rule, now, is_forced=is_forced)
+        found = _claims_of(taken.rows)
+        numbers = {claim.id: seq for claim, seq in found}
+        claims, batches = with_batches([claim for claim, _ in found], taken.choice, lambda claim: numbers[claim.id])
+        rows = [(claim, numbers[claim.id]) for claim in claims]
+        choice = taken.choice
+        return _Lane(rows, choice.has_more, taken.next_due_at, taken.aside, batches, choice.next_at)
+
     # -- jobs that ordinary claims pass over ---------------------------------------------------------------------------
 
     def _next_apart(self, request: ClaimRequest, now: Microseconds) -> tuple[int, int] | None:
@@ -210,6 +244,10 @@ class Claims:
                 has_more = has_more or len(taken) >= lane.limit
                 claims += taken
         return Claimed(claims, has_more, None)
+
+
+def _earliest(first: Microseconds | None, second: Microseconds | None) -> Microseconds | None:
+    return second if first is None else first if second is None else min(first, second)
 
 
 def _claims_of(rows: Sequence[Sequence[Any]]) -> list[tuple[Claim, int]]:

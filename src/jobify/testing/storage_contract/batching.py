@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from jobify.model.limit_gates import LimitState, SettledLimits
+from jobify.model.limit_gates import LimitDefinition, LimitState, SettledLimits
 from jobify.model.records import BatchRule, Claimed, ClaimRequest, Settled, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
@@ -22,9 +26,9 @@ from jobify.testing.storage_contract.given import (
     one,
     suspects,
 )
-from jobify.testing.storage_contract.limit_rows import found_ids, keyed
+from jobify.testing.storage_contract.limit_rows import at_once, found_ids, keyed, rate
 
-__all__ = ("BatchContract", "claim_batches")
+__all__ = ("BatchContract", "SharedBatchContract", "claim_batches")
 
 
 def claim_batches(
@@ -220,3 +224,44 @@ class BatchContract(StorageCase):
             return
         assert claimed_without_waiting(storage, owner, batch=BatchRule(2, SECOND)) is None
         assert claim_batches(storage, owner, 2).batches == (("a", "b"),)
+
+
+class SharedBatchContract(StorageCase):
+    """For storages whose ``is_shared`` is true."""
+
+    @pytest.mark.parametrize("limits", [[], [at_once(100), rate(1000, 1, name="rate")]], ids=["free", "limited"])
+    def test_claims_at_once_split_no_batch(
+        self, storage: Storage, tmp_path: Path, limits: list[LimitDefinition]
+    ) -> None:
+        storage.define_limits({"task": limits})
+        jobs = [job(f"{number:03}", options=keyed(table=number % 4)) for number in range(200)]
+        storage.insert(jobs)
+        start = threading.Barrier(8)
+
+        def claim_all(_: int) -> list[tuple[str, ...]]:
+            with self._another(tmp_path) as other:
+                owner = other.register(PROFILE, now=NOW)
+                batches: list[tuple[str, ...]] = []
+                start.wait()
+                while True:
+                    found = claim_batches(other, owner, 7, key="table", limit=2)
+                    assert sorted(found_ids(found.claims)) == sorted(id for batch in found.batches for id in batch)
+                    batches += found.batches
+                    if not found.has_more:
+                        return batches
+
+        with ThreadPoolExecutor(8) as threads:
+            batches = [batch for some in threads.map(claim_all, range(8)) for batch in some]
+        assert [len(batch) for batch in batches] == [7] * 28
+        assert all(len({int(id) % 4 for id in batch}) == 1 for batch in batches)
+        assert len({id for batch in batches for id in batch}) == 196
+        assert sum(one(storage, new.id).status == "scheduled" for new in jobs) == 4
+
+    @contextmanager
+    def _another(self, directory: Path) -> Iterator[Storage]:
+        storage = self.new_storage(directory)
+        storage.open()
+        try:
+            yield storage
+        finally:
+            storage.close()

@@ -98,6 +98,50 @@ lane AS (
     WHERE task = ANY ($1::text[]) AND queue NOT IN (SELECT name FROM @paused_queues)
 )
 
+-- name: batch_candidates
+-- What makes batches of the first jobs of one lane, without a lock. Parameters: tasks, how many jobs, whether their keys
+-- are wanted (in the options), and the queues of {lane}. The last columns are the same in each row, and there is one row
+-- at least.
+WITH RECURSIVE
+{lane},
+first AS (
+    SELECT ahead.seq, -ahead.priority AS rank, ahead.due_at, ahead.created_at,
+        CASE WHEN $3::boolean THEN ahead.options END AS options, ahead.fence
+    FROM lane
+    CROSS JOIN LATERAL (
+        SELECT seq, priority, due_at, created_at, options, fence FROM @jobs
+        WHERE status = 'scheduled' AND ready AND blockers = 0 AND jobs.queue = lane.queue AND jobs.task = lane.task
+        ORDER BY -priority, due_at, seq LIMIT $2
+    ) AS ahead
+    ORDER BY -ahead.priority, ahead.due_at, ahead.seq LIMIT $2
+)
+SELECT first.*, (
+    SELECT due_at FROM @jobs WHERE status = 'scheduled' AND NOT ready AND blockers = 0 ORDER BY due_at, seq LIMIT 1
+), ({passed_over})
+FROM (SELECT) AS answer LEFT JOIN first ON true ORDER BY first.rank, first.due_at, first.seq
+
+-- name: take_batch
+-- Claim these jobs, all of them or none. The last column: those that no other transaction has locked or changed.
+-- Parameters: their numbers and fences, the owner, now, the latest due time, the number of this call.
+WITH claimant AS MATERIALIZED (
+    SELECT id FROM @owners WHERE id = $3 FOR KEY SHARE SKIP LOCKED
+),
+locked AS MATERIALIZED (
+    SELECT jobs.seq FROM unnest($1::bigint[], $2::bigint[]) AS v (seq, fence)
+    JOIN @jobs ON jobs.seq = v.seq AND jobs.fence = v.fence
+    WHERE status = 'scheduled' AND ready AND blockers = 0 AND EXISTS (SELECT 1 FROM claimant)
+    ORDER BY jobs.seq FOR NO KEY UPDATE OF jobs SKIP LOCKED
+),
+taken AS (
+    UPDATE @jobs SET
+        status = 'running', owner = $3, fence = fence + 1, attempt = attempt + 1, claim = $6,
+        started_at = CASE WHEN due_at > $4 AND due_at <= $5 THEN due_at ELSE $4 END
+    FROM locked
+    WHERE jobs.seq = locked.seq AND (SELECT count(*) FROM locked) = cardinality($1::bigint[])
+    RETURNING {claim}
+)
+SELECT taken.*, (SELECT array_agg(seq) FROM locked) FROM (SELECT) AS answer LEFT JOIN taken ON true
+
 -- name: release_claimed
 -- What was taken by calls of claim() whose answers were lost. Parameters: the owner, the numbers of the calls.
 UPDATE @jobs SET status = 'scheduled', ready = true, owner = NULL, attempt = attempt - 1
