@@ -20,11 +20,10 @@ __all__ = (
     "BatchChoice",
     "Candidate",
     "batch_lanes",
+    "candidate",
     "choose",
     "in_order",
     "joined",
-    "key_of",
-    "ready_since",
     "with_batches",
     "with_single_jobs",
     "without_batches",
@@ -47,6 +46,8 @@ class Candidate(NamedTuple):
     """None: the rule has no key. ``UNKEYED``: the job does not have it yet."""
     since: Microseconds
     """When it could run."""
+    cost: int = 1
+    """For rates; 1 where it has not been read."""
 
 
 class BatchChoice(NamedTuple):
@@ -76,20 +77,22 @@ def window(rule: BatchRule, limit: int) -> int:
     return most if rule.key is not None else min(most, max(limit, 1) * rule.size)
 
 
-def key_of(rule: BatchRule, options: str | None) -> str | None:
-    """The key of a job with these options."""
-    return None if rule.key is None else limits_of_options(options).limit_keys.get(rule.key, UNKEYED)
+def candidate(
+    rule: BatchRule, number: Any, due_at: Microseconds, created_at: Microseconds, options: str | None
+) -> Candidate:
+    """A ready job."""
+    if rule.key is None:
+        return Candidate(number, None, max(due_at, created_at))
+    its = limits_of_options(options)
+    return Candidate(number, its.limit_keys.get(rule.key, UNKEYED), max(due_at, created_at), its.cost)
 
 
-def ready_since(due_at: Microseconds, created_at: Microseconds) -> Microseconds:
-    """When a job could run."""
-    return max(due_at, created_at)
-
-
-def choose(rule: BatchRule, jobs: Sequence[Candidate], limit: int, due_by: Microseconds) -> BatchChoice:
+def choose(
+    rule: BatchRule, jobs: Sequence[Candidate], limit: int, due_by: Microseconds, *, most: int | None = None
+) -> BatchChoice:
     """Make at most ``limit`` batches of the first ready jobs, in their order; ``due_by``: batches that would go by then
-    go now. If there are more jobs than :func:`window` says, the last one is not considered."""
-    most = window(rule, limit)
+    go now. ``most``: how many jobs are considered, by default as :func:`window` says; whether there are more counts."""
+    most = window(rule, limit) if most is None else most
     is_whole = len(jobs) <= most
     groups = _groups(rule, jobs[:most])
     next_at: Microseconds | None = None

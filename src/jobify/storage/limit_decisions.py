@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from heapq import heapify, heappop, heappush
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from jobify.model.limit_gates import (
     JobLimits,
@@ -19,18 +19,15 @@ from jobify.model.records import Claim, NewJob
 from jobify.types import Microseconds
 
 __all__ = (
-    "CalledUp",
     "GateDecisions",
     "GateKey",
-    "InLine",
     "Need",
     "Place",
     "Turn",
     "Waiting",
-    "WaitingLine",
     "admit",
-    "call_up",
     "give_places",
+    "held_batches",
     "left_room",
     "needs_of",
     "openings",
@@ -65,6 +62,8 @@ class Need(NamedTuple):
     others come to."""
     cost: int
     turn: Turn | None = None
+    unit: str | None = None
+    """The batch that holds the gates once for all of its jobs. None: the job holds them by itself."""
 
     @property
     def all_gates(self) -> tuple[GateKey, ...]:
@@ -107,6 +106,9 @@ def needs_of(
         limits = definitions.get(claim.task, ())
         if not limits:
             continue
+        if claim.limits is LimitState.UNKEYED:
+            unkeyed.append(claim.id)
+            continue
         known = shared.get(claim.task)
         if known is None and all(one.key is None for one in limits):
             known = shared[claim.task] = tuple((one.name, "") for one in limits)
@@ -143,35 +145,116 @@ def _has_no_key(gate: tuple[str, str | None]) -> bool:
 
 
 def admit(
-    needs: Iterable[Need], gates: Mapping[GateKey, LimitGate], called: Mapping[str, int], now: Microseconds
+    needs: Iterable[Need],
+    gates: Mapping[GateKey, LimitGate],
+    called: Mapping[str, int],
+    now: Microseconds,
+    batches: Iterable[Sequence[str]] = (),
 ) -> GateDecisions:
     """Let those be held that all their gates admit, in their order; the gates change accordingly. ``called``: the jobs
-    that were let go on in this call, with their places in line; whatever has turns waits for its own first."""
+    that were let go on in this call, with their places in line; whatever has turns waits for its own first.
+
+    Of a batch (ids) all jobs are held or none: it takes one place, and the costs of all of its jobs. Those that wait
+    for their turn, or at a gate that does not admit it, leave it, and so do those that are more than a rate ever admits.
+    """
     decisions = GateDecisions([], [])
+    numbers = {id: number for number, batch in enumerate(batches) for id in batch}
+    unit: list[Need] = []
+    last: int | None = None
     for need in needs:
-        at, place = max(now, need.claim.due_at), called.get(need.claim.id)
-        if need.turn is not None and place is None:
+        if need.turn is not None and need.claim.id not in called:
             decisions.refused.append(_in_line(need.claim, need.turn, need.cost, gates))
             continue
-        theirs = [gates[key] for key in need.gates]
-        closed = None
-        for gate in theirs:
-            if gate.first_at > at or gate.opens_at(need.cost) > at:
-                closed = gate
-                break
-        if closed is not None:
-            closed.is_waited = True
-            closed.first_at = closed.first_at or closed.opens_at(need.cost)
-            decisions.refused.append(Waiting(need.claim, closed))
-            continue
-        for gate in theirs:
-            gate.take(at, need.cost)
-        if need.turn is not None and place is not None:
-            line = gates[need.turn.gates[0]]
-            line.active += 1
-            line.tat = max(line.tat, place)
-        decisions.held.append(need)
+        number = numbers.get(need.claim.id)
+        if number is None or number != last:
+            _admit_all(unit, gates, called, now, decisions)
+            unit, last = [], number
+        unit.append(need)
+    _admit_all(unit, gates, called, now, decisions)
     return decisions
+
+
+def _admit_all(
+    unit: list[Need],
+    gates: Mapping[GateKey, LimitGate],
+    called: Mapping[str, int],
+    now: Microseconds,
+    decisions: GateDecisions,
+) -> None:
+    while unit:
+        unit = _admit_unit(unit, gates, called, now, decisions)
+
+
+def _admit_unit(
+    unit: list[Need],
+    gates: Mapping[GateKey, LimitGate],
+    called: Mapping[str, int],
+    now: Microseconds,
+    decisions: GateDecisions,
+) -> list[Need]:
+    """Let jobs be held together, or refuse those that a closed gate keeps; the others are left."""
+    fitting, overfull = (unit, None) if len(unit) == 1 else _fitting(unit, gates)
+    at = max(now, max(need.claim.due_at for need in fitting))
+    costs = _costs(fitting)
+    for key, cost in costs.items():
+        gate = gates[key]
+        if gate.first_at > at or gate.opens_at(cost) > at:
+            _refuse([need for need in unit if key in need.gates], gate, cost, decisions)
+            return [need for need in unit if key not in need.gates]
+    for key, cost in costs.items():
+        gates[key].take(at, cost)
+    places: dict[GateKey, int] = {}
+    for need in fitting:
+        if need.turn is not None:
+            line, place = need.turn.gates[0], called[need.claim.id]
+            places[line] = max(places.get(line, place), place)
+    for key, place in places.items():
+        gates[key].active += 1
+        gates[key].tat = max(gates[key].tat, place)
+    first = fitting[0].claim
+    name = None if len(fitting) == 1 else f"{first.id} {first.fence}"
+    decisions.held.extend(fitting if name is None else [need._replace(unit=name) for need in fitting])
+    more = unit[len(fitting) :]
+    if overfull is None:
+        return more
+    _refuse([need for need in more if overfull in need.gates], gates[overfull], _costs(more)[overfull], decisions)
+    return [need for need in more if overfull not in need.gates]
+
+
+def _fitting(unit: list[Need], gates: Mapping[GateKey, LimitGate]) -> tuple[list[Need], GateKey | None]:
+    """The first jobs of a batch, so many that no rate has to admit more than it ever does; the gate that is too small
+    for all of them. The others go there: they need not wait for anything else."""
+    costs: Counter[GateKey] = Counter()
+    for number, need in enumerate(unit):
+        for key in need.gates:
+            costs[key] += need.cost
+            gate = gates[key]
+            if number and gate.kind == LimitKind.RATE and costs[key] > gate.maximum + gate.burst:
+                return unit[:number], key
+    return unit, None
+
+
+def _costs(unit: Iterable[Need]) -> dict[GateKey, int]:
+    costs: dict[GateKey, int] = {}
+    for need in unit:
+        for key in need.gates:
+            costs[key] = costs.get(key, 0) + need.cost
+    return costs
+
+
+def _refuse(needs: Iterable[Need], gate: LimitGate, cost: int, decisions: GateDecisions) -> None:
+    gate.is_waited = True
+    gate.first_at = gate.first_at or gate.opens_at(cost)
+    decisions.refused.extend(Waiting(need.claim, gate) for need in needs)
+
+
+def held_batches(
+    batches: Iterable[Sequence[str]], decisions: GateDecisions, unkeyed: Iterable[str]
+) -> tuple[tuple[str, ...], ...]:
+    """What is left of batches whose jobs wait in part, or lack a key."""
+    gone = {one.job.id for one in decisions.refused}.union(unkeyed)
+    left = (tuple(id for id in batch if id not in gone) for batch in batches)
+    return tuple(batch for batch in left if batch)
 
 
 def openings(decisions: GateDecisions) -> list[Microseconds]:
@@ -249,82 +332,6 @@ def give_places(
         gate.is_waited = True
         given.append(Waiting(place.job, gate))
     return given, refused
-
-
-class InLine(NamedTuple):
-    """A job that waits at a gate."""
-
-    id: str
-    seq: int
-    rank: int
-    """Its negative priority."""
-    due_at: Microseconds
-    place: int
-    """Its place in its line: its due time, or what a fair share gave it."""
-    is_free: bool | None
-    """Whether it waits for nothing else; None: it does not wait there any more."""
-
-
-class WaitingLine(NamedTuple):
-    """The jobs of a task and a queue that wait at a gate, in their order."""
-
-    key: Any
-    """What the storage calls it."""
-    gate: Any
-    lane: int
-    """The lane of the request that may take its jobs."""
-    jobs: Sequence[InLine]
-    """The first ones."""
-    is_whole: bool
-    """Whether these are all."""
-
-
-class CalledUp(NamedTuple):
-    """What becomes of lines at gates that are open."""
-
-    called: list[tuple[WaitingLine, InLine]]
-    """They may go on: no more than their gates have room for, and than may be taken."""
-    passed: list[InLine]
-    """They do not wait there any more, or for something else as well: they leave the line."""
-    ended: list[Any]
-    """The keys of lines in which no job waits any more."""
-    has_more: bool
-    """Whether a gate has room for more, which this request could not take."""
-
-
-def call_up(lines: Sequence[WaitingLine], room: dict[Any, int], left: list[int]) -> CalledUp:
-    """Let jobs go on, from all lines in the order in which claims take them. ``room``: how many each gate admits;
-    ``left``: how many each lane may take. Both change."""
-    result = CalledUp([], [], [], False)
-    heads = [
-        (line.jobs[0].rank, line.jobs[0].due_at, line.jobs[0].seq, number, 0)
-        for number, line in enumerate(lines)
-        if line.jobs
-    ]
-    heapify(heads)
-    has_more = False
-    result.ended.extend(line.key for line in lines if not line.jobs and line.is_whole)
-    while heads:
-        *_, number, place = heappop(heads)
-        line = lines[number]
-        job = line.jobs[place]
-        if job.is_free:
-            if room[line.gate] <= 0 or left[line.lane] <= 0:
-                has_more = has_more or room[line.gate] > 0
-                continue
-            room[line.gate] -= 1
-            left[line.lane] -= 1
-            result.called.append((line, job))
-        else:
-            result.passed.append(job)
-        if place + 1 < len(line.jobs):
-            following = line.jobs[place + 1]
-            heappush(heads, (following.rank, following.due_at, following.seq, number, place + 1))
-        elif line.is_whole:
-            result.ended.append(line.key)
-        else:
-            has_more = has_more or room[line.gate] > 0
-    return result._replace(has_more=has_more)
 
 
 def with_states(claims: Iterable[Claim], decisions: GateDecisions, unkeyed: Iterable[str]) -> list[Claim]:

@@ -13,11 +13,10 @@ from jobify.model.status import ClaimScope
 from jobify.storage.batch_decisions import (
     Candidate,
     batch_lanes,
+    candidate,
     choose,
     in_order,
     joined,
-    key_of,
-    ready_since,
     window,
     with_batches,
     with_single_jobs,
@@ -104,7 +103,7 @@ def order_of(row: Row) -> tuple[int, int, int]:
 def candidate_of(row: Row, rule: BatchRule) -> Candidate:
     """A ready job, as it is chosen for a batch."""
     job = row.record
-    return Candidate(job.id, key_of(rule, job.options), ready_since(job.due_at, job.created_at))
+    return candidate(rule, job.id, job.due_at, job.created_at, job.options)
 
 
 def _claim_apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[Claim]:

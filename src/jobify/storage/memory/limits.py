@@ -17,24 +17,24 @@ from jobify.model.limit_gates import (
     LimitWait,
     limits_of_options,
 )
-from jobify.model.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
+from jobify.model.records import BatchRule, Claimed, ClaimRequest, NewJob, Settled, Settlement, TaskSlots
+from jobify.storage.batch_decisions import batch_lanes, choose, in_order, window, without_batches
 from jobify.storage.limit_decisions import (
     GateKey,
-    InLine,
     Need,
-    WaitingLine,
     admit,
-    call_up,
     give_places,
+    held_batches,
     left_room,
     needs_of,
     openings,
     places_of,
     with_states,
 )
+from jobify.storage.limit_waiters import InLine, WaitingLine, call_up, call_up_batches
 from jobify.storage.memory import claiming, transitions
 from jobify.storage.memory.queue import Queue
-from jobify.storage.memory.rows import SCHEDULED, GateTimes, Row
+from jobify.storage.memory.rows import SCHEDULED, GateTimes, KeptLimits, Row
 from jobify.storage.memory.table import Table
 from jobify.types import Microseconds
 
@@ -56,7 +56,15 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     """A claim whose jobs are admitted by their limits."""
     if not table.side.task_limits:
         return claiming.claim(table, request, now)
-    called, has_more = _open(table, request, now) if request.scope.covers_ordinary else ({}, False)
+    called: dict[str, Row] = {}
+    has_more, due = False, []
+    if request.scope.covers_ordinary:
+        called, has_more = _open(table, without_batches(request), now)
+        for lane, rule in batch_lanes(request):
+            some, opens_at, is_more_left = _open_batches(table, lane, rule, request, now)
+            called.update(some)
+            due.append(opens_at)
+            has_more = has_more or is_more_left
     claimed = claiming.claim(table, request, now)
     taken = {claim.id for claim in claimed.claims}
     for row in called.values():
@@ -64,14 +72,15 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
             table.upsert(row)  # it waits as before
     needs, unkeyed = needs_of(claimed.claims, task_limits(table, [claim.task for claim in claimed.claims]))
     gates = {key: _gate(table, key) for need in needs for key in need.all_gates}
-    decisions = admit(needs, gates, {id: _place_of(row) for id, row in called.items()}, now)
+    places = {id: _place_of(row) for id, row in called.items()}
+    decisions = admit(needs, gates, places, now, claimed.batches)
     for need in decisions.held:
         _hold(table, need)
     for one in decisions.refused:
         table.upsert(transitions.refused(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
     _keep_times(table, gates.values())
     gates_of_called = {id: row.waits_at for id, row in called.items()}
-    due = [
+    due += [
         claimed.next_due_at,
         *openings(decisions),
         *(gate.opens_at(_wanted(table, gate)) for gate in _waited(table) if gate.is_timed),
@@ -82,6 +91,7 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
         has_more=claimed.has_more or has_more or left_room(gates_of_called, decisions, unkeyed),
         has_limits=True,
         moved=len(decisions.refused),
+        batches=held_batches(claimed.batches, decisions, unkeyed),
     )
 
 
@@ -93,7 +103,7 @@ def _wanted(table: Table, gate: LimitGate) -> int:
 
 
 def _hold(table: Table, need: Need) -> None:
-    table.upsert(_found(table, need.claim.id)._replace(held=need.holds))
+    table.upsert(_found(table, need.claim.id)._replace(held=need.holds, unit=need.unit))
 
 
 def _gate(table: Table, key: GateKey) -> LimitGate:
@@ -107,8 +117,11 @@ def _gate(table: Table, key: GateKey) -> LimitGate:
 
 def _active(table: Table, key: GateKey) -> int:
     """How many functions run that hold it."""
-    kept = sum(key in gates for gates in table.side.kept_limits.values()) if table.side.kept_limits else 0
-    return table.gates.held[key] + kept
+    if not table.side.kept_limits:
+        return table.gates.held[key]
+    kept = [one.unit for one in table.side.kept_limits.values() if key in one.gates]
+    units = {unit for unit in kept if unit is not None and not table.gates.is_held(key, unit)}
+    return table.gates.held[key] + kept.count(None) + len(units)
 
 
 def _waiting_rows(table: Table) -> list[Row]:
@@ -117,7 +130,7 @@ def _waiting_rows(table: Table) -> list[Row]:
 
 def _known_gates(table: Table) -> set[GateKey]:
     """Those that are held, or waited for."""
-    kept = (key for gates in table.side.kept_limits.values() for key in gates)
+    kept = (key for one in table.side.kept_limits.values() for key in one.gates)
     return {*table.gates.held, *table.gates.waiting, *kept}
 
 
@@ -170,6 +183,41 @@ def _open(table: Table, request: ClaimRequest, now: Microseconds) -> tuple[dict[
     return called, calls.has_more
 
 
+def _open_batches(
+    table: Table, lane: TaskSlots, rule: BatchRule, request: ClaimRequest, now: Microseconds
+) -> tuple[dict[str, Row], Microseconds | None, bool]:
+    """Let jobs go on that make whole batches, with others that are ready: their rows before, by id. Besides, when the
+    next one may go, and whether there is room for more."""
+    most = window(rule, lane.limit)
+    gates = {(gate.name, gate.key): gate for gate in _waited(table) if gate.room(now)}
+    rows: dict[GateKey, list[Row]] = {}
+    lines: list[list[Row]] = []
+    for key in gates:
+        for _, line in table.gates.lines(key, lane.tasks, request.queues, table.side.paused_queues):
+            lines.append([row for row in line.peek(most + 1) if row.record.blockers == 1])
+            rows.setdefault(key, []).extend(lines[-1])
+    if not rows:
+        return {}, None, False
+    lines += claiming.ready_rows(table, lane, request.queues, most + 1)
+    candidates = [[(claiming.order_of(row), claiming.candidate_of(row, rule)) for row in line] for line in lines]
+    jobs = in_order(candidates, most + 1)
+    choice = choose(rule, jobs, len(jobs), now + request.ahead, most=most)
+    waiting = {row.record.id: key for key, some in rows.items() for row in some}
+    shared = [_gate(table, (one.name, "")) for one in _shared_limits(table, lane.tasks)]
+    calls = call_up_batches(choice.batches, waiting, gates, shared, lane.limit, now)
+    called = {id: _found(table, id) for id in calls.called}
+    for row in called.values():
+        table.upsert(transitions.admitted(row, now))
+    due = [at for at in (choice.next_at, calls.opens_at) if at is not None]
+    return called, min(due, default=None), calls.has_more
+
+
+def _shared_limits(table: Table, tasks: Sequence[str]) -> list[LimitDefinition]:
+    """The limits without a key that each job of a task must pass."""
+    found = {one.name: one for limits in task_limits(table, tasks).values() for one in limits}
+    return [one for one in found.values() if one.key is None and one.kind != LimitKind.FAIR]
+
+
 def _found(table: Table, id: str) -> Row:
     row = table.find(id)
     assert row is not None
@@ -211,9 +259,22 @@ def settled(table: Table, row: Row, settlement: Settlement) -> Settled:
             gate.close(its.closed_until)
         _keep_times(table, gates)
     if its.is_kept and row.held:
-        table.side = table.side._replace(kept_limits={**table.side.kept_limits, _claim_of(settlement): row.held})
+        kept = KeptLimits(row.held, row.unit)
+        table.side = table.side._replace(kept_limits={**table.side.kept_limits, _claim_of(settlement): kept})
         return Settled.APPLIED
-    return Settled.FREED if any(key in table.gates.waiting for key in row.held) else Settled.APPLIED
+    return Settled.FREED if _is_room_made(table, row.held, row.unit) else Settled.APPLIED
+
+
+def _is_room_made(table: Table, held: Iterable[GateKey], unit: str | None) -> bool:
+    """Whether a job waits at one of these gates, which a job does not hold any more."""
+    return any(key in table.gates.waiting and not _is_held_by(table, key, unit) for key in held)
+
+
+def _is_held_by(table: Table, key: GateKey, unit: str | None) -> bool:
+    kept = table.side.kept_limits.values()
+    return unit is not None and (
+        table.gates.is_held(key, unit) or any(one.unit == unit and key in one.gates for one in kept)
+    )
 
 
 def _claim_of(settlement: Settlement) -> tuple[str, int, int]:
@@ -222,10 +283,10 @@ def _claim_of(settlement: Settlement) -> tuple[str, int, int]:
 
 def let_go(table: Table, claim: tuple[str, int, int]) -> bool:
     """See :meth:`jobify.storage.limiting.LimitPort.let_go`."""
-    held = table.side.kept_limits.get(claim, ())
+    held, unit = table.side.kept_limits.get(claim, KeptLimits((), None))
     kept = {one: gates for one, gates in table.side.kept_limits.items() if one != claim}
     table.side = table.side._replace(kept_limits=kept)
-    return any(key in table.gates.waiting for key in held)
+    return _is_room_made(table, held, unit)
 
 
 # -- definitions -------------------------------------------------------------------------------------------------------

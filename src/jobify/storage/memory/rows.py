@@ -25,6 +25,7 @@ __all__ = (
     "Edge",
     "Gate",
     "GateTimes",
+    "KeptLimits",
     "Link",
     "PendingCancel",
     "Row",
@@ -92,6 +93,14 @@ class GateTimes(NamedTuple):
     closed_until: Microseconds = 0
 
 
+class KeptLimits(NamedTuple):
+    """What a function holds that still runs, although its claim has been settled."""
+
+    gates: tuple[GateKey, ...]
+    unit: str | None
+    """The batch that holds them once."""
+
+
 class PendingCancel(NamedTuple):
     """What ``cancel`` said about a running job."""
 
@@ -125,6 +134,8 @@ class Row(NamedTuple):
     cancel: PendingCancel | None = None
     held: tuple[GateKey, ...] = ()
     """The gates of limits that it holds, as long as it runs."""
+    unit: str | None = None
+    """The batch that holds them once for all of its jobs."""
     waits_at: GateKey | None = None
     """The gate of a limit that it waits at; one of its blockers."""
     place: int | None = None

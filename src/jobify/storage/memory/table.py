@@ -21,7 +21,7 @@ from jobify.model.records import JobRecord, OwnerRecord
 from jobify.storage.limit_decisions import GateKey
 from jobify.storage.memory.gate_index import GateIndex
 from jobify.storage.memory.queue import Queue, by_deletion, by_due_time, by_expiry, by_order
-from jobify.storage.memory.rows import RUNNING, SCHEDULED, Barrier, Edge, Gate, GateTimes, Row, has_ended, holds
+from jobify.storage.memory.rows import RUNNING, SCHEDULED, Barrier, Edge, Gate, GateTimes, KeptLimits, Row, has_ended, holds
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import ClockState
 
@@ -41,8 +41,8 @@ class SideTables(NamedTuple):
     task_limits: Mapping[str, tuple[str, ...]] = {}
     limit_settings: Mapping[GateKey, int] = {}
     gate_times: Mapping[GateKey, GateTimes] = {}
-    kept_limits: Mapping[tuple[str, int, int], tuple[GateKey, ...]] = {}
-    """What functions hold that still run, although their claims have been settled."""
+    kept_limits: Mapping[tuple[str, int, int], KeptLimits] = {}
+    """By claims that have been settled."""
 
 
 class Table:

@@ -123,7 +123,7 @@ def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
     job, owner = row.record, request.owner
     started_at = job.due_at if now < job.due_at <= now + request.ahead else now
     return _changed(
-        row._replace(held=()),
+        row._replace(held=(), unit=None),
         status=RUNNING,
         ready=True,
         owner=owner,

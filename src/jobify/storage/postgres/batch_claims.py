@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from jobify.model.records import BatchRule, ClaimRequest, TaskSlots
-from jobify.storage.batch_decisions import BatchChoice, Candidate, choose, key_of, ready_since, window
+from jobify.storage.batch_decisions import BatchChoice, Candidate, candidate, choose, window
 from jobify.storage.postgres.database import Database, lock_key
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.statements import texts
@@ -110,4 +110,4 @@ class BatchClaims:
 
 def _job_of(row: Sequence[Any], rule: BatchRule) -> tuple[tuple[int, int, int], Candidate]:
     seq, rank, due_at, created_at, options, *_ = row
-    return (rank, due_at, seq), Candidate(seq, key_of(rule, options), ready_since(due_at, created_at))
+    return (rank, due_at, seq), candidate(rule, seq, due_at, created_at, options)

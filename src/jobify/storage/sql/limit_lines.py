@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from jobify.model.limit_gates import LimitDefinition, LimitGate, LimitKind
 from jobify.model.records import ClaimRequest
-from jobify.storage.limit_decisions import GateKey, InLine, Waiting, WaitingLine, call_up
+from jobify.storage.limit_decisions import GateKey, Waiting
+from jobify.storage.limit_waiters import InLine, WaitingLine, call_up
 from jobify.storage.sql.limit_gates import Gates
 from jobify.storage.sql.statements import Row, Statements
 from jobify.types import Microseconds

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from jobify.model.records import BatchRule, TaskSlots
-from jobify.storage.batch_decisions import BatchChoice, Candidate, choose, key_of, ready_since, window
+from jobify.storage.batch_decisions import BatchChoice, Candidate, candidate, choose, window
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of
@@ -64,7 +64,7 @@ class BatchLanes:
         if (self._damage.is_suspected or not rows) and self._damage.is_to_be_looked_for(now):
             return self._look_at_each(lane, rule, queues, now)
         jobs = [
-            ((rank, due_at, seq), Candidate(seq, key_of(rule, options), ready_since(due_at, created_at)))
+            ((rank, due_at, seq), candidate(rule, seq, due_at, created_at, options))
             for seq, rank, due_at, created_at, options in rows
         ]
         return Look(jobs, next_due_at, aside)
@@ -78,7 +78,7 @@ class BatchLanes:
         jobs = [
             (
                 (-claim.priority, claim.due_at, seq),
-                Candidate(seq, key_of(rule, claim.options), ready_since(claim.due_at, claim.created_at)),
+                candidate(rule, seq, claim.due_at, claim.created_at, claim.options),
             )
             for seq, claim in picked.rows
         ]
