@@ -80,11 +80,10 @@ def window(rule: BatchRule, limit: int) -> int:
 def candidate(
     rule: BatchRule, number: Any, due_at: Microseconds, created_at: Microseconds, options: str | None
 ) -> Candidate:
-    """A ready job."""
-    if rule.key is None:
-        return Candidate(number, None, max(due_at, created_at))
+    """A ready job. Without its options the cost is 1."""
     its = limits_of_options(options)
-    return Candidate(number, its.limit_keys.get(rule.key, UNKEYED), max(due_at, created_at), its.cost)
+    key = None if rule.key is None else its.limit_keys.get(rule.key, UNKEYED)
+    return Candidate(number, key, max(due_at, created_at), its.cost)
 
 
 def choose(

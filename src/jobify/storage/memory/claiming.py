@@ -72,7 +72,7 @@ def _claim_ordinary(table: Table, request: ClaimRequest, now: Microseconds) -> C
 def _claim_batches(table: Table, lane: TaskSlots, rule: BatchRule, request: ClaimRequest, now: Microseconds) -> Claimed:
     """Take whole batches of a lane; what makes none is not touched."""
     lines = [
-        [(order_of(row), candidate_of(row, rule)) for row in rows]
+        [(order_of(row), candidate_of(row, rule, with_options=rule.key is not None)) for row in rows]
         for rows in ready_rows(table, lane, request.queues, window(rule, lane.limit) + 1)
     ]
     jobs = in_order(lines, window(rule, lane.limit) + 1)
@@ -100,10 +100,10 @@ def order_of(row: Row) -> tuple[int, int, int]:
     return -row.record.priority, row.record.due_at, row.seq
 
 
-def candidate_of(row: Row, rule: BatchRule) -> Candidate:
+def candidate_of(row: Row, rule: BatchRule, *, with_options: bool = True) -> Candidate:
     """A ready job, as it is chosen for a batch."""
     job = row.record
-    return candidate(rule, job.id, job.due_at, job.created_at, job.options)
+    return candidate(rule, job.id, job.due_at, job.created_at, job.options if with_options else None)
 
 
 def _claim_apart(table: Table, request: ClaimRequest, now: Microseconds) -> list[Claim]:

@@ -65,16 +65,17 @@ class BatchClaims:
             return Taken(choice, (), look.next_due_at, look.aside)
         number, lock = random.getrandbits(63), self.lock if self._database.is_in_block else self._lock_unflushed
         with self._doubt.of(request.owner, number), self._database.together():
-            lock(lane)
+            lock([lane])
             return self._take_whole(request, lane, rule, now, number)
 
-    def lock(self, lane: TaskSlots) -> None:
-        """Let no other claim take batches of this task, until the end of the transaction."""
-        key = lock_key(self._database.schema, f"batches/{min(lane.tasks)}")
-        self._database.command(f"SELECT pg_advisory_xact_lock({key})")
+    def lock(self, lanes: Sequence[TaskSlots]) -> None:
+        """Let no other claim take batches of these tasks, until the end of the transaction. All locks are taken in the
+        same order."""
+        for key in sorted(lock_key(self._database.schema, f"batches/{min(lane.tasks)}") for lane in lanes):
+            self._database.command(f"SELECT pg_advisory_xact_lock({key})")
 
-    def _lock_unflushed(self, lane: TaskSlots) -> None:
-        self.lock(lane)
+    def _lock_unflushed(self, lanes: Sequence[TaskSlots]) -> None:
+        self.lock(lanes)
         self._database.command("SET LOCAL synchronous_commit TO off")  # as any claim; see ``claims``
 
     def _take_whole(

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from jobify.model.limit_gates import LimitState
 from jobify.model.records import BatchRule, Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
-from jobify.storage.batch_decisions import with_batches, with_single_jobs
+from jobify.storage.batch_decisions import Candidate, with_batches, with_single_jobs
 from jobify.storage.postgres.arrays import needs_restoring, restored_row
 from jobify.storage.postgres.batch_claims import BatchClaims
 from jobify.storage.postgres.database import Database
@@ -97,7 +97,7 @@ class Claims:
     def __init__(self, database: Database, doubt: Doubt) -> None:
         self._database = database
         self._doubt = doubt
-        self.batches = BatchClaims(database, doubt)
+        self._batches = BatchClaims(database, doubt)
         self._checked_at = -_PAUSE
         self._places: dict[tuple[tuple[str, ...], tuple[str, ...] | None], Places] = {}
         self._next_due_at: Microseconds | None = None
@@ -120,6 +120,16 @@ class Claims:
         if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
             claimed = claimed._replace(claims=self._take_apart(request, now))
         return claimed._replace(has_suspects=self._next_apart(request, now) is not None)
+
+    def ready(
+        self, lane: TaskSlots, rule: BatchRule, queues: tuple[str, ...] | None, now: Microseconds
+    ) -> Sequence[tuple[tuple[int, int, int], Candidate]]:
+        """See :class:`jobify.storage.sql.batch_lines.ReadyJobs`."""
+        return self._batches.look(lane, rule, queues).jobs
+
+    def lock(self, lanes: Sequence[TaskSlots]) -> None:
+        """See :class:`jobify.storage.sql.batch_lines.ReadyJobs`."""
+        self._batches.lock(lanes)
 
     # -- ordinary jobs -------------------------------------------------------------------------------------------------
 
@@ -202,7 +212,7 @@ class Claims:
     def _take_batches(
         self, request: ClaimRequest, slots: TaskSlots, rule: BatchRule, now: Microseconds, is_forced: bool
     ) -> _Lane:
-        taken = self.batches.take(request, slots, rule, now, is_forced=is_forced)
+        taken = self._batches.take(request, slots, rule, now, is_forced=is_forced)
         found = _claims_of(taken.rows)
         numbers = {claim.id: seq for claim, seq in found}
         claims, batches = with_batches([claim for claim, _ in found], taken.choice, lambda claim: numbers[claim.id])

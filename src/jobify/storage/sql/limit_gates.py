@@ -23,6 +23,8 @@ class Holder(NamedTuple):
     id: str
     fence: int
     gate: int
+    batch: str | None
+    """That of the job, which holds the gate once. None: the claim holds it by itself."""
 
 
 class Gates:
@@ -79,31 +81,43 @@ class Gates:
 
     def release_settled(
         self, holders: Sequence[Holder], closings: Mapping[int, Microseconds], at: Microseconds
-    ) -> dict[int, LimitGate]:
-        """These claims were settled at this time and hold nothing any more; their gates by id. ``closings``: until when
-        rates close."""
-        gates = self._count_down(holders, closings, at)
+    ) -> tuple[dict[int, LimitGate], set[int]]:
+        """These claims were settled at this time and hold nothing any more; their gates by id, and those of them in
+        which there is a place more. ``closings``: until when rates close."""
+        gates, freed = self._count_down(holders, closings, at)
         self._statements.run_for("drop_holders", list(dict.fromkeys(holder.id for holder in holders)))
-        return gates
+        return gates, freed
 
-    def release(self, holders: Sequence[Holder]) -> dict[int, LimitGate]:
-        """These claims hold nothing any more, kept or not; their gates by id."""
-        gates = self._count_down(holders, {}, 0)
+    def release(self, holders: Sequence[Holder]) -> list[LimitGate]:
+        """These claims hold nothing any more, kept or not; the gates in which there is a place more."""
+        gates, freed = self._count_down(holders, {}, 0)
         for id, fence in dict.fromkeys((holder.id, holder.fence) for holder in holders):
             self._statements.run("drop_holder", id, fence)
-        return gates
+        return [gates[gate] for gate in freed]
 
     def _count_down(
         self, holders: Sequence[Holder], closings: Mapping[int, Microseconds], at: Microseconds
-    ) -> dict[int, LimitGate]:
-        counts = Counter(holder.gate for holder in holders)
-        gates = self.locked_by_id(counts.keys() | closings.keys())
+    ) -> tuple[dict[int, LimitGate], set[int]]:
+        gates = self.locked_by_id({holder.gate for holder in holders}.union(closings))
+        counts = self._places(holders)
         for gate in gates:
             gate.release(counts[gate.id], at)
             if gate.id in closings:
                 gate.close(closings[gate.id])
         self.write(gates)
-        return {gate.id: gate for gate in gates}
+        return {gate.id: gate for gate in gates}, counts.keys() & {gate.id for gate in gates}
+
+    def _places(self, holders: Sequence[Holder]) -> Counter[int]:
+        """How many places of each gate these claims give back: of a batch, the last one gives back its own. The gates
+        are locked, so that two ends of a batch at once see each other."""
+        counts = Counter(holder.gate for holder in holders if holder.batch is None)
+        batches = list(dict.fromkeys(holder.batch for holder in holders if holder.batch is not None))
+        if batches:
+            leaving = {holder[:3] for holder in holders}
+            others = self.holders(self._statements.rows_for("holders_of_batches", batches))
+            held = {(one.gate, one.batch) for one in others if one[:3] not in leaving}
+            counts.update(gate for gate, _ in {(one.gate, one.batch) for one in holders if one.batch} - held)
+        return counts
 
 
 def release_limits(statements: Statements, owners: Sequence[int]) -> None:

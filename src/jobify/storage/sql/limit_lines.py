@@ -41,6 +41,18 @@ class Opened(NamedTuple):
     ended: Sequence[int]
     """Gates with lines that have come to their end."""
     has_more: bool
+    next_at: Microseconds | None = None
+    """When a batch goes whose jobs wait at gates that are open."""
+
+    def with_others(self, other: Opened) -> Opened:
+        """Both."""
+        due = [at for at in (self.next_at, other.next_at) if at is not None]
+        return Opened(
+            {**self.jobs, **other.jobs},
+            [*self.ended, *other.ended],
+            self.has_more or other.has_more,
+            min(due, default=None),
+        )
 
 
 NOTHING_OPENED: Final = Opened({}, (), False)
@@ -68,12 +80,15 @@ class Lines:
         left = [lane.limit for lane in request.slots]
         lines = self._first_of([key for key in keys if room[key[0]] > 0], lanes, room, left)
         calls = call_up(lines, room, left)
-        passed = [job.seq for job in calls.passed]
-        admitted = [job.seq for _, job in calls.called] + [job.seq for job in calls.passed if job.is_free is not None]
-        self._statements.run_for("admit_waiters", admitted)
-        self._statements.run_for("drop_waiters", passed)
+        self.let_go([job.seq for _, job in calls.called], calls.passed)
         jobs = {job.id: Called(job.seq, line.gate, job.place) for line, job in calls.called}
         return Opened(jobs, list(dict.fromkeys(gate for gate, _, _ in calls.ended)), calls.has_more)
+
+    def let_go(self, called: Sequence[int], passed: Sequence[InLine]) -> None:
+        """These jobs wait at their gates no more, but for now they keep their places; those that are passed do not."""
+        admitted = [*called, *(job.seq for job in passed if job.is_free is not None)]
+        self._statements.run_for("admit_waiters", admitted)
+        self._statements.run_for("drop_waiters", [job.seq for job in passed])
 
     def _first_of(
         self, keys: Sequence[_Key], lanes: Mapping[str, int], room: Mapping[int, int], left: Sequence[int]

@@ -18,15 +18,18 @@ from typing import Final, Protocol
 from jobify.model.limit_gates import LimitDefinition, LimitKind, LimitRefusal
 from jobify.model.records import Claim, Claimed, ClaimRequest, NewJob, Settled, Settlement
 from jobify.model.status import JobStatus
+from jobify.storage.batch_decisions import without_batches
 from jobify.storage.limit_decisions import (
     admit,
     give_places,
+    held_batches,
     left_room,
     needs_of,
     openings,
     places_of,
     with_states,
 )
+from jobify.storage.sql.batch_lines import BatchLines, ReadyJobs
 from jobify.storage.sql.limit_definitions import LimitDefinitions
 from jobify.storage.sql.limit_gates import Gates, Holder
 from jobify.storage.sql.limit_lines import NOTHING_OPENED, Lines, Opened, by_task
@@ -43,7 +46,7 @@ _limits_of: Final = attrgetter("limits")
 _WITHOUT: Final = frozenset((None,))
 
 
-class Claims(Protocol):
+class Claims(ReadyJobs, Protocol):
     """How a database claims, as if there were no limits."""
 
     @property
@@ -69,10 +72,12 @@ class Limits:
         self._settlements = settlements
         self._gates = Gates(statements)
         self._lines = Lines(statements, self._gates)
+        self._batch_lines = BatchLines(statements, self._gates, self._lines, claims)
         self.definitions = LimitDefinitions(statements, self._gates, self._lines)
         self.are_defined = False
         """Whether the last claim has said that there are limits."""
         self._unjudged: list[Claim] = []
+        self._unjudged_batches: list[tuple[str, ...]] = []
         """What was claimed without limits, and could not be judged yet."""
         self._swept_at = -_SWEEP
 
@@ -86,26 +91,36 @@ class Limits:
                 return claimed
             self.are_defined = True
             self._unjudged += claimed.claims
+            self._unjudged_batches += claimed.batches
+            claimed = claimed._replace(claims=[], has_more=True, batches=())
             with self._statements.together():
-                judged = self._judged(claimed._replace(claims=[], has_more=True), request, now, NOTHING_OPENED)
+                judged = self._judged(claimed, request, now, NOTHING_OPENED)
         else:
             with self._statements.together():
-                opened = self._lines.open(request, now) if request.scope.covers_ordinary else NOTHING_OPENED
+                opened = self._open(request, now) if request.scope.covers_ordinary else NOTHING_OPENED
                 claimed = self._claims.claim(request, now=now)
                 if request.scope.covers_ordinary:
                     self.are_defined = claimed.has_limits
                 judged = self._judged(claimed, request, now, opened)
         self._unjudged.clear()
+        self._unjudged_batches.clear()
         return judged
+
+    def _open(self, request: ClaimRequest, now: Microseconds) -> Opened:
+        plain = without_batches(request)
+        if len(plain.slots) == len(request.slots):
+            return self._lines.open(request, now)
+        return self._batch_lines.open(request, now).with_others(self._lines.open(plain, now))
 
     def _judged(self, claimed: Claimed, request: ClaimRequest, now: Microseconds, opened: Opened) -> Claimed:
         """Let those of the claims hold that their limits admit; the others wait."""
         claims = [*self._unjudged, *claimed.claims]
+        batches = (*self._unjudged_batches, *claimed.batches)
         needs, unkeyed = needs_of(claims, self._task_limits([claim.task for claim in claims]))
         gates = self._gates.locked((key for need in needs for key in need.all_gates), opened.ended)
-        decisions = admit(needs, gates, {id: called.place for id, called in opened.jobs.items()}, now)
+        decisions = admit(needs, gates, {id: called.place for id, called in opened.jobs.items()}, now, batches)
         holders = [
-            (need.claim.id, need.claim.fence, gates[key].id, request.owner)
+            (need.claim.id, need.claim.fence, gates[key].id, request.owner, need.unit)
             for need in decisions.held
             for key in need.holds
         ]
@@ -115,13 +130,14 @@ class Limits:
         self._lines.forget_ended(opened.ended, gates)
         self._gates.write(gates.values())
         gates_of_called = {id: called.gate for id, called in opened.jobs.items()}
-        due = [claimed.next_due_at, *openings(decisions)]
+        due = [claimed.next_due_at, opened.next_at, *openings(decisions)]
         due += self._statements.rows("next_opening", now) if self.are_defined else ()
         return claimed._replace(
             claims=with_states(claims, decisions, unkeyed),
             has_more=claimed.has_more or opened.has_more or left_room(gates_of_called, decisions, unkeyed),
             next_due_at=min((at for at in due if at is not None), default=None),
             moved=len(decisions.refused),
+            batches=held_batches(batches, decisions, unkeyed),
         )
 
     def _task_limits(self, tasks: Sequence[str]) -> dict[str, list[LimitDefinition]]:
@@ -173,7 +189,7 @@ class Limits:
             self._statements.run("keep_holders", id, fence)
         at = max((one.finished_at or 0 for one in ends.values()), default=0)
         released = [holder for holder in holders if (holder.id, holder.fence) not in kept]
-        gates = self._gates.release_settled(released, closings, at)
+        gates, freed = self._gates.release_settled(released, closings, at)
         self._lines.go_back([
             # It had its turn and was released, so it has not run: it is the next one in its line.
             (holder.id, holder.gate, gates[holder.gate].tat)
@@ -182,15 +198,13 @@ class Limits:
             and gates[holder.gate].kind == LimitKind.FAIR
             and _is_released(ends[holder.id, holder.fence])
         ])  # fmt: skip
-        return {
-            (holder.id, holder.fence) for holder in holders if holder.gate in gates and gates[holder.gate].is_waited
-        }
+        return {(holder.id, holder.fence) for holder in holders if holder.gate in freed and gates[holder.gate].is_waited}
 
     def let_go(self, id: str, owner: int, fence: int) -> bool:
         """See :meth:`jobify.storage.limiting.LimitPort.let_go`."""
         with self._statements.together():
             found = self._gates.holders(self._statements.rows_of("holders_of_claims", [(id, fence, owner)]))
-            return any(gate.is_waited for gate in self._gates.release(found).values())
+            return any(gate.is_waited for gate in self._gates.release(found))
 
     def sweep(self) -> None:
         """Now and then: claims hold nothing any more that have ended without saying so, in a release that knows no

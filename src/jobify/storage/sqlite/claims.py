@@ -31,7 +31,7 @@ from typing import Final, NamedTuple
 from jobify.exceptions import StorageUnavailableError
 from jobify.model.records import BatchRule, Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
-from jobify.storage.batch_decisions import BatchChoice, with_batches, with_single_jobs
+from jobify.storage.batch_decisions import BatchChoice, Candidate, with_batches, with_single_jobs
 from jobify.storage.sqlite.batch_claims import BatchLanes, lane_conditions
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
@@ -74,7 +74,7 @@ class Claims:
         self._database = database
         self._suspects = Suspects(database)
         self._damage = Damage(database)
-        self.batches = BatchLanes(database, self._damage)
+        self._batches = BatchLanes(database, self._damage)
         self._next_due_at: Microseconds | None = None
         """What the last claim found: a hint that there is something to stage, which spares looking first."""
 
@@ -100,6 +100,15 @@ class Claims:
         if request.scope is ClaimScope.ANY and not (claimed.claims or claimed.has_more):
             claimed = claimed._replace(claims=self._suspects.claim(request, now=now))
         return claimed._replace(has_suspects=self._suspects.is_any(request, now=now))
+
+    def ready(
+        self, lane: TaskSlots, rule: BatchRule, queues: tuple[str, ...] | None, now: Microseconds
+    ) -> Sequence[tuple[tuple[int, int, int], Candidate]]:
+        """See :class:`jobify.storage.sql.batch_lines.ReadyJobs`."""
+        return self._batches.look(lane, rule, queues, now).jobs
+
+    def lock(self, lanes: Sequence[TaskSlots]) -> None:
+        """The transaction has the write lock."""
 
     def _claim_at_once(self, request: ClaimRequest, now: Microseconds) -> Claimed:
         """The plain case; StorageUnavailableError for any other."""
@@ -219,8 +228,8 @@ class Claims:
     def _pick_batches(
         self, lane: TaskSlots, rule: BatchRule, request: ClaimRequest, now: Microseconds, *, is_locked: bool
     ) -> _Page:
-        choice, look = self.batches.choose(lane, rule, request.queues, now + request.ahead, now)
-        rows, references = self.batches.rows(choice, now) if is_locked else Picked([], {})
+        choice, look = self._batches.choose(lane, rule, request.queues, now + request.ahead, now)
+        rows, references = self._batches.rows(choice, now) if is_locked else Picked([], {})
         return _Page(rows, references, choice.has_more, look.next_due_at, look.aside, (choice,))
 
     def _pick_lane(self, lane: TaskSlots, queues: tuple[str, ...] | None, now: Microseconds) -> _Page:

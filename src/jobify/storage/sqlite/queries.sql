@@ -1404,20 +1404,23 @@ UPDATE limit_gates SET active = v.column2, tat = v.column3, closed_until = v.col
 FROM (VALUES {rows}) AS v WHERE id = v.column1
 
 -- name: hold_limits
-INSERT INTO limit_holders (job_id, fence, gate, owner)
-SELECT column1, column2, column3, column4 FROM (VALUES {rows}) WHERE column1 <> 0
+INSERT INTO limit_holders (job_id, fence, gate, owner, batch)
+SELECT column1, column2, column3, column4, column5 FROM (VALUES {rows}) WHERE column1 <> 0
 
 -- name: holders_of_claims
-SELECT CAST(json_group_array(json_array(job_id, fence, gate)) AS BLOB)
+SELECT CAST(json_group_array(json_array(job_id, fence, gate, batch)) AS BLOB)
 FROM (VALUES {rows}) AS v
 CROSS JOIN limit_holders AS held ON held.job_id = v.column1 AND held.fence = v.column2 AND held.owner = v.column3
 
+-- name: holders_of_batches
+SELECT CAST(json_group_array(json_array(job_id, fence, gate, batch)) AS BLOB) FROM limit_holders WHERE batch IN ({ids})
+
 -- name: holders_of_owners
-SELECT CAST(json_group_array(json_array(job_id, fence, gate)) AS BLOB) FROM limit_holders WHERE owner IN ({ids})
+SELECT CAST(json_group_array(json_array(job_id, fence, gate, batch)) AS BLOB) FROM limit_holders WHERE owner IN ({ids})
 
 -- name: orphaned_holders
 -- What claims hold that have ended without a word about it: a release before limits has settled them.
-SELECT CAST(json_group_array(json_array(job_id, fence, gate)) AS BLOB) FROM limit_holders
+SELECT CAST(json_group_array(json_array(job_id, fence, gate, batch)) AS BLOB) FROM limit_holders
 WHERE is_kept = 0 AND NOT EXISTS (
     SELECT 1 FROM jobs WHERE jobs.id = limit_holders.job_id AND jobs.fence = limit_holders.fence AND jobs.status = 'running'
 )
@@ -1497,6 +1500,10 @@ CROSS JOIN json_each((
 )) AS waiter
 CROSS JOIN limit_waiters AS place ON place.seq = waiter.value
 LEFT JOIN jobs ON jobs.seq = place.seq
+
+-- name: batch_waiters
+-- What else decides whether jobs that wait make a batch.
+SELECT CAST(json_group_array(json_array(seq, created_at, options)) AS BLOB) FROM jobs WHERE seq IN ({ids})
 
 -- name: admit_waiters
 UPDATE jobs SET blockers = blockers - 1 WHERE seq IN ({ids})

@@ -382,8 +382,12 @@ CREATE TABLE limit_holders (
     owner INTEGER NOT NULL,
     -- 1: the claim has been settled, but its function still runs in a thread.
     is_kept INTEGER NOT NULL DEFAULT 0,
+    -- Jobs that run together hold the gate once. NULL: it is held by itself.
+    batch TEXT,
     PRIMARY KEY (job_id, fence, gate)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX limit_holders_of_batch ON limit_holders (batch) WHERE batch IS NOT NULL;
 
 -- Jobs that wait at a gate: each has one blocker for it, as long as its fence is this one and it waits.
 CREATE TABLE limit_waiters (

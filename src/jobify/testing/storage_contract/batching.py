@@ -229,7 +229,7 @@ class BatchContract(StorageCase):
 class SharedBatchContract(StorageCase):
     """For storages whose ``is_shared`` is true."""
 
-    @pytest.mark.parametrize("limits", [[], [at_once(100), rate(1000, 1, name="rate")]], ids=["free", "limited"])
+    @pytest.mark.parametrize("limits", [[], [at_once(100), rate(1, 1, burst=300)]], ids=["free", "limited"])
     def test_claims_at_once_split_no_batch(
         self, storage: Storage, tmp_path: Path, limits: list[LimitDefinition]
     ) -> None:

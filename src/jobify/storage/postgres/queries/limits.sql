@@ -41,18 +41,22 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]
 WHERE gates.id = v.id
 
 -- name: hold_limits
-INSERT INTO @limit_holders (job_id, fence, gate, owner)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
+INSERT INTO @limit_holders (job_id, fence, gate, owner, batch)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
 
 -- name: holders_of_claims
-SELECT held.job_id, held.fence, held.gate FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (job_id, fence, owner)
+SELECT held.job_id, held.fence, held.gate, held.batch
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS v (job_id, fence, owner)
 JOIN @limit_holders AS held ON held.job_id = v.job_id AND held.fence = v.fence AND held.owner = v.owner
 
+-- name: holders_of_batches
+SELECT job_id, fence, gate, batch FROM @limit_holders WHERE batch = ANY ($1::text[])
+
 -- name: holders_of_owners
-SELECT job_id, fence, gate FROM @limit_holders WHERE owner = ANY ($1::bigint[])
+SELECT job_id, fence, gate, batch FROM @limit_holders WHERE owner = ANY ($1::bigint[])
 
 -- name: orphaned_holders
-SELECT job_id, fence, gate FROM @limit_holders AS held
+SELECT job_id, fence, gate, batch FROM @limit_holders AS held
 WHERE NOT is_kept AND NOT EXISTS (
     SELECT 1 FROM @jobs WHERE jobs.id = held.job_id AND jobs.fence = held.fence AND jobs.status = 'running'
 )
@@ -133,6 +137,10 @@ CROSS JOIN LATERAL (
     WHERE job.fence IS NOT NULL OR NOT EXISTS (SELECT 1 FROM @jobs WHERE jobs.seq = first.seq)
     ORDER BY first.rank, first.due_at, first.seq LIMIT $1
 ) AS waiter
+
+-- name: batch_waiters
+-- What else decides whether jobs that wait make a batch. They are locked.
+SELECT seq, created_at, options FROM @jobs WHERE seq = ANY ($1::bigint[])
 
 -- name: admit_waiters
 -- Their entries are locked; a job may have been changed meanwhile that was not.
