@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from jobify.model.limit_gates import LimitDefinition, LimitState, SettledLimits
-from jobify.model.records import Claim, ClaimRequest, JobQuery, JobRecord, NewJob, Settlement, TaskSlots
+from jobify.model.records import BatchRule, Claim, ClaimRequest, JobQuery, JobRecord, NewJob, Settlement, TaskSlots
 from jobify.storage import PostgresStorage, SQLiteStorage, Storage
 from jobify.storage.memory import MemoryStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, SECOND, again, end, job
@@ -126,6 +126,28 @@ class LimitModel(RuleBasedStateMachine):
                 if is_for_all and not answer.has_more:
                     assert _is_no_later(answer.next_due_at, answers[0].next_due_at), answers
             self.claims += [(owner, found) for found in answers[0].claims]
+            if answers[0].claims or not any(answer.has_more for answer in answers):
+                return
+
+    @rule(
+        number=st.integers(0, 1),
+        limit=st.integers(0, 3),
+        batch=st.builds(
+            BatchRule, st.integers(1, 3), st.sampled_from([0, SECOND]), st.sampled_from([None, "user"])
+        ),
+        queues=st.sampled_from([None, ("q",)]),
+    )
+    def claim_batches(self, number: int, limit: int, batch: BatchRule, queues: tuple[str, ...] | None) -> None:
+        owner = self.owners[number]
+        request = ClaimRequest(owner, (TaskSlots(("x",), limit, batch), TaskSlots(("y",), 1)), queues)
+        for _ in range(10):
+            answers = [storage.claim(request, now=self.now) for storage in self.storages]
+            for answer in answers[1:]:
+                assert (answer.claims, answer.batches) == (answers[0].claims, answers[0].batches), answers
+            self.claims += [(owner, found) for found in answers[0].claims]
+            sizes = [len(one) for one in answers[0].batches]
+            assert len(sizes) <= limit
+            assert all(size <= batch.size for size in sizes)
             if answers[0].claims or not any(answer.has_more for answer in answers):
                 return
 

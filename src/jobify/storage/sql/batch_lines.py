@@ -47,8 +47,8 @@ class _Waiting(NamedTuple):
     """By number, without those that wait for something else as well."""
     gates: Mapping[int, int]
     """By the number of a job."""
-    ended: list[int]
-    """Gates with lines in which no job waits."""
+    whole: list[tuple[int, list[int]]]
+    """Lines of which these are all jobs: the gate, and the numbers of the jobs."""
     passed: list[InLine]
     """They do not wait there any more, or for something else as well."""
 
@@ -90,7 +90,8 @@ class BatchLines:
             waiting.jobs[seq].id: Called(seq, waiting.gates[seq], waiting.jobs[seq].place) for seq in calls.called
         }
         due = [at for at in (choice.next_at, calls.opens_at) if at is not None]
-        return Opened(called, waiting.ended, calls.has_more, min(due, default=None))
+        ended = [gate for gate, numbers in waiting.whole if set(numbers).issubset(calls.called)]
+        return Opened(called, ended, calls.has_more, min(due, default=None))
 
     def _waiting(self, keys: Sequence[tuple[int, str, str]], rule: BatchRule, most: int) -> _Waiting:
         found = self._statements.rows_of("first_waiters", keys, most + 1) if keys else []
@@ -104,7 +105,7 @@ class BatchLines:
             [[_placed(job, rule, details) for job in line] for line in free.values()],
             {job.seq: job for line in free.values() for job in line},
             {job.seq: key[0] for key, line in free.items() for job in line},
-            [key[0] for key, line in lines.items() if not line],
+            [(key[0], [job.seq for job in free[key]]) for key, line in lines.items() if len(line) <= most],
             [job for line in lines.values() for job in line if not job.is_free],
         )
 

@@ -15,13 +15,14 @@ whose ``is_shared`` is false leaves :class:`SharedStorageContract` out.
 import pytest
 
 _PARTS = (
-    "batching", "claiming", "depending", "doubting", "ending", "grouping", "limit_rates", "limit_turns", "limiting", "needing",
+    "batch_limits", "batching", "claiming", "depending", "doubting", "ending", "grouping", "limit_rates", "limit_turns", "limiting", "needing",
     "owning", "parking", "pausing", "reading", "reviving", "settling", "sharing", "suspecting", "timekeeping",
     "transacting", "uniqueness", "writing",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from jobify.testing.storage_contract.batching import BatchContract  # noqa: E402 - after the lines above
+from jobify.testing.storage_contract.batch_limits import BatchLimitContract  # noqa: E402 - after the lines above
+from jobify.testing.storage_contract.batching import BatchContract  # noqa: E402
 from jobify.testing.storage_contract.claiming import ClaimContract  # noqa: E402
 from jobify.testing.storage_contract.depending import DependencyContract  # noqa: E402
 from jobify.testing.storage_contract.doubting import DoubtContract  # noqa: E402
@@ -64,6 +65,7 @@ class StorageContract(
     LimitContract,
     RateContract,
     TurnContract,
+    BatchLimitContract,
     ParkContract,
     ReportContract,
     EndContract,

@@ -12,10 +12,10 @@ import pytest
 
 from jobify.model.records import CancelResult, JobQuery, Settled
 from jobify.storage.base import Notifier, Storage
+from jobify.testing.storage_contract.batching import SharedBatchContract
 from jobify.testing.storage_contract.given import (
     NOW,
     PROFILE,
-    StorageCase,
     claim,
     claim_once,
     claimed,
@@ -43,7 +43,7 @@ def _at_once(*functions: Callable[[], None]) -> None:
         list(threads.map(run, functions))
 
 
-class SharedStorageContract(StorageCase):
+class SharedStorageContract(SharedBatchContract):
     """For storages whose ``is_shared`` is true."""
 
     @pytest.fixture
