@@ -137,6 +137,7 @@ class Claims:
         due_by = now + request.ahead
         has_promoted = self._promote_if_due(due_by)
         claims: list[Claim] = []
+        in_batches: list[Claim] = []
         batches: list[tuple[str, ...]] = []
         is_more_left, next_due_at, batch_at, aside = False, None, None, 0
         for slots in request.slots:
@@ -146,14 +147,15 @@ class Claims:
                 has_promoted = True
                 lane = self._take_lane(request, slots, now, is_forced=True)
                 next_due_at = self._next_due_at = lane.next_due_at
-            claims += [claim for claim, _ in lane.claims]
+            some = claims if slots.batch is None else in_batches
+            some += [claim for claim, _ in lane.claims]
             batches += lane.batches
             batch_at = _earliest(batch_at, lane.batch_at)
             is_more_left = is_more_left or lane.is_more_left
             aside = lane.aside
         is_more_left = is_more_left or (next_due_at is not None and next_due_at <= due_by)
         claimed = Claimed(
-            claims,
+            [*claims, *in_batches],
             is_more_left,
             _earliest(next_due_at, batch_at),
             has_parked=bool(aside & 2),
