@@ -17,8 +17,11 @@ from jobify.model.records import ClaimRequest, JobQuery, MessageKind, TaskSlots
 from jobify.model.status import ClaimScope
 from jobify.storage import PostgresStorage
 from jobify.storage.postgres.claims import _far, _near
+from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.places import Places
+from jobify.storage.postgres.statements import texts
 from jobify.testing.rows import NOW, PROFILE, SECOND, claim_once, end, job, line, report, running
+from jobify.testing.storage_contract.batching import claim_batches
 from support import opened
 
 OTHERS = 20_000
@@ -102,6 +105,23 @@ def test_a_claim_reads_what_it_takes(storage: PostgresStorage, limit: int, tasks
     read = rows_read(storage, lambda: found.append(len(claim_once(storage, owner, limit=limit, tasks=tasks).claims)))
     assert found == [limit]
     assert read <= (len(tasks) + 3) * (limit + 1) + 30
+
+
+@pytest.mark.parametrize("tasks", [("task",), TASKS])
+def test_a_claim_of_batches_reads_what_it_looks_at_and_takes(storage: PostgresStorage, tasks: tuple[str, ...]) -> None:
+    owner = fill_ready(storage)
+    found: list[int] = []
+    read = rows_read(
+        storage, lambda: found.extend(map(len, claim_batches(storage, owner, 20, limit=2, tasks=tasks).batches))
+    )
+    assert found == [20, 20]
+    looked_at = len(tasks) * (40 + 1)
+    assert read <= 2 * looked_at + 3 * 40 + 60
+
+
+def test_a_batch_that_waits_for_jobs_costs_a_look(storage: PostgresStorage) -> None:
+    owner = fill_ready(storage)
+    assert rows_read(storage, lambda: claim_batches(storage, owner, READY + 1)) <= READY + 20
 
 
 def test_a_claim_for_which_there_is_nothing_reads_nothing(storage: PostgresStorage) -> None:
@@ -188,6 +208,31 @@ def test_a_call_reads_what_it_is_about(storage: PostgresStorage, name: str) -> N
     assert rows_read(storage, lambda: call(storage, owner)) <= limit
 
 
+def test_the_plan_of_a_look_for_batches(storage: PostgresStorage) -> None:
+    fill_ready(storage)
+    database = storage._database
+    lane = texts()["whole_lane"].replace("{in_queues}", "")
+    text = database.sql("batch_candidates", lane=lane).text
+    nodes = _plan_of(database, "a_look", text, "ARRAY['task'], 10, true")
+    scans = {(node["Node Type"], node.get("Index Name")) for node in nodes if node.get("Relation Name") == "jobs"}
+    assert {index for _, index in scans if index} <= {"jobs_ready", "jobs_staged", "jobs_parked", "jobs_pkey"}
+    assert "Seq Scan" not in {kind for kind, _ in scans}
+
+
+def test_the_plan_of_taking_a_batch(storage: PostgresStorage) -> None:
+    fill_ready(storage)
+    database = storage._database
+    text = database.sql("take_batch").text
+    nodes = _plan_of(database, "a_batch", text, f"ARRAY[1, 2], ARRAY[0, 0], 1, {NOW}, {NOW}, 1")
+    assert "Seq Scan" not in {node["Node Type"] for node in nodes if node.get("Relation Name") == "jobs"}
+
+
+def _plan_of(database: Database, name: str, text: str, arguments: str) -> list[dict[str, Any]]:
+    database.command(f"PREPARE {name} AS {text}")
+    (plan,) = database.command(f"EXPLAIN (FORMAT JSON, COSTS OFF) EXECUTE {name} ({arguments})").fetchone() or ("",)
+    return list(_nodes((plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]))
+
+
 @pytest.mark.parametrize("is_near", [False, True])
 def test_the_plan_of_a_claim(storage: PostgresStorage, is_near: bool) -> None:
     """No table of jobs is scanned, and nothing is sorted but what the claim takes."""
@@ -195,12 +240,10 @@ def test_the_plan_of_a_claim(storage: PostgresStorage, is_near: bool) -> None:
     database = storage._database
     source = _near(Places(0.0)) if is_near else _far(None)
     text = database.sql("claim", unflushed="", **source.fields).text
-    database.command(f"PREPARE a_claim AS {text}")
     arguments = f"ARRAY['task'], 10, 1, {NOW}, {NOW}, false, 1"
     if is_near:
         arguments += f", ARRAY['default'], ARRAY['task'], ARRAY[0], ARRAY[{NOW}], ARRAY[0]"
-    (plan,) = database.command(f"EXPLAIN (FORMAT JSON, COSTS OFF) EXECUTE a_claim ({arguments})").fetchone() or ("",)
-    nodes = list(_nodes((plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]))
+    nodes = _plan_of(database, "a_claim", text, arguments)
     scans = {(node["Node Type"], node.get("Index Name")) for node in nodes if node.get("Relation Name") == "jobs"}
     assert {index for _, index in scans if index} <= {"jobs_ready", "jobs_staged", "jobs_parked", "jobs_pkey"}
     assert "Seq Scan" not in {kind for kind, _ in scans}

@@ -15,6 +15,7 @@ from jobify.model.records import Claim, JobQuery, MessageKind, Report
 from jobify.storage import SQLiteStorage
 from jobify.storage.sqlite.claims import STEP
 from jobify.testing.rows import NOW, PROFILE, SECOND, claim, claim_once, end, job, running
+from jobify.testing.storage_contract.batching import claim_batches
 from probes import database_of, reader_of, writer_of
 from support import opened
 
@@ -257,6 +258,7 @@ def test_a_batch_is_one_statement(empty: SQLiteStorage) -> None:
 def test_nothing_to_do_is_one_read_and_no_lock(empty: SQLiteStorage) -> None:
     owner = empty.register(PROFILE, now=NOW)
     assert statements(empty, lambda: claim_once(empty, owner)) == ["WITH"]
+    assert statements(empty, lambda: claim_batches(empty, owner, 5)) == ["WITH"]
     assert statements(empty, lambda: empty.recover(now=NOW, max_crashes=3, delete_at=None)) == ["SELECT"]
     assert statements(empty, lambda: empty.cancel_requests(owner)) == ["SELECT"]
     assert statements(empty, empty.has_external_changes) == ["PRAGMA"]

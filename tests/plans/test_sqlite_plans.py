@@ -48,7 +48,7 @@ WIDTHS = {
     "gates_of_keys": 2,
     "add_gates": 2,
     "change_gates": 7,
-    "hold_limits": 4,
+    "hold_limits": 5,
     "holders_of_claims": 3,
     "change_options": 2,
     "refuse": 2,
@@ -89,6 +89,7 @@ SCANS = {
     "count_unsuccessful": ["SCAN jobs USING INDEX jobs_unsuccessful"],
     # The first entry of an index.
     "pick": ["SCAN jobs USING INDEX jobs_ready", "SCAN jobs USING INDEX jobs_parked"],
+    "batch_candidates": ["SCAN jobs USING INDEX jobs_ready", "SCAN jobs USING INDEX jobs_parked"],
     "passed_over": ["SCAN jobs USING INDEX jobs_parked"],
     # All parked calls, which are few.
     "parked_calls": ["SCAN jobs USING INDEX jobs_parked"],
@@ -127,7 +128,8 @@ def _plan(connection: sqlite3.Connection, name: str, **fields: Any) -> list[str]
 
 
 NAMES = sorted(
-    set(statements._STATEMENTS) - {"record_columns", "claim_columns", "gate_columns", "has_metadata", "needing"}
+    set(statements._STATEMENTS)
+    - {"record_columns", "claim_columns", "gate_columns", "has_metadata", "merged_jobs", "needing"}
 )
 
 
@@ -189,6 +191,7 @@ def test_those_that_wait_for_limits_are_found_in_order(connection: sqlite3.Conne
 @pytest.mark.parametrize(
     "name",
     [
+        "batch_candidates",
         "pick",
         "promote",
         "purge",
@@ -206,9 +209,10 @@ def test_an_index_gives_the_order(connection: sqlite3.Connection, name: str) -> 
     assert not [step for step in _plan(connection, name) if "ORDER BY" in step]
 
 
-def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Connection) -> None:
+@pytest.mark.parametrize("name", ["pick", "batch_candidates"])
+def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Connection, name: str) -> None:
     index = "SEARCH jobs USING INDEX jobs_ready"
-    jumps = [step for step in _plan(connection, "pick") if step.startswith(index)]
+    jumps = [step for step in _plan(connection, name) if step.startswith(index)]
     assert jumps == [
         f"{index} (queue=? AND task>?)",
         f"{index} (queue>?)",
@@ -253,6 +257,8 @@ def test_a_claim_jumps_through_the_index_of_ready_jobs(connection: sqlite3.Conne
         ("next_apart", "suspects_apart"),
         ("pick_apart", "suspects_apart"),
         ("pick", "suspects_apart"),
+        ("batch_candidates", "suspects_apart"),
+        ("holders_of_batches", "limit_holders_of_batch"),
         ("attempts", "attempts_of_job"),
         ("trim", "attempts_of_job"),
         ("settle", "sqlite_autoindex_jobs_1"),

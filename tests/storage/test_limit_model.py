@@ -132,9 +132,7 @@ class LimitModel(RuleBasedStateMachine):
     @rule(
         number=st.integers(0, 1),
         limit=st.integers(0, 3),
-        batch=st.builds(
-            BatchRule, st.integers(1, 3), st.sampled_from([0, SECOND]), st.sampled_from([None, "user"])
-        ),
+        batch=st.builds(BatchRule, st.integers(1, 3), st.sampled_from([0, SECOND]), st.sampled_from([None, "user"])),
         queues=st.sampled_from([None, ("q",)]),
     )
     def claim_batches(self, number: int, limit: int, batch: BatchRule, queues: tuple[str, ...] | None) -> None:

@@ -24,10 +24,10 @@ __all__ = (
     "choose",
     "in_order",
     "joined",
+    "window",
     "with_batches",
     "with_single_jobs",
     "without_batches",
-    "window",
 )
 
 _LEAST: Final = 1000

@@ -154,8 +154,8 @@ def admit(
     """Let those be held that all their gates admit, in their order; the gates change accordingly. ``called``: the jobs
     that were let go on in this call, with their places in line; whatever has turns waits for its own first.
 
-    Of a batch (ids) all jobs are held or none: it takes one place, and the costs of all of its jobs. Those that wait
-    for their turn, or at a gate that does not admit it, leave it, and so do those that are more than a rate ever admits.
+    Of a batch (ids) all jobs are held or none: it takes one place, and the costs of all of its jobs. Those leave it
+    that wait for their turn, or need a gate that does not admit it, or are more than a rate ever admits.
     """
     decisions = GateDecisions([], [])
     numbers = {id: number for number, batch in enumerate(batches) for id in batch}

@@ -110,10 +110,10 @@ def call_up_batches(
     limit: int,
     now: Microseconds,
 ) -> BatchesCalledUp:
-    """Let the jobs of those batches go on, in their order, that their gates admit as far as is known: at most ``limit``.
+    """Let the jobs of batches go on that their gates admit, as far as is known: in their order, at most ``limit``.
 
-    ``batches``: of jobs that are ready, and of others that wait at open gates (``waiting``: by number, the key of one in
-    ``gates``). ``shared``: gates that all jobs of the task need. Both stay as they are.
+    ``batches``: of jobs that are ready, and of others that wait at open gates. ``waiting``: where, by number; a key of
+    ``gates``. ``shared``: gates that all jobs of the task need. Gates stay as they are.
     """
     scratch = {(gate.name, gate.key): replace(gate) for gate in (*gates.values(), *shared)}
     called: list[Any] = []

@@ -21,7 +21,18 @@ from jobify.model.records import JobRecord, OwnerRecord
 from jobify.storage.limit_decisions import GateKey
 from jobify.storage.memory.gate_index import GateIndex
 from jobify.storage.memory.queue import Queue, by_deletion, by_due_time, by_expiry, by_order
-from jobify.storage.memory.rows import RUNNING, SCHEDULED, Barrier, Edge, Gate, GateTimes, KeptLimits, Row, has_ended, holds
+from jobify.storage.memory.rows import (
+    RUNNING,
+    SCHEDULED,
+    Barrier,
+    Edge,
+    Gate,
+    GateTimes,
+    KeptLimits,
+    Row,
+    has_ended,
+    holds,
+)
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import ClockState
 

@@ -82,8 +82,8 @@ class BatchClaims:
         self, request: ClaimRequest, lane: TaskSlots, rule: BatchRule, now: Microseconds, number: int
     ) -> Taken:
         passed: set[int] = set()
+        look = self.look(lane, rule, request.queues)
         for _ in range(_TRIES):
-            look = self.look(lane, rule, request.queues)
             jobs = [job for _, job in look.jobs if job.number not in passed]
             choice = choose(rule, jobs, lane.limit, now + request.ahead)
             chosen = [job.number for batch in choice.batches for job in batch]
@@ -95,6 +95,7 @@ class BatchClaims:
             if rows[0][0] is not None:
                 return Taken(choice, rows, look.next_due_at, look.aside)
             passed |= set(chosen).difference(rows[0][-1] or ())
+            look = self.look(lane, rule, request.queues)
         return Taken(_NOTHING._replace(has_more=True), (), look.next_due_at, look.aside)
 
     def look(self, lane: TaskSlots, rule: BatchRule, queues: Collection[str] | None) -> BatchLook:

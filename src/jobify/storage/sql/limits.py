@@ -198,7 +198,8 @@ class Limits:
             and gates[holder.gate].kind == LimitKind.FAIR
             and _is_released(ends[holder.id, holder.fence])
         ])  # fmt: skip
-        return {(holder.id, holder.fence) for holder in holders if holder.gate in freed and gates[holder.gate].is_waited}
+        waited = {gate for gate in freed if gates[gate].is_waited}
+        return {(holder.id, holder.fence) for holder in holders if holder.gate in waited}
 
     def let_go(self, id: str, owner: int, fence: int) -> bool:
         """See :meth:`jobify.storage.limiting.LimitPort.let_go`."""

@@ -15,9 +15,9 @@ whose ``is_shared`` is false leaves :class:`SharedStorageContract` out.
 import pytest
 
 _PARTS = (
-    "batch_limits", "batching", "claiming", "depending", "doubting", "ending", "grouping", "limit_rates", "limit_turns", "limiting", "needing",
-    "owning", "parking", "pausing", "reading", "reviving", "settling", "sharing", "suspecting", "timekeeping",
-    "transacting", "uniqueness", "writing",
+    "batch_limits", "batching", "claiming", "depending", "doubting", "ending", "grouping", "limit_rates", "limit_turns",
+    "limiting", "needing", "owning", "parking", "pausing", "reading", "reviving", "settling", "sharing", "suspecting",
+    "timekeeping", "transacting", "uniqueness", "writing",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 

@@ -127,10 +127,13 @@ WITH claimant AS MATERIALIZED (
     SELECT id FROM @owners WHERE id = $3 FOR KEY SHARE SKIP LOCKED
 ),
 locked AS MATERIALIZED (
-    SELECT jobs.seq FROM unnest($1::bigint[], $2::bigint[]) AS v (seq, fence)
-    JOIN @jobs ON jobs.seq = v.seq AND jobs.fence = v.fence
-    WHERE status = 'scheduled' AND ready AND blockers = 0 AND EXISTS (SELECT 1 FROM claimant)
-    ORDER BY jobs.seq FOR NO KEY UPDATE OF jobs SKIP LOCKED
+    SELECT its.seq FROM unnest($1::bigint[], $2::bigint[]) AS v (seq, fence)
+    CROSS JOIN LATERAL (
+        SELECT jobs.seq, jobs.fence, jobs.status, jobs.ready, jobs.blockers FROM @jobs WHERE jobs.seq = v.seq
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) AS its
+    WHERE its.fence = v.fence AND its.status = 'scheduled' AND its.ready AND its.blockers = 0
+        AND EXISTS (SELECT 1 FROM claimant)
 ),
 taken AS (
     UPDATE @jobs SET
