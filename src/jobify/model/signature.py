@@ -18,7 +18,15 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 from jobify.exceptions import ConfigurationError
 from jobify.types import INJECT
 
-__all__ = ("FuncSpec", "coroutine_function", "inspect_function", "is_async_callable", "mark_async_callable")
+__all__ = (
+    "FuncSpec",
+    "coroutine_function",
+    "inspect_function",
+    "is_async_callable",
+    "mark_async_callable",
+    "resolve_hints",
+    "spec_of_signature",
+)
 
 
 ReturnT = TypeVar("ReturnT")
@@ -76,13 +84,27 @@ def inspect_function(func: Callable[..., ReturnT], *, name: str) -> FuncSpec[Ret
     ConfigurationError if an ``INJECT`` parameter has no annotation.
     """
     signature = _signature(func, name)
-    hints = _parameter_hints(signature) | _resolve_hints(func)
+    hints = _parameter_hints(signature) | resolve_hints(func)
     return FuncSpec(
         name=name,
         signature=signature,
         result_type=hints.get("return", Any),
         type_params={key: hint for key, hint in hints.items() if key in signature.parameters},
         inject_params=_inject_params(signature, hints, name),
+        check=_compile_check(signature, name),
+    )
+
+
+def spec_of_signature(
+    signature: inspect.Signature, type_params: Mapping[str, Any], *, name: str, result_type: Any
+) -> FuncSpec[Any]:
+    """The spec of calls that no function has the signature of. Nothing is injected into them."""
+    return FuncSpec(
+        name=name,
+        signature=signature,
+        result_type=result_type,
+        type_params=type_params,
+        inject_params={},
         check=_compile_check(signature, name),
     )
 
@@ -131,8 +153,11 @@ def _parameter_hints(signature: inspect.Signature) -> dict[str, Any]:
     }
 
 
-def _resolve_hints(func: Any) -> dict[str, Any]:
-    """Resolve annotations one by one, because one TYPE_CHECKING-only name would make all of them fail."""
+def resolve_hints(func: Any) -> dict[str, Any]:
+    """The resolved annotations of a function, or of the fields of a class, by name.
+
+    They are resolved one by one if need be, because one TYPE_CHECKING-only name would make all of them fail.
+    """
     while isinstance(func, functools.partial):
         func = func.func
     if not (inspect.isroutine(func) or inspect.isclass(func)):
@@ -145,7 +170,8 @@ def _resolve_hints(func: Any) -> dict[str, Any]:
 
 def _resolve_one_by_one(func: Any) -> list[tuple[str, Any]]:
     resolved = []
-    namespace = getattr(inspect.unwrap(func), "__globals__", {})
+    module = vars(sys.modules[func.__module__]) if inspect.isclass(func) and func.__module__ in sys.modules else {}
+    namespace = getattr(inspect.unwrap(func), "__globals__", module)
     for key, annotation in getattr(func, "__annotations__", {}).items():
         if isinstance(annotation, str):
             try:
