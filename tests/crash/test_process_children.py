@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jobify.exceptions import ProcessDiedError
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
 from probes import children_of
@@ -23,7 +23,7 @@ from support import eventually, finished
 
 HEADER = """
     import asyncio, os, subprocess, sys, time
-    from jobify.runners.base import Call
+    from jobify.runners.base import FunctionCall
     from jobify.runners.child import send
     from jobify.runners.process import ProcessRunner
 
@@ -50,7 +50,7 @@ HEADER = """
     async def hang(*functions):
         runner = ProcessRunner(slots=len(functions))
         await runner.start()
-        await asyncio.gather(*(runner.run(Call(function, on_message=shout)) for function in functions))
+        await asyncio.gather(*(runner.run(FunctionCall(function, on_message=shout)) for function in functions))
 """
 
 
@@ -92,7 +92,7 @@ def test_an_idle_child_dies_with_its_parent(tmp_path: Path) -> None:
         async def main():
             runner = ProcessRunner(slots=1)
             await runner.start()
-            print(await runner.run(Call(pid)), flush=True)
+            print(await runner.run(FunctionCall(pid)), flush=True)
             await asyncio.Event().wait()
 
         if __name__ == "__main__":
@@ -142,7 +142,7 @@ def test_functions_of_the_main_script_are_found(tmp_path: Path) -> None:
             runner = ProcessRunner(slots=1)
             await runner.start()
             try:
-                await runner.run(Call(fail, (Special("in"),)))
+                await runner.run(FunctionCall(fail, (Special("in"),)))
             except Special as error:
                 print("caught", *error.args)
             await runner.stop()
@@ -164,7 +164,7 @@ import asyncio, script
 async def main():
     runner = script.ProcessRunner(slots=1)
     await runner.start()
-    print(await runner.run(script.Call(script.pid)) > 0)
+    print(await runner.run(script.FunctionCall(script.pid)) > 0)
     await runner.stop()
 
 asyncio.run(main())
@@ -179,7 +179,7 @@ def test_a_script_that_starts_itself_over_again_is_told_what_to_do(tmp_path: Pat
             runner = ProcessRunner(slots=1)
             await runner.start()
             try:
-                await runner.run(Call(pid))
+                await runner.run(FunctionCall(pid))
             except Exception as error:
                 print(type(error).__name__, error)
             await runner.stop()
@@ -202,7 +202,7 @@ def test_a_script_that_fails_in_the_child_fails_each_call(tmp_path: Path) -> Non
             await runner.start()
             for _ in range(2):
                 try:
-                    await runner.run(Call(pid))
+                    await runner.run(FunctionCall(pid))
                 except Exception as error:
                     print(type(error).__name__, error)
                     print(error.__cause__.text)
@@ -224,7 +224,7 @@ def test_what_a_task_prints_is_seen_when_it_ends(tmp_path: Path) -> None:
         async def main():
             runner = ProcessRunner(slots=1)
             await runner.start()
-            await runner.run(Call(speak, ("spoken",)))
+            await runner.run(FunctionCall(speak, ("spoken",)))
             os._exit(0)
 
         if __name__ == "__main__":
@@ -245,7 +245,7 @@ async def test_children_killed_at_random_cost_only_their_own_calls(
 
     async def one(runner: ProcessRunner, number: int) -> bool:
         nonlocal ended
-        call = Call(len, (number,), address=double)
+        call = FunctionCall(len, (number,), address=double)
         try:
             assert await runner.run(call) == 2 * number
         except ProcessDiedError as error:

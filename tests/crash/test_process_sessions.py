@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jobify.exceptions import ProcessDiedError
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
 from support import gone, is_alive
@@ -97,11 +97,11 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def task(name: str, *args: Any, on_message: Any = None) -> Call:
-    return Call(len, args, address=Address("session_tasks", name), on_message=on_message)
+def task(name: str, *args: Any, on_message: Any = None) -> FunctionCall:
+    return FunctionCall(len, args, address=Address("session_tasks", name), on_message=on_message)
 
 
-async def begun(runner: ProcessRunner, name: str, *args: Any) -> tuple[Call, asyncio.Task[Any], int, int]:
+async def begun(runner: ProcessRunner, name: str, *args: Any) -> tuple[FunctionCall, asyncio.Task[Any], int, int]:
     """A call that has started a process: it, the task that awaits it, the process, the child."""
     told: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
     call = task(name, *args, on_message=told.put_nowait)
@@ -168,7 +168,7 @@ async def test_what_a_job_leaves_running_on_purpose_is_spared(starter: str) -> N
 def test_the_sessions_of_a_job_end_with_a_worker_that_is_killed(starter: str, is_stopped: bool, tmp_path: Path) -> None:
     code = f"""
         import asyncio, session_tasks
-        from jobify.runners.base import Call
+        from jobify.runners.base import FunctionCall
         from jobify.runners.process import ProcessRunner
 
         def show(message):
@@ -177,7 +177,7 @@ def test_the_sessions_of_a_job_end_with_a_worker_that_is_killed(starter: str, is
         async def main():
             runner = ProcessRunner(slots=1)
             await runner.start()
-            await runner.run(Call(session_tasks.hang, ({starter!r},), on_message=show))
+            await runner.run(FunctionCall(session_tasks.hang, ({starter!r},), on_message=show))
 
         if __name__ == "__main__":
             asyncio.run(main())

@@ -14,7 +14,7 @@ import runner_tasks as tasks
 
 from jobify.exceptions import ApplicationStateError, PayloadError, ProcessDiedError, TaskExitError
 from jobify.runners import child
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runners.process import ExecutorProcessRunner
 
 
@@ -29,15 +29,15 @@ def test_values_and_errors_arrive_as_from_our_own_pool(executor: ProcessPoolExec
         runner = ExecutorProcessRunner(executor)
         await runner.start()
         assert runner.slots == 1
-        assert await runner.run(Call(tasks.add, (1,), {"right": 4})) == 5
-        assert await runner.run(Call(tasks.pid)) != os.getpid()
+        assert await runner.run(FunctionCall(tasks.add, (1,), {"right": 4})) == 5
+        assert await runner.run(FunctionCall(tasks.pid)) != os.getpid()
         with pytest.raises(tasks.Picky, match="7: no"):
-            await runner.run(Call(tasks.raise_picky))
+            await runner.run(FunctionCall(tasks.raise_picky))
         with pytest.raises(TaskExitError):
-            await runner.run(Call(tasks.leave, (1,)))
+            await runner.run(FunctionCall(tasks.leave, (1,)))
         with pytest.raises(PayloadError):
-            await runner.run(Call(tasks.give_unreadable))
-        assert await runner.run(Call(tasks.tell_all, ([1, 2],))) == 0
+            await runner.run(FunctionCall(tasks.give_unreadable))
+        assert await runner.run(FunctionCall(tasks.tell_all, ([1, 2],))) == 0
         await runner.stop()
 
     asyncio.run(main())
@@ -51,7 +51,7 @@ async def test_an_interrupted_call_keeps_its_slot_until_the_function_ends(
     runner = ExecutorProcessRunner(executor)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    call = Call(tasks.wait_for, (str(pipe),))
+    call = FunctionCall(tasks.wait_for, (str(pipe),))
     running = asyncio.create_task(runner.run(call))
     writer = await asyncio.to_thread(open, pipe, "w")  # returns when the function reads
     running.cancel()
@@ -59,13 +59,13 @@ async def test_an_interrupted_call_keeps_its_slot_until_the_function_ends(
     assert call.is_running
     writer.close()
     await call.ended()
-    assert await runner.run(Call(tasks.add, (1,))) == 2
+    assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_an_executor_that_broke_is_named_and_stays_broken(executor: ProcessPoolExecutor) -> None:
     runner = ExecutorProcessRunner(executor)
     for _ in range(2):
-        call = Call(tasks.vanish, (1,))
+        call = FunctionCall(tasks.vanish, (1,))
         with pytest.raises(ProcessDiedError, match="processpool_executor died, and with it the whole executor"):
             await runner.run(call)
         assert not call.is_running
@@ -74,7 +74,7 @@ async def test_an_executor_that_broke_is_named_and_stays_broken(executor: Proces
 async def test_an_executor_that_the_user_shut_down_is_named(executor: ProcessPoolExecutor) -> None:
     executor.shutdown()
     with pytest.raises(ApplicationStateError, match="after shutdown"):
-        await ExecutorProcessRunner(executor).run(Call(tasks.pid))
+        await ExecutorProcessRunner(executor).run(FunctionCall(tasks.pid))
 
 
 async def test_it_does_not_start_in_a_child_that_imports_a_script(executor: ProcessPoolExecutor) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from jobify.exceptions import ProcessDiedError
 from jobify.runners import log_sending
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runners.job_info import JobInfo
 from jobify.runners.log_channel import (
     current_levels,
@@ -65,11 +65,11 @@ def job_info(id: str = "job-1", attempt: int = 2) -> JobInfo:
     return JobInfo(id, attempt, "fetch", "shelves", b"", None, None, b"")
 
 
-def call_of(func: Any, *args: Any, id: str = "job-1") -> Call:
-    return Call(func, args, job_info=job_info(id))
+def call_of(func: Any, *args: Any, id: str = "job-1") -> FunctionCall:
+    return FunctionCall(func, args, job_info=job_info(id))
 
 
-def perform(*calls: Call, slots: int = 1) -> list[Any]:
+def perform(*calls: FunctionCall, slots: int = 1) -> list[Any]:
     """Make the calls, one after the other in the same child."""
 
     async def main() -> list[Any]:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jobify.runners.base import Call, LoopRunner
+from jobify.runners.base import FunctionCall, LoopRunner
 
 
 class Doubler:
@@ -27,11 +27,11 @@ async def test_values_and_errors_come_as_they_are() -> None:
     runner = LoopRunner(slots=5)
     await runner.start()
     assert runner.slots == 5
-    assert await runner.run(Call(add, (1,), {"right": 2})) == 3
-    assert await runner.run(Call(Doubler(), (4,))) == 8
-    assert await runner.run(Call(lambda: "plain")) == "plain"
+    assert await runner.run(FunctionCall(add, (1,), {"right": 2})) == 3
+    assert await runner.run(FunctionCall(Doubler(), (4,))) == 8
+    assert await runner.run(FunctionCall(lambda: "plain")) == "plain"
     with pytest.raises(LookupError, match="no"):
-        await runner.run(Call(fail))
+        await runner.run(FunctionCall(fail))
     await runner.stop()
 
 
@@ -45,7 +45,7 @@ async def test_an_interruption_is_a_cancelled_error_inside() -> None:
             seen.append("cancelled")
             raise
 
-    call = Call(task)
+    call = FunctionCall(task)
     running = asyncio.create_task(LoopRunner(1).run(call))
     await asyncio.sleep(0)
     running.cancel()

@@ -29,7 +29,7 @@ from jobify.exceptions import (
 )
 from jobify.model.tracebacks import RemoteTraceback
 from jobify.runners import child, childprocess, pool
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runners.function_address import Address
 from jobify.runners.process import ProcessRunner
 from jobify.runners.queued_call import QueuedCall
@@ -61,34 +61,34 @@ class Heard:
         return await asyncio.wait_for(self._messages.get(), 60)
 
 
-async def under_way(runner: ProcessRunner, func: Any, *args: Any) -> tuple[Call, asyncio.Task[Any], Any]:
+async def under_way(runner: ProcessRunner, func: Any, *args: Any) -> tuple[FunctionCall, asyncio.Task[Any], Any]:
     """A call that has begun: it, the task that awaits it, and the first thing that it said."""
     heard = Heard()
-    call = Call(func, args, on_message=heard)
+    call = FunctionCall(func, args, on_message=heard)
     running = asyncio.create_task(runner.run(call))
     return call, running, await heard.next()
 
 
 async def test_values_and_children_are_reused() -> None:
     async with started(slots=3) as runner:
-        assert await runner.run(Call(tasks.add, (1,), {"right": 2})) == 3
-        pids = {await runner.run(Call(tasks.pid)) for _ in range(20)}
+        assert await runner.run(FunctionCall(tasks.add, (1,), {"right": 2})) == 3
+        pids = {await runner.run(FunctionCall(tasks.pid)) for _ in range(20)}
         assert len(pids) == 1
         assert os.getpid() not in pids
-        assert await runner.run(Call(tasks.add, (1,), address=Address("runner_tasks", "wrapped"))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,), address=Address("runner_tasks", "wrapped"))) == 2
 
 
 async def test_no_more_children_than_slots() -> None:
     async with started(slots=2) as runner:
-        pids = await asyncio.gather(*(runner.run(Call(tasks.pid)) for _ in range(60)))
+        pids = await asyncio.gather(*(runner.run(FunctionCall(tasks.pid)) for _ in range(60)))
         assert 1 <= len(set(pids)) <= 2
 
 
 async def test_calls_wait_in_order() -> None:
     """For one child: of two, each may begin its next call before the other one does."""
     async with started(slots=1) as runner:
-        begun: list[Call] = []
-        calls = [Call(tasks.pid) for _ in range(60)]
+        begun: list[FunctionCall] = []
+        calls = [FunctionCall(tasks.pid) for _ in range(60)]
         for call in calls:
             call.on_begin = begun.append
         await asyncio.gather(*map(runner.run, calls))
@@ -101,8 +101,8 @@ async def test_a_child_is_this_interpreter_and_inherits_nothing_else(tmp_path: P
     with open(tmp_path / "lock", "w") as lock:
         os.set_inheritable(lock.fileno(), True)
         async with started() as runner:
-            found = await runner.run(Call(tasks.environment))
-            descriptors = await runner.run(Call(tasks.descriptors))
+            found = await runner.run(FunctionCall(tasks.environment))
+            descriptors = await runner.run(FunctionCall(tasks.descriptors))
         assert found["executable"] == sys.executable
         assert found["argv"] == sys.argv
         assert found["path"] == [entry or os.getcwd() for entry in sys.path]
@@ -113,47 +113,47 @@ async def test_a_child_is_this_interpreter_and_inherits_nothing_else(tmp_path: P
 async def test_errors_arrive_with_the_childs_traceback() -> None:
     async with started(slots=1) as runner:
         with pytest.raises(tasks.Picky) as caught:
-            await runner.run(Call(tasks.raise_picky))
+            await runner.run(FunctionCall(tasks.raise_picky))
         assert (caught.value.code, caught.value.detail) == (7, "no")
         assert isinstance(caught.value.__cause__, RemoteTraceback)
         assert "raise_picky" in caught.value.__cause__.text
         with pytest.raises(Exception, match="Hidden: inside"):
-            await runner.run(Call(tasks.raise_local))
+            await runner.run(FunctionCall(tasks.raise_local))
         with pytest.raises(TaskExitError, match=r"SystemExit\(3\)"):
-            await runner.run(Call(tasks.leave, (3,)))
+            await runner.run(FunctionCall(tasks.leave, (3,)))
         with pytest.raises(TaskExitError, match="KeyboardInterrupt"):
-            await runner.run(Call(tasks.raise_, (KeyboardInterrupt(),)))
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+            await runner.run(FunctionCall(tasks.raise_, (KeyboardInterrupt(),)))
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_what_cannot_be_sent_is_an_error_and_costs_no_child() -> None:
     async with started(slots=1) as runner:
-        before = await runner.run(Call(tasks.pid))
+        before = await runner.run(FunctionCall(tasks.pid))
         with pytest.raises(PayloadError, match="arguments of runner_tasks:add"):
-            await runner.run(Call(tasks.add, (threading.Lock(),)))
+            await runner.run(FunctionCall(tasks.add, (threading.Lock(),)))
         with pytest.raises(PayloadError, match="returned a function"):
-            await runner.run(Call(tasks.give_local))
+            await runner.run(FunctionCall(tasks.give_local))
         with pytest.raises(PayloadError, match="cannot be read here"):
-            await runner.run(Call(tasks.give_unreadable))
+            await runner.run(FunctionCall(tasks.give_unreadable))
         with pytest.raises(RuntimeError, match="not here"):
-            await runner.run(Call(tasks.add, (tasks.Unreadable(),)))
-        assert await runner.run(Call(tasks.pid)) == before
+            await runner.run(FunctionCall(tasks.add, (tasks.Unreadable(),)))
+        assert await runner.run(FunctionCall(tasks.pid)) == before
 
 
 async def test_big_arguments_and_results_pass_both_ways() -> None:
     size = 5_000_000
     async with started() as runner:
-        assert await runner.run(Call(tasks.give_big, (size,))) == bytes(size)
-        assert await runner.run(Call(tasks.add, (bytes(size),), {"right": b"1"})) == bytes(size) + b"1"
+        assert await runner.run(FunctionCall(tasks.give_big, (size,))) == bytes(size)
+        assert await runner.run(FunctionCall(tasks.add, (bytes(size),), {"right": b"1"})) == bytes(size) + b"1"
 
 
 async def test_messages_come_while_the_task_runs(caplog: pytest.LogCaptureFixture) -> None:
     async with started() as runner:
         heard: list[Any] = []
-        assert await runner.run(Call(tasks.tell_all, (["a", 2, None],), on_message=heard.append)) == 3
+        assert await runner.run(FunctionCall(tasks.tell_all, (["a", 2, None],), on_message=heard.append)) == 3
         assert heard == ["a", 2, None]
-        assert await runner.run(Call(tasks.tell_all, (["a"],))) == 1
-        assert await runner.run(Call(tasks.tell_unreadable, on_message=heard.append)) == "sent"
+        assert await runner.run(FunctionCall(tasks.tell_all, (["a"],))) == 1
+        assert await runner.run(FunctionCall(tasks.tell_unreadable, on_message=heard.append)) == "sent"
         assert heard == ["a", 2, None]
     assert "message from a child process was lost" in caplog.text
 
@@ -175,13 +175,13 @@ async def test_a_child_that_dies_costs_its_own_call_and_no_other(
 
     async with started(slots=2) as runner:
         _, neighbour, _ = await under_way(runner, tasks.tell_and_hang)
-        call = Call(func, (argument,))
+        call = FunctionCall(func, (argument,))
         with pytest.raises(ProcessDiedError) as caught:
             await runner.run(call)
         assert caught.value.exit_code == code
         assert str(caught.value) == f"The child process that ran the task died: {manner}."
         await call.ended()
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
         assert not neighbour.done()
         neighbour.cancel()
         await asyncio.wait([neighbour])
@@ -199,7 +199,7 @@ async def test_an_interrupted_call_is_killed_alone() -> None:
         await call.ended()
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-        assert await runner.run(Call(tasks.pid)) != pid
+        assert await runner.run(FunctionCall(tasks.pid)) != pid
         assert not neighbour.done()
         neighbour.cancel()
         await asyncio.wait([neighbour])
@@ -211,7 +211,7 @@ async def test_a_task_that_never_lets_go_of_the_interpreter_is_killed() -> None:
         running.cancel()
         await asyncio.wait([running])
         await call.ended()
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_the_subprocesses_of_an_interrupted_task_go_with_it() -> None:
@@ -232,14 +232,14 @@ async def test_the_subprocesses_of_a_child_that_died_go_with_it() -> None:
 async def test_a_child_that_hangs_up_on_us_is_no_use() -> None:
     async with started() as runner:
         with pytest.raises(ProcessDiedError, match="SIGKILL"):
-            await runner.run(Call(tasks.hang_up_and_hang))
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+            await runner.run(FunctionCall(tasks.hang_up_and_hang))
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_a_call_that_waits_for_a_child_can_be_interrupted() -> None:
     async with started(slots=1) as runner:
         _, neighbour, _ = await under_way(runner, tasks.tell_and_hang)
-        calls = [Call(tasks.add, (number,)) for number in range(3)]
+        calls = [FunctionCall(tasks.add, (number,)) for number in range(3)]
         waiting = [asyncio.create_task(runner.run(call)) for call in calls]
         await asyncio.sleep(0)
         waiting[0].cancel()
@@ -253,20 +253,20 @@ async def test_a_start_is_not_wasted_when_its_call_is_interrupted() -> None:
     """A module that takes longer to import than the timeout of its task is imported all the same."""
 
     async with started(slots=1) as runner:
-        running = asyncio.create_task(runner.run(Call(tasks.pid)))
+        running = asyncio.create_task(runner.run(FunctionCall(tasks.pid)))
         await asyncio.sleep(0)
         running.cancel()
         await asyncio.wait([running])
-        pids = [await runner.run(Call(tasks.pid)) for _ in range(2)]
+        pids = [await runner.run(FunctionCall(tasks.pid)) for _ in range(2)]
         assert next(pool_of(runner)._names) == "jobify-process-2"
         assert pids[0] == pids[1]
 
 
 async def test_a_child_that_has_not_begun_an_interrupted_call_is_kept() -> None:
     async with started(slots=1) as runner:
-        pid = await runner.run(Call(tasks.pid))
+        pid = await runner.run(FunctionCall(tasks.pid))
         with stopped(pid):
-            call = Call(tasks.pid)
+            call = FunctionCall(tasks.pid)
             running = asyncio.create_task(runner.run(call))
             await asyncio.sleep(0)
             assert call.is_running
@@ -274,13 +274,13 @@ async def test_a_child_that_has_not_begun_an_interrupted_call_is_kept() -> None:
             await asyncio.wait([running])
             assert running.cancelled()
             assert not call.is_running
-        assert await runner.run(Call(tasks.pid)) == pid
+        assert await runner.run(FunctionCall(tasks.pid)) == pid
 
 
 async def test_a_child_goes_to_the_next_who_still_waits() -> None:
     async with started(slots=1) as runner:
-        with stopped(await runner.run(Call(tasks.pid))):
-            waiting = [asyncio.create_task(runner.run(Call(tasks.add, (n,)))) for n in range(3)]
+        with stopped(await runner.run(FunctionCall(tasks.pid))):
+            waiting = [asyncio.create_task(runner.run(FunctionCall(tasks.add, (n,)))) for n in range(3)]
             await asyncio.sleep(0)
             waiting[1].cancel()
         assert [await waiting[0], await waiting[2]] == [1, 3]
@@ -291,29 +291,29 @@ async def test_a_failed_start_that_nobody_waits_for_fails_nobody(monkeypatch: py
     async with started(slots=1) as runner:
         with monkeypatch.context() as patched:
             patched.setattr(childprocess, "_BOOT", "raise SystemExit(9)")
-            running = asyncio.create_task(runner.run(Call(tasks.pid)))
+            running = asyncio.create_task(runner.run(FunctionCall(tasks.pid)))
             await asyncio.sleep(0)
             running.cancel()
             await asyncio.wait([running])
             await asyncio.wait(pool_of(runner)._starts)
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_an_idle_child_that_dies_is_replaced() -> None:
     async with started(slots=1) as runner:
-        pid = await runner.run(Call(tasks.pid))
+        pid = await runner.run(FunctionCall(tasks.pid))
         (idle,) = children_of(runner)
         os.kill(pid, signal.SIGKILL)
         assert await asyncio.wait_for(asyncio.shield(idle.dead), 60) == -9
         pool_of(runner)._release(idle)
-        assert await runner.run(Call(tasks.pid)) != pid
+        assert await runner.run(FunctionCall(tasks.pid)) != pid
 
 
 async def test_stopping_ends_idle_children_kills_busy_ones_and_refuses_waiting_calls() -> None:
     runner = ProcessRunner(slots=2)
     await runner.start()
     _, running, pid = await under_way(runner, tasks.tell_and_hang)
-    idle = await runner.run(Call(tasks.pid))
+    idle = await runner.run(FunctionCall(tasks.pid))
     await runner.stop()
     with pytest.raises(ProcessDiedError, match="its runner was stopped"):
         await running
@@ -322,14 +322,14 @@ async def test_stopping_ends_idle_children_kills_busy_ones_and_refuses_waiting_c
             os.kill(number, 0)
     await runner.stop()
     with pytest.raises(ApplicationStateError, match="not started"):
-        await runner.run(Call(tasks.pid))
+        await runner.run(FunctionCall(tasks.pid))
 
 
 @pytest.mark.parametrize("ticks", range(1, 7))
 async def test_stopping_refuses_what_waits_and_gives_up_what_starts(ticks: int) -> None:
     runner = ProcessRunner(slots=1)
     await runner.start()
-    waiting = [asyncio.create_task(runner.run(Call(tasks.pid))) for _ in range(3)]
+    waiting = [asyncio.create_task(runner.run(FunctionCall(tasks.pid))) for _ in range(3)]
     for _ in range(ticks):
         await asyncio.sleep(0)
     pool_ = pool_of(runner)
@@ -339,7 +339,7 @@ async def test_stopping_refuses_what_waits_and_gives_up_what_starts(ticks: int) 
         with pytest.raises(ApplicationStateError, match="stopped"):
             await task
     late: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-    pool_.submit(QueuedCall(Call(tasks.pid), lambda _call, _value, error: late.set_result(error)))
+    pool_.submit(QueuedCall(FunctionCall(tasks.pid), lambda _call, _value, error: late.set_result(error)))
     assert "stopped" in str(await late)
     assert not pool_._children
 
@@ -349,7 +349,7 @@ async def test_a_call_that_ends_after_the_stop_gives_its_child_no_further_work(t
     os.mkfifo(path)
     runner = ProcessRunner(slots=1)
     await runner.start()
-    call = Call(tasks.wait_for, (path,))
+    call = FunctionCall(tasks.wait_for, (path,))
     running = asyncio.create_task(runner.run(call))
     await eventually(lambda: call.is_running)
     pool_of(runner)._is_open = False
@@ -363,7 +363,7 @@ async def test_a_call_that_ends_after_the_stop_gives_its_child_no_further_work(t
 async def test_an_impatient_stop_kills(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     runner = ProcessRunner(slots=1)
     await runner.start()
-    await runner.run(Call(tasks.pid))
+    await runner.run(FunctionCall(tasks.pid))
     (idle,) = children_of(runner)
     stopping = asyncio.create_task(runner.stop())
     await asyncio.sleep(0)
@@ -397,7 +397,7 @@ def test_it_starts_again_in_another_loop_even_without_a_stop() -> None:
     async def once(*, is_stopping: bool) -> None:
         await runner.start()
         await runner.start()
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
         if is_stopping:
             await runner.stop()
 
@@ -433,9 +433,9 @@ async def test_it_does_not_start_in_a_child_that_imports_a_script() -> None:
 async def test_checking_finds_the_functions_in_a_child() -> None:
     async with started() as runner:
         found = (Address("runner_tasks", "add"), Address("runner_tasks", "wrapped"))
-        await runner.run(Call(child.check, (found,)))
+        await runner.run(FunctionCall(child.check, (found,)))
         with pytest.raises(ConfigurationError, match="gone"):
-            await runner.run(Call(child.check, ((Address("runner_tasks", "gone"),),)))
+            await runner.run(FunctionCall(child.check, ((Address("runner_tasks", "gone"),),)))
 
 
 async def test_a_system_that_starts_no_process_fails_each_call_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,8 +447,8 @@ async def test_a_system_that_starts_no_process_fails_each_call_once(monkeypatch:
             patched.setattr(childprocess, "_launch", refuse)
             for _ in range(2):
                 with pytest.raises(ProcessStartError, match="temporarily unavailable"):
-                    await runner.run(Call(tasks.pid))
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+                    await runner.run(FunctionCall(tasks.pid))
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_a_system_without_threads_fails_each_call_and_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,9 +467,9 @@ async def test_a_system_without_threads_fails_each_call_and_leaves_no_child(monk
             patched.setattr(childprocess, "_launch", record)
             patched.setattr(threading.Thread, "start", refuse)
             with pytest.raises(ProcessStartError, match="can't start new thread"):
-                await runner.run(Call(tasks.pid))
+                await runner.run(FunctionCall(tasks.pid))
         assert launched[0].returncode == -signal.SIGKILL
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_an_interpreter_that_ends_at_once_fails_each_call_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,23 +478,23 @@ async def test_an_interpreter_that_ends_at_once_fails_each_call_once(monkeypatch
     async with started(slots=2) as runner:
         with monkeypatch.context() as patched:
             patched.setattr(childprocess, "_BOOT", "raise SystemExit(9)")
-            calls = [runner.run(Call(tasks.pid)) for _ in range(5)]
+            calls = [runner.run(FunctionCall(tasks.pid)) for _ in range(5)]
             errors = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(error, ProcessStartError) for error in errors)
         assert all(error.exit_code == 9 for error in errors if isinstance(error, ProcessStartError))
         assert "before it was ready to run tasks: exit code 9. Its standard error" in str(errors[0])
         assert next(pool_of(runner)._names) == "jobify-process-6"
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_signals_to_a_child_are_the_parents_to_answer(tmp_path: Path) -> None:
     path = str(tmp_path / "pipe")
     os.mkfifo(path)
     async with started() as runner:
-        running = asyncio.create_task(runner.run(Call(tasks.ignore_and_wait, (path,))))
+        running = asyncio.create_task(runner.run(FunctionCall(tasks.ignore_and_wait, (path,))))
         await asyncio.to_thread(Path(path).write_text, "go on")
         assert await running == "go on"
-        assert await runner.run(Call(tasks.signals_of_subprocess)) == [True, True]
+        assert await runner.run(FunctionCall(tasks.signals_of_subprocess)) == [True, True]
 
 
 async def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain() -> None:
@@ -506,13 +506,13 @@ async def test_a_process_that_the_program_reaps_itself_is_not_waited_for_in_vain
         os.waitpid(pid, 0)
 
     async with started(slots=1) as runner:
-        await runner.run(Call(tasks.pid))
+        await runner.run(FunctionCall(tasks.pid))
         (worker,) = children_of(runner)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(worker._process, "poll", lambda: None)
             reap(worker._process.pid)
             await asyncio.wait_for(asyncio.shield(worker.dead), 60)
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_deaths_are_noticed_without_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,13 +520,13 @@ async def test_deaths_are_noticed_without_waitid(monkeypatch: pytest.MonkeyPatch
 
     async with started(slots=1) as runner:
         with pytest.raises(ProcessDiedError, match="exit code 4"):
-            await runner.run(Call(tasks.vanish, (4,)))
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+            await runner.run(FunctionCall(tasks.vanish, (4,)))
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2
 
 
 async def test_a_death_after_the_loop_is_nobodys_business() -> None:
     async with started(slots=1) as runner:
-        await runner.run(Call(tasks.pid))
+        await runner.run(FunctionCall(tasks.pid))
         (worker,) = children_of(runner)
         loop = worker._loop
         worker._loop = asyncio.new_event_loop()
@@ -541,7 +541,7 @@ async def test_a_death_after_the_loop_is_nobodys_business() -> None:
 
 async def test_interruptions_at_any_moment_leave_every_slot_free() -> None:
     async def one(runner: ProcessRunner, number: int) -> None:
-        call = Call(tasks.add, (number,))
+        call = FunctionCall(tasks.add, (number,))
         running = asyncio.create_task(runner.run(call))
         for _ in range(number % 9):
             await asyncio.sleep(0)
@@ -553,7 +553,7 @@ async def test_interruptions_at_any_moment_leave_every_slot_free() -> None:
 
     async with started(slots=2) as runner:
         await asyncio.gather(*(one(runner, number) for number in range(60)))
-        assert await asyncio.gather(*(runner.run(Call(tasks.add, (n,))) for n in range(4))) == [1, 2, 3, 4]
+        assert await asyncio.gather(*(runner.run(FunctionCall(tasks.add, (n,))) for n in range(4))) == [1, 2, 3, 4]
 
 
 async def test_the_event_loop_keeps_no_socket_of_a_child(recwarn: pytest.WarningsRecorder) -> None:
@@ -561,13 +561,13 @@ async def test_the_event_loop_keeps_no_socket_of_a_child(recwarn: pytest.Warning
         return sum(os.readlink(f"/proc/self/fd/{name}").startswith(("socket:", "pipe:")) for name in _descriptors())
 
     async with started(slots=2) as runner:
-        await runner.run(Call(tasks.pid))
+        await runner.run(FunctionCall(tasks.pid))
         gc.collect()  # of what other tests have left behind
         before = sockets()
         for _ in range(5):
             with pytest.raises(ProcessDiedError):
-                await runner.run(Call(tasks.vanish, (1,)))
-        await runner.run(Call(tasks.pid))
+                await runner.run(FunctionCall(tasks.vanish, (1,)))
+        await runner.run(FunctionCall(tasks.pid))
         await asyncio.sleep(0)
         assert sockets() <= before  # fewer, if something of another test was closed meanwhile
     assert not [warning for warning in recwarn if issubclass(warning.category, ResourceWarning)]
@@ -579,10 +579,10 @@ def _descriptors() -> list[str]:
 
 async def test_a_broken_connection_while_starting_is_a_start_error() -> None:
     async with started(slots=1) as runner:
-        running = asyncio.create_task(runner.run(Call(tasks.pid)))
+        running = asyncio.create_task(runner.run(FunctionCall(tasks.pid)))
         await asyncio.sleep(0)
         (worker,) = children_of(runner)
         worker._connection._socket.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ProcessStartError):
             await running
-        assert await runner.run(Call(tasks.add, (1,))) == 2
+        assert await runner.run(FunctionCall(tasks.add, (1,))) == 2

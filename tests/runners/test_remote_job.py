@@ -16,7 +16,7 @@ import runner_tasks as tasks
 
 from jobify.exceptions import ApplicationStateError, JobTimeoutError, PayloadError, TaskCancelledError
 from jobify.model.records import MessageKind
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runners.connection import _HIGH_WATER
 from jobify.runners.job_info import JobInfo, job_info_of
 from jobify.runners.process import ExecutorProcessRunner, ProcessRunner
@@ -52,7 +52,7 @@ async def carry(func: Any, *args: Any, job_info: JobInfo | None = None, on_messa
     runner = ProcessRunner(slots=1)
     await runner.start()
     try:
-        return await soon(runner.run(Call(func, args, job_info=job_info, on_message=on_message)))
+        return await soon(runner.run(FunctionCall(func, args, job_info=job_info, on_message=on_message)))
     finally:
         await runner.stop()
 
@@ -126,9 +126,9 @@ async def test_a_thread_that_outlives_its_call_is_not_taken_for_the_next_one(tmp
     await runner.start()
     first: list[Any] = []
     second: list[Any] = []
-    call = Call(tasks.leave_thread_behind, (str(pipe),), job_info=job_info(), on_message=first.append)
+    call = FunctionCall(tasks.leave_thread_behind, (str(pipe),), job_info=job_info(), on_message=first.append)
     assert await soon(runner.run(call)) == "left"
-    call = Call(tasks.join_thread_and_publish, ("mine",), job_info=job_info(), on_message=second.append)
+    call = FunctionCall(tasks.join_thread_and_publish, ("mine",), job_info=job_info(), on_message=second.append)
     following = asyncio.create_task(runner.run(call))
     await asyncio.to_thread(pipe.write_text, "go")
     await soon(following)
@@ -147,7 +147,7 @@ async def test_a_child_that_says_too_much_is_held_up() -> None:
 
     runner = ProcessRunner(slots=1)
     await runner.start()
-    call = Call(tasks.publish_many, (2000, 1000), job_info=job_info(), on_message=hear)
+    call = FunctionCall(tasks.publish_many, (2000, 1000), job_info=job_info(), on_message=hear)
     talking = asyncio.create_task(runner.run(call))
     await eventually(lambda: any(c._connection and c._connection._is_paused for c in _children(runner)))
     (child,) = _children(runner)
@@ -168,9 +168,9 @@ async def test_in_the_users_own_executor_a_job_can_be_asked_and_reports_are_refu
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         runner = ExecutorProcessRunner(executor)
         await runner.start()
-        assert await runner.run(Call(tasks.describe_job, job_info=job_info(a=1))) == (
+        assert await runner.run(FunctionCall(tasks.describe_job, job_info=job_info(a=1))) == (
             ("the-job", "count", "slow", 2, 1, {"a": 1})
         )
         with pytest.raises(ApplicationStateError, match="the app's own processpool_executor"):
-            await runner.run(Call(tasks.report_all, job_info=job_info()))
-        assert await runner.run(Call(tasks.is_in_job)) is False
+            await runner.run(FunctionCall(tasks.report_all, job_info=job_info()))
+        assert await runner.run(FunctionCall(tasks.is_in_job)) is False

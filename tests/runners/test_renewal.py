@@ -14,7 +14,7 @@ import runner_tasks as tasks
 from jobify import Jobify, RunMode
 from jobify.exceptions import ConfigurationError
 from jobify.runners import child
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runners.childprocess import Renewal
 from jobify.runners.function_address import process_address
 from jobify.runners.process import ProcessRunner
@@ -31,7 +31,7 @@ async def pids(renewal: Renewal, count: int, func: Any = tasks.pid, slots: int =
     runner = ProcessRunner(slots=slots, renewal=renewal)
     await runner.start()
     try:
-        return [await runner.run(Call(func)) for _ in range(count)]
+        return [await runner.run(FunctionCall(func)) for _ in range(count)]
     finally:
         await runner.stop()
 
@@ -51,10 +51,10 @@ def test_a_child_that_has_become_too_large_is_replaced() -> None:
 async def test_calls_that_wait_get_the_next_child() -> None:
     runner = ProcessRunner(slots=2, renewal=Renewal(max_calls=1))
     await runner.start()
-    calls = [runner.run(Call(tasks.add, (number,))) for number in range(12)]
+    calls = [runner.run(FunctionCall(tasks.add, (number,))) for number in range(12)]
     assert await asyncio.gather(*calls) == list(range(1, 13))
     with pytest.raises(ValueError):
-        await runner.run(Call(tasks.raise_, (ValueError("counts as well"),)))
+        await runner.run(FunctionCall(tasks.raise_, (ValueError("counts as well"),)))
     pool = pool_of(runner)
     await eventually(lambda: not pool._living())
     await runner.stop()
@@ -63,7 +63,7 @@ async def test_calls_that_wait_get_the_next_child() -> None:
 async def test_a_stop_waits_for_children_that_are_leaving() -> None:
     runner = ProcessRunner(slots=1, renewal=Renewal(max_calls=1))
     await runner.start()
-    pid = await runner.run(Call(tasks.pid))
+    pid = await runner.run(FunctionCall(tasks.pid))
     await runner.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -72,8 +72,8 @@ async def test_a_stop_waits_for_children_that_are_leaving() -> None:
 async def test_looking_for_the_tasks_is_no_task() -> None:
     runner = ProcessRunner(slots=1, renewal=Renewal(max_calls=2))
     await runner.start()
-    await runner.run(Call(child.check, ((process_address(tasks.pid),),)))
-    assert len({await runner.run(Call(tasks.pid)) for _ in range(2)}) == 1
+    await runner.run(FunctionCall(child.check, ((process_address(tasks.pid),),)))
+    assert len({await runner.run(FunctionCall(tasks.pid)) for _ in range(2)}) == 1
     await runner.stop()
 
 

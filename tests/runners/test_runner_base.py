@@ -7,18 +7,18 @@ import asyncio
 import pytest
 
 from jobify.exceptions import TaskExitError
-from jobify.runners.base import Call, contained
+from jobify.runners.base import FunctionCall, contained
 
 
 async def test_a_call_that_never_began_has_ended() -> None:
-    call = Call(print)
+    call = FunctionCall(print)
     assert not call.is_running
     call.end()
     await call.ended()
 
 
 async def test_everybody_who_waits_for_the_end_is_told() -> None:
-    call = Call(print)
+    call = FunctionCall(print)
     call.begin()
     assert call.is_running
     waiters = [asyncio.create_task(call.ended()) for _ in range(3)]
@@ -34,10 +34,10 @@ async def test_everybody_who_waits_for_the_end_is_told() -> None:
 
 
 def test_a_call_is_shown_by_the_name_of_its_function() -> None:
-    assert repr(Call(test_a_call_is_shown_by_the_name_of_its_function)) == (
-        "<Call test_a_call_is_shown_by_the_name_of_its_function>"
+    assert repr(FunctionCall(test_a_call_is_shown_by_the_name_of_its_function)) == (
+        "<FunctionCall test_a_call_is_shown_by_the_name_of_its_function>"
     )
-    assert repr(Call(asyncio.run)) == "<Call run>"
+    assert repr(FunctionCall(asyncio.run)) == "<FunctionCall run>"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), OSError(2, "y"), StopAsyncIteration()])

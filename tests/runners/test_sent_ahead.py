@@ -18,7 +18,7 @@ import runner_tasks as tasks
 
 from jobify.exceptions import ApplicationStateError, PayloadError, ProcessDiedError, ProcessStartError
 from jobify.runners import childprocess, protocol
-from jobify.runners.base import Call, DirectRunner
+from jobify.runners.base import DirectRunner, FunctionCall
 from jobify.runners.childprocess import Renewal
 from jobify.runners.connection import ChildConnection
 from jobify.runners.function_address import Address
@@ -39,12 +39,12 @@ class Bench:
         self.messages: asyncio.Queue[Any] = asyncio.Queue()
         self._ended = asyncio.Event()
 
-    def submit(self, number: int, deed: str = "", argument: Any = None) -> Call:
-        call = Call(tasks.act, (str(self.path), number, deed, argument), on_message=self.messages.put_nowait)
+    def submit(self, number: int, deed: str = "", argument: Any = None) -> FunctionCall:
+        call = FunctionCall(tasks.act, (str(self.path), number, deed, argument), on_message=self.messages.put_nowait)
         self.runner.submit(call, self._on_end)
         return call
 
-    def _on_end(self, call: Call, value: Any, error: BaseException | None) -> None:
+    def _on_end(self, call: FunctionCall, value: Any, error: BaseException | None) -> None:
         assert not call.is_running
         self.ends.append((call.args[1], value, error))
         self._ended.set()
@@ -55,7 +55,7 @@ class Bench:
             await asyncio.wait_for(self._ended.wait(), 60)
 
     async def pid(self) -> int:
-        return int(await self.runner.run(Call(tasks.pid)))
+        return int(await self.runner.run(FunctionCall(tasks.pid)))
 
     def made(self) -> list[int]:
         """The numbers of the calls that were made, in the order in which they were."""
@@ -131,14 +131,14 @@ async def test_a_call_begins_when_the_one_before_it_has_ended(tmp_path: Path) ->
         steps: list[tuple[str, int]] = []
         ended = asyncio.Event()
 
-        def on_end(call: Call, _value: Any, _error: BaseException | None) -> None:
+        def on_end(call: FunctionCall, _value: Any, _error: BaseException | None) -> None:
             steps.append(("end", call.tag))
             if call.tag == 4:
                 ended.set()
 
         with stopped(await made.pid()):
             for number in range(5):
-                call = Call(tasks.act, (str(made.path), number))
+                call = FunctionCall(tasks.act, (str(made.path), number))
                 call.tag, call.on_begin = number, lambda call: steps.append(("begin", call.tag))
                 made.runner.submit(call, on_end)
         await ended.wait()
@@ -150,7 +150,7 @@ async def test_what_is_not_known_to_be_short_is_not_sent_ahead(tmp_path: Path) -
         (child,) = children_of(made.runner)
         with stopped(await made.pid()):
             for number in range(3):
-                made.runner.submit(Call(tasks.add, (number,)), lambda *_: None)
+                made.runner.submit(FunctionCall(tasks.add, (number,)), lambda *_: None)
             made.submit(4)
             assert len(child.sent.calls) == 1
         await made.ended(1)
@@ -158,7 +158,7 @@ async def test_what_is_not_known_to_be_short_is_not_sent_ahead(tmp_path: Path) -
 
 def test_the_last_calls_of_a_function_say_how_long_the_next_takes() -> None:
     durations = Durations()
-    call = QueuedCall(Call(tasks.add), lambda *_: None)
+    call = QueuedCall(FunctionCall(tasks.add), lambda *_: None)
     assert durations.expected(call.address) == AHEAD
     for _ in range(50):
         durations.add(call, 1000)
@@ -240,7 +240,7 @@ async def test_a_timeout_in_front_of_others(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
         with stopped(await made.pid()):
             heard: list[Any] = []
-            slow = Call(tasks.act, (str(made.path), 0, "hang"), on_message=heard.append)
+            slow = FunctionCall(tasks.act, (str(made.path), 0, "hang"), on_message=heard.append)
             running = asyncio.create_task(asyncio.wait_for(made.runner.run(slow), 0.01))
             await asyncio.sleep(0)
             for number in range(1, 6):
@@ -309,7 +309,7 @@ async def test_a_call_is_taken_back_until_it_begins(tmp_path: Path) -> None:
         with stopped(await made.pid()):
             calls = [made.submit(number) for number in range(6)]
             for number in (0, 3):
-                begun: list[Call] = []
+                begun: list[FunctionCall] = []
                 calls[number].on_begin = begun.append
                 assert made.runner.withdraw(calls[number])
                 assert not made.runner.withdraw(calls[number])
@@ -333,7 +333,7 @@ async def test_a_child_whose_only_call_was_taken_back_is_idle(tmp_path: Path) ->
         pid = await made.pid()
         with stopped(pid):
             assert made.runner.withdraw(made.submit(0))
-        call = Call(tasks.environment)
+        call = FunctionCall(tasks.environment)
         assert (await made.runner.run(call))["is_leader"]
         assert await made.pid() == pid
 
@@ -449,7 +449,7 @@ async def test_levels_that_change_are_sent_again_if_they_were_taken_back(tmp_pat
                 assert made.runner.withdraw(last)
                 assert child.sent.levels is None
             await made.ended(1)
-            level = await made.runner.run(Call(tasks.level_of, (logger.name,)))
+            level = await made.runner.run(FunctionCall(tasks.level_of, (logger.name,)))
             assert level == logging.DEBUG
         finally:
             logger.setLevel(logging.NOTSET)
@@ -473,7 +473,7 @@ async def test_an_error_in_the_code_that_hears_of_an_end_is_logged(
         raise RuntimeError("no ears")
 
     async with bench(tmp_path) as made:
-        made.runner.submit(Call(tasks.act, (str(made.path), 0)), fail)
+        made.runner.submit(FunctionCall(tasks.act, (str(made.path), 0)), fail)
         made.submit(1)
         await made.ended(1)
         assert made.made() == [0, 1]
@@ -485,7 +485,7 @@ async def test_a_message_that_is_handled_slowly_holds_up_what_follows(
 ) -> None:
     async with bench(tmp_path) as made:
         step: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        talks = Call(tasks.tell_all, ([1],), on_message=lambda _: step)
+        talks = FunctionCall(tasks.tell_all, ([1],), on_message=lambda _: step)
         ends: list[Any] = []
         with stopped(await made.pid()):
             made.runner.submit(talks, lambda call, value, error: ends.append((value, error)))
@@ -497,7 +497,7 @@ async def test_a_message_that_is_handled_slowly_holds_up_what_follows(
         assert ends == [(1, None)]
         assert "message from a child process was lost" in caplog.text
 
-        hangs = Call(tasks.tell_and_hang, on_message=lambda _: asyncio.get_running_loop().create_future())
+        hangs = FunctionCall(tasks.tell_and_hang, on_message=lambda _: asyncio.get_running_loop().create_future())
         made.runner.submit(hangs, lambda *_: None)
         (child,) = children_of(made.runner)
         await eventually(lambda: child._waiting is not None)
@@ -560,7 +560,7 @@ async def test_a_child_without_room_for_the_first_request_is_replaced(tmp_path: 
 async def test_a_call_that_ends_while_its_task_is_cancelled(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
         with stopped(await made.pid()):
-            call = Call(tasks.act, (str(made.path), 0))
+            call = FunctionCall(tasks.act, (str(made.path), 0))
             running = asyncio.create_task(made.runner.run(call))
             await asyncio.sleep(0)
             running.cancel()
@@ -607,7 +607,7 @@ async def test_an_answer_that_nothing_waits_for_is_dropped(tmp_path: Path) -> No
 
 async def test_what_cannot_be_sent_is_reported_later(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
-        call = Call(tasks.add, (lambda: None,))
+        call = FunctionCall(tasks.add, (lambda: None,))
         ends: list[Any] = []
         made.runner.submit(call, lambda *end: ends.append(end))
         assert ends == []

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobify.exceptions import ApplicationStateError, TaskExitError
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runners.executor_thread import ExecutorThreadRunner
 from jobify.runners.thread import ThreadRunner
 from support import Program, eventually
@@ -67,17 +67,17 @@ async def test_a_call_runs_in_a_thread_of_ours_with_the_callers_context() -> Non
 
     async with started() as runner:
         VARIABLE.set("callers")
-        name, value = await runner.run(Call(look))
+        name, value = await runner.run(FunctionCall(look))
         assert name.startswith("jobify")
         assert value == "callers"
-        assert await runner.run(Call(int, ("12",), {"base": 3})) == 5
+        assert await runner.run(FunctionCall(int, ("12",), {"base": 3})) == 5
 
 
 async def test_what_a_call_sets_stays_inside() -> None:
     async with started(slots=1) as runner:
-        await runner.run(Call(VARIABLE.set, ("inner",)))
+        await runner.run(FunctionCall(VARIABLE.set, ("inner",)))
         assert VARIABLE.get() == "unset"
-        assert await runner.run(Call(VARIABLE.get)) == "unset"
+        assert await runner.run(FunctionCall(VARIABLE.get)) == "unset"
 
 
 async def test_errors_come_with_their_frames() -> None:
@@ -86,7 +86,7 @@ async def test_errors_come_with_their_frames() -> None:
 
     async with started() as runner:
         with pytest.raises(LookupError, match="no") as caught:
-            await runner.run(Call(fail))
+            await runner.run(FunctionCall(fail))
         assert caught.traceback[-1].name == "fail"
 
 
@@ -99,9 +99,9 @@ async def test_no_error_gets_past_the_attempt(error: BaseException) -> None:
 
     async with started(slots=1) as runner:
         with pytest.raises(TaskExitError) as caught:
-            await runner.run(Call(fail))
+            await runner.run(FunctionCall(fail))
         assert caught.value.__cause__ is error
-        assert await runner.run(Call(len, ("abc",))) == 3
+        assert await runner.run(FunctionCall(len, ("abc",))) == 3
 
 
 async def test_a_coroutine_that_a_function_hands_out_is_awaited() -> None:
@@ -109,14 +109,14 @@ async def test_a_coroutine_that_a_function_hands_out_is_awaited() -> None:
         return 42
 
     async with started() as runner:
-        assert await runner.run(Call(lambda: answer())) == 42
+        assert await runner.run(FunctionCall(lambda: answer())) == 42
 
 
 async def test_an_interrupted_call_ends_at_once_and_keeps_its_slot_until_the_function_ends() -> None:
     gate = Gate()
 
     async with started() as runner:
-        call = Call(gate)
+        call = FunctionCall(gate)
         running = asyncio.create_task(runner.run(call))
         await gate.entered()
         running.cancel()
@@ -132,7 +132,7 @@ async def test_attempts_that_wait_for_the_end_never_overlap() -> None:
     """B20, T3: whatever times out, the next attempt begins when the last one is really over."""
 
     async def attempt(runner: ThreadRunner, gate: Gate) -> None:
-        call = Call(gate)
+        call = FunctionCall(gate)
         running = asyncio.create_task(runner.run(call))
         gate.inside.clear()
         gate.let_go.clear()
@@ -157,7 +157,7 @@ async def test_a_function_can_end_early_when_it_is_told_to_stop() -> None:
             while not call.is_stop_requested:
                 pause.wait(0.001)
 
-        call = Call(work)
+        call = FunctionCall(work)
         running = asyncio.create_task(runner.run(call))
         await asyncio.sleep(0)
         running.cancel()
@@ -170,9 +170,9 @@ async def test_a_call_that_is_interrupted_before_its_turn_never_begins() -> None
     gate, ran = Gate(), threading.Event()
 
     async with started(slots=1) as runner:
-        first = asyncio.create_task(runner.run(Call(gate)))
+        first = asyncio.create_task(runner.run(FunctionCall(gate)))
         await gate.entered()
-        call = Call(ran.set)
+        call = FunctionCall(ran.set)
         second = asyncio.create_task(runner.run(call))
         await asyncio.sleep(0)
         second.cancel()
@@ -180,7 +180,7 @@ async def test_a_call_that_is_interrupted_before_its_turn_never_begins() -> None
         await call.ended()
         gate.let_go.set()
         assert await first == "done"
-        assert await runner.run(Call(len, ("ab",))) == 2
+        assert await runner.run(FunctionCall(len, ("ab",))) == 2
     assert not ran.is_set()
 
 
@@ -189,7 +189,7 @@ async def test_stopping_takes_back_tells_reports_and_does_not_wait(caplog: pytes
 
     runner = ThreadRunner(slots=1)
     await runner.start()
-    running, queued = Call(gate), Call(gate)
+    running, queued = FunctionCall(gate), FunctionCall(gate)
     tasks = [asyncio.create_task(runner.run(call)) for call in (running, queued)]
     await gate.entered()
     with caplog.at_level(logging.WARNING, logger="jobify.runners"):
@@ -212,7 +212,7 @@ def test_a_function_that_outlives_its_loop_disturbs_nobody() -> None:
 
     async def first() -> None:
         await runner.start()
-        running = asyncio.create_task(runner.run(Call(gate)))
+        running = asyncio.create_task(runner.run(FunctionCall(gate)))
         await gate.entered()
         running.cancel()
         await asyncio.wait([running])
@@ -220,7 +220,7 @@ def test_a_function_that_outlives_its_loop_disturbs_nobody() -> None:
 
     async def second() -> None:
         await runner.start()
-        assert await runner.run(Call(len, ("abc",))) == 3
+        assert await runner.run(FunctionCall(len, ("abc",))) == 3
         await runner.stop()
 
     asyncio.run(first())
@@ -231,16 +231,16 @@ def test_a_function_that_outlives_its_loop_disturbs_nobody() -> None:
 
 async def test_starting_twice_keeps_the_threads() -> None:
     async with started(slots=1) as runner:
-        before = await runner.run(Call(threading.get_ident))
+        before = await runner.run(FunctionCall(threading.get_ident))
         await runner.start()
-        assert await runner.run(Call(threading.get_ident)) == before
+        assert await runner.run(FunctionCall(threading.get_ident)) == before
 
 
 async def test_nothing_runs_while_it_is_not_started() -> None:
     runner = ThreadRunner()
     assert runner.slots >= 5
     with pytest.raises(ApplicationStateError, match="not started"):
-        await runner.run(Call(len, ("",)))
+        await runner.run(FunctionCall(len, ("",)))
     await runner.stop()
 
 
@@ -248,7 +248,7 @@ def test_the_users_executor_is_used_and_left_alone() -> None:
     async def main(executor: ThreadPoolExecutor) -> None:
         async with started(executor=executor) as runner:
             assert runner.slots == 3
-            assert (await runner.run(Call(threading.current_thread))).name.startswith("mine")
+            assert (await runner.run(FunctionCall(threading.current_thread))).name.startswith("mine")
 
     with ThreadPoolExecutor(3, thread_name_prefix="mine") as executor:
         asyncio.run(main(executor))
@@ -261,7 +261,7 @@ async def test_an_executor_that_the_user_shut_down_is_named() -> None:
     executor.shutdown()
     async with started(executor=executor) as runner:
         with pytest.raises(ApplicationStateError, match="cannot schedule new futures after shutdown"):
-            await runner.run(Call(len, ("",)))
+            await runner.run(FunctionCall(len, ("",)))
 
 
 async def test_an_executor_whose_threads_cannot_begin_fails_the_call(caplog: pytest.LogCaptureFixture) -> None:
@@ -270,7 +270,7 @@ async def test_an_executor_whose_threads_cannot_begin_fails_the_call(caplog: pyt
 
     with ThreadPoolExecutor(1, initializer=fail) as executor:
         async with started(executor=executor) as runner:
-            call = Call(len, ("",))
+            call = FunctionCall(len, ("",))
             with pytest.raises((BrokenExecutor, ApplicationStateError)):
                 await runner.run(call)
             assert not call.is_running
@@ -284,15 +284,15 @@ async def test_a_call_that_was_refused_does_not_run_later(monkeypatch: pytest.Mo
         raise RuntimeError("can't start new thread")
 
     async with started(slots=2) as runner:
-        first = asyncio.create_task(runner.run(Call(gate)))
+        first = asyncio.create_task(runner.run(FunctionCall(gate)))
         await gate.entered()
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
             with pytest.raises(ApplicationStateError, match="can't start new thread"):
-                await runner.run(Call(ran.set))
+                await runner.run(FunctionCall(ran.set))
         gate.let_go.set()
         await first
-        assert await runner.run(Call(len, ("ab",))) == 2
+        assert await runner.run(FunctionCall(len, ("ab",))) == 2
     assert not ran.is_set()
 
 
@@ -318,9 +318,9 @@ async def test_a_call_that_another_thread_has_taken_is_not_refused(
         raise RuntimeError("can't start new thread")
 
     async with started(executor=ThreadPoolExecutor(2)) as runner:
-        first = asyncio.create_task(runner.run(Call(gate)))
+        first = asyncio.create_task(runner.run(FunctionCall(gate)))
         await gate.entered()
-        call = Call(take)
+        call = FunctionCall(take)
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
             second = asyncio.create_task(runner.run(call))
@@ -342,7 +342,7 @@ async def test_many_calls_keep_apart() -> None:
         return value * value
 
     async with started(slots=4) as runner:
-        values = await asyncio.gather(*(runner.run(Call(square, (n,))) for n in range(500)))
+        values = await asyncio.gather(*(runner.run(FunctionCall(square, (n,))) for n in range(500)))
         assert values == [n * n for n in range(500)]
 
 
@@ -350,7 +350,7 @@ async def test_interruptions_at_any_moment_leave_nothing_behind() -> None:
     """Race the end of a call against its interruption, many times."""
 
     async def one(runner: ThreadRunner, func: Callable[[], Any], patience: int) -> None:
-        call = Call(func)
+        call = FunctionCall(func)
         running = asyncio.create_task(runner.run(call))
         for _ in range(patience):
             await asyncio.sleep(0)
@@ -372,7 +372,7 @@ class Ends:
     def __init__(self) -> None:
         self.outcomes: list[tuple[Any, BaseException | None]] = []
 
-    def __call__(self, call: Call, value: Any, error: BaseException | None) -> None:
+    def __call__(self, call: FunctionCall, value: Any, error: BaseException | None) -> None:
         assert not call.is_running
         self.outcomes.append((value, error))
 
@@ -386,7 +386,7 @@ async def test_submitted_calls_run_in_order_with_their_context_and_duration() ->
     context.run(VARIABLE.set, "given")
     runner = ThreadRunner(slots=1)
     await runner.start()
-    calls = [Call(VARIABLE.get), Call(len, ("abc",)), Call(int, ("x",))]
+    calls = [FunctionCall(VARIABLE.get), FunctionCall(len, ("abc",)), FunctionCall(int, ("x",))]
     for call in calls:
         call.context, call.on_begin = context, begun.append
         runner.submit(call, ends)
@@ -407,7 +407,7 @@ async def test_a_submitted_call_is_withdrawn_or_begins_never_both() -> None:
     await runner.start()
     withdrawn = 0
     for number in range(500):
-        call = Call(ran.append, (number,))
+        call = FunctionCall(ran.append, (number,))
         runner.submit(call, ends)
         for _ in range(number % 3):
             await asyncio.sleep(0)
@@ -421,7 +421,7 @@ async def test_the_outcome_of_an_interrupted_call_is_dropped() -> None:
     gate, ends = Gate(), Ends()
     runner = ThreadRunner(slots=1)
     await runner.start()
-    call, last = Call(gate), Call(len, ("ab",))
+    call, last = FunctionCall(gate), FunctionCall(len, ("ab",))
     runner.submit(call, ends)
     runner.submit(last, ends)
     await gate.entered()
@@ -440,7 +440,7 @@ async def test_the_outcome_of_an_interrupted_call_is_dropped() -> None:
 
 async def test_a_runner_that_is_not_started_says_so_to_a_submitted_call() -> None:
     ends = Ends()
-    ThreadRunner(slots=1).submit(Call(len, ("",)), ends)
+    ThreadRunner(slots=1).submit(FunctionCall(len, ("",)), ends)
     ((_, error),) = await ends.all(1)
     assert "not started" in str(error)
 
@@ -450,7 +450,7 @@ async def test_a_refused_thread_is_the_outcome_of_a_submitted_call(monkeypatch: 
         raise RuntimeError(message)
 
     for message, has_refusal in (("can't start new thread", True), ("interpreter shutdown", False)):
-        ends, runner, call = Ends(), ThreadRunner(slots=1), Call(len, ("",))
+        ends, runner, call = Ends(), ThreadRunner(slots=1), FunctionCall(len, ("",))
         await runner.start()
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
@@ -467,8 +467,8 @@ async def test_one_thread_too_many_ends_before_it_takes_another_call(monkeypatch
     first, second, ends = Gate(), Gate(), Ends()
     runner = ThreadRunner(slots=1)
     await runner.start()
-    runner.submit(Call(first), ends)
-    runner.submit(Call(second), ends)
+    runner.submit(FunctionCall(first), ends)
+    runner.submit(FunctionCall(second), ends)
     await first.entered()
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", _raise_memory_error)
@@ -478,7 +478,7 @@ async def test_one_thread_too_many_ends_before_it_takes_another_call(monkeypatch
     await second.entered()
     later = Gate()
     for _ in range(3):
-        runner.submit(Call(later), ends)
+        runner.submit(FunctionCall(later), ends)
     runner.extend(-1)
     second.let_go.set()
     await ends.all(1)
@@ -498,7 +498,7 @@ async def test_stopping_ends_submitted_calls_that_have_not_begun(caplog: pytest.
     gate, ends = Gate(), Ends()
     runner = ThreadRunner(slots=1)
     await runner.start()
-    running, waiting, withdrawn = Call(gate), Call(gate), Call(gate)
+    running, waiting, withdrawn = FunctionCall(gate), FunctionCall(gate), FunctionCall(gate)
     for call in (running, waiting, withdrawn):
         runner.submit(call, ends)
     await gate.entered()
@@ -522,7 +522,7 @@ async def test_a_thread_that_was_one_too_many_ends_when_the_runner_stops() -> No
     await runner.start()
     runner.extend(1)
     for gate in gates:
-        runner.submit(Call(gate), ends)
+        runner.submit(FunctionCall(gate), ends)
         await gate.entered()
     runner.extend(-1)
     before = {thread for thread in threading.enumerate() if thread.name.startswith("jobify_")} - others
@@ -542,8 +542,8 @@ async def test_a_defect_of_one_callback_costs_no_other_outcome(
     ends = Ends()
     runner = ThreadRunner(slots=1)
     await runner.start()
-    runner.submit(Call(len, ("a",)), fail)
-    runner.submit(Call(len, ("ab",)), ends)
+    runner.submit(FunctionCall(len, ("a",)), fail)
+    runner.submit(FunctionCall(len, ("ab",)), ends)
     assert await ends.all(1) == [(2, None)]
     assert "a defect" in caplog.text
     await runner.stop()
@@ -555,12 +555,12 @@ def test_a_runner_whose_loop_was_closed_starts_again_in_another_one() -> None:
     async def first() -> None:
         await runner.start()
         for _ in range(2):
-            runner.submit(Call(gate), Ends())
+            runner.submit(FunctionCall(gate), Ends())
         await gate.entered()
 
     async def second() -> None:
         await runner.start()
-        assert await runner.run(Call(len, ("abc",))) == 3
+        assert await runner.run(FunctionCall(len, ("abc",))) == 3
         (future,) = runner.unfinished().values()
         gate.let_go.set()
         await asyncio.wrap_future(future)
@@ -576,7 +576,7 @@ def test_the_interpreter_waits_for_functions_that_still_run(tmp_path: Path) -> N
         tmp_path,
         """
         import asyncio, atexit, time
-        from jobify.runners.base import Call
+        from jobify.runners.base import FunctionCall
         from jobify.runners.thread import ThreadRunner
 
         def work():
@@ -587,7 +587,7 @@ def test_the_interpreter_waits_for_functions_that_still_run(tmp_path: Path) -> N
         async def main():
             runner = ThreadRunner(slots=2)
             await runner.start()
-            runner.submit(Call(work), lambda *_: None)
+            runner.submit(FunctionCall(work), lambda *_: None)
 
         atexit.register(print, "exit", flush=True)
         asyncio.run(main())

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict, TypeVar
 from jobify.canvas.signature import Signature
 from jobify.exceptions import ConfigurationError, JobNotFoundError, UnknownOptionError, did_you_mean
 from jobify.jobs.job import Job
-from jobify.jobs.job_request import Call, JobRequest, build_requests, checked_arguments, parse_calls, validate_options
+from jobify.jobs.job_request import (
+    CallArguments,
+    JobRequest,
+    build_requests,
+    checked_arguments,
+    parse_calls,
+    validate_options,
+)
 from jobify.jobs.job_result import JobResult
 from jobify.model.ids import check_text, is_storable
 from jobify.model.public_status import PublicStatus
@@ -69,7 +76,7 @@ class Calls(NamedTuple):
     """Many calls of one task, without options."""
 
     task: str
-    calls: list[Call]
+    calls: list[CallArguments]
 
 
 def name_of(task: Any, app: object) -> str:
@@ -150,7 +157,7 @@ def parse_batch(
     return build_requests(name, calls, options) if options else Calls(name, calls)
 
 
-def _calls(args_list: Iterable[Any], kwargs_list: Iterable[Any] | None) -> list[Call]:
+def _calls(args_list: Iterable[Any], kwargs_list: Iterable[Any] | None) -> list[CallArguments]:
     if kwargs_list is None:
         return parse_calls(args_list)
     all_args, all_kwargs = list(args_list), list(kwargs_list)

@@ -24,13 +24,13 @@ from jobify.model.records import Settlement
 from jobify.model.retention import Retention
 from jobify.model.status import Cancelled, Released
 from jobify.model.task_options import RunMode
-from jobify.runners.base import Call, Runner
+from jobify.runners.base import FunctionCall, Runner
 from jobify.types import Microseconds
 
 __all__ = ("leave", "unstoppable")
 
 
-def unstoppable(runners: Mapping[RunMode, Runner]) -> dict[Call, Future[Any]]:
+def unstoppable(runners: Mapping[RunMode, Runner]) -> dict[FunctionCall, Future[Any]]:
     """The calls that no runner could stop, each with a future that is done at its end."""
     return {call: future for runner in runners.values() for call, future in runner.unfinished().items()}
 
@@ -38,7 +38,7 @@ def unstoppable(runners: Mapping[RunMode, Runner]) -> dict[Call, Future[Any]]:
 async def leave(
     backend: Backend,
     attempts: Iterable[Attempt],
-    calls: Mapping[Call, Future[Any]],
+    calls: Mapping[FunctionCall, Future[Any]],
     retention: Retention,
     clock: Clock,
 ) -> None:
@@ -53,7 +53,9 @@ async def leave(
         await backend.stop({*running.values(), *calls.values()})
 
 
-def _still_running(attempts: Iterable[Attempt], calls: Mapping[Call, Future[Any]]) -> dict[Attempt, Future[Any]]:
+def _still_running(
+    attempts: Iterable[Attempt], calls: Mapping[FunctionCall, Future[Any]]
+) -> dict[Attempt, Future[Any]]:
     """The attempts whose code may still run, each with a future that is done at its end. ``calls``: those that no
     runner could stop."""
     running: dict[Attempt, Future[Any]] = {}

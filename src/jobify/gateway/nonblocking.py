@@ -17,7 +17,7 @@ from jobify.gateway.threads import StorageThread
 from jobify.model.records import Claimed, NewJob, Settlement
 from jobify.storage.base import Storage, UnflushedWrites
 
-__all__ = ("Call", "NonblockingClaims", "NonblockingWriter", "SingleCalls")
+__all__ = ("NonblockingClaims", "NonblockingWriter", "SingleCalls", "WriteCall")
 
 
 _SLOW: Final = 0.002
@@ -206,7 +206,7 @@ def _on_flushed(batches: list[Batch[Any]], answer: object) -> None:
 Enqueue: TypeAlias = Callable[[BatchQueue[Any], Any, Callback, Audience | None], None]
 
 
-class Call(NamedTuple):
+class WriteCall(NamedTuple):
     """A call that may be made by itself."""
 
     queue: BatchQueue[Any]
@@ -239,7 +239,7 @@ class SingleCalls:
         self._thread = thread
         self._nonblocking = NonblockingWriter(storage, shared)
         self.early = EarlyStarts(storage, shared, flush_soon)
-        self.held: Call | None = None
+        self.held: WriteCall | None = None
         self._is_end_scheduled = False
 
     def make(
@@ -264,9 +264,9 @@ class SingleCalls:
                 self.give_way()
             self._enqueue(queue, item, callback, audience)
         elif no_peers:
-            self._write(Call(queue, item, callback, audience))
+            self._write(WriteCall(queue, item, callback, audience))
         else:
-            self.held = Call(queue, item, callback, audience, begins if is_early else None)
+            self.held = WriteCall(queue, item, callback, audience, begins if is_early else None)
             self._is_end_scheduled = True
             asyncio.get_running_loop().call_soon(self._end_turn)
 
@@ -286,7 +286,7 @@ class SingleCalls:
         elif not (call.queue.is_open and self.early.start(call.queue.single(call.item, call.callback), call.begins)):
             self._enqueue(*call[:4])
 
-    def _write(self, call: Call) -> None:
+    def _write(self, call: WriteCall) -> None:
         """Make a call on the event loop's thread, if that does not block."""
         batch = call.queue.single(call.item, call.callback)
         if not (call.queue.is_open and self._nonblocking.execute(batch)):
@@ -297,7 +297,7 @@ class SingleCalls:
                 self._notify(audience)
         batch.deliver()
 
-    def settle_early(self, call: Call) -> None:
+    def settle_early(self, call: WriteCall) -> None:
         """Settle a job whose insert is not flushed yet, so that one flush covers both."""
         batch = call.queue.single(call.item, call.callback)
         if not (call.queue.is_open and self.early.settle(batch, call.audience)):

@@ -48,7 +48,7 @@ from jobify.gateway.batching import (
 )
 from jobify.gateway.claim_thread import ClaimThread
 from jobify.gateway.gateway import InsertRequest
-from jobify.gateway.nonblocking import Call, NonblockingClaims, SingleCalls
+from jobify.gateway.nonblocking import NonblockingClaims, SingleCalls, WriteCall
 from jobify.gateway.notification import NEW_WORK, PROGRESS, Audience, merge
 from jobify.gateway.sharing import share
 from jobify.gateway.threads import StorageThread
@@ -81,7 +81,7 @@ class ThreadedGateway:
         self._reports: BatchQueue[Sequence[Report]] = BatchQueue(partial(report_all, storage), _MAX_GROUP)
         self._settlements: BatchQueue[Settlement] = BatchQueue(storage.settle, _MAX_GROUP)
         self._claims: BatchQueue[TimedClaim] = BatchQueue(partial(claim_each, storage), _MAX_GROUP)
-        self._large: BatchQueue[Call] = BatchQueue(_write_large, 1)
+        self._large: BatchQueue[WriteCall] = BatchQueue(_write_large, 1)
         self._calls: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, _MAX_GROUP)
         self._closing: BatchQueue[Callable[[], Any]] = BatchQueue(call_each, 1)
         small = (self._inserts, self._reports, self._settlements)
@@ -165,7 +165,7 @@ class ThreadedGateway:
         job = insertion.row()
         audience = NEW_WORK if job.owner is None else None
         if len(job.payload) > _SMALL:
-            self._enqueue_large(Call(self._inserts, job, insertion, audience))
+            self._enqueue_large(WriteCall(self._inserts, job, insertion, audience))
         else:
             begins = insertion if deferrable and audience is None else None
             self._single.make(self._inserts, job, insertion, audience, begins=begins)
@@ -174,9 +174,9 @@ class ThreadedGateway:
         self, settlement: Settlement, callback: Callback, *, audience: Audience | None, no_peers: bool = False
     ) -> None:
         if settlement.result is not None and len(settlement.result) > _SMALL:
-            self._enqueue_large(Call(self._settlements, settlement, callback, audience))
+            self._enqueue_large(WriteCall(self._settlements, settlement, callback, audience))
         elif settlement.id in self._single.early.unacknowledged and not settlement.history:
-            self._single.settle_early(Call(self._settlements, settlement, callback, audience))
+            self._single.settle_early(WriteCall(self._settlements, settlement, callback, audience))
         else:
             is_small = not settlement.history and settlement.limits is None
             self._single.make(self._settlements, settlement, callback, audience, is_small=is_small, no_peers=no_peers)
@@ -215,7 +215,7 @@ class ThreadedGateway:
             with suppress(RuntimeError):  # the event loop was closed
                 self._loop.call_soon_threadsafe(lambda: self.on_local_change())
 
-    def _enqueue_large(self, call: Call) -> None:
+    def _enqueue_large(self, call: WriteCall) -> None:
         """Enqueue a call that takes long. Its audience is notified once it is written."""
         self._single.give_way()
         self._large.put(call, call.callback)
@@ -350,7 +350,7 @@ class ThreadedGateway:
             self._loop.call_soon_threadsafe(self.on_lost, ended)
 
 
-def _write_large(calls: Sequence[Call]) -> list[Any]:
+def _write_large(calls: Sequence[WriteCall]) -> list[Any]:
     return [call.queue.execute([call.item])[0] for call in calls]
 
 

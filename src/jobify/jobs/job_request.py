@@ -27,7 +27,7 @@ from jobify.types import Microseconds
 
 __all__ = (
     "DEFAULT_SPEC",
-    "Call",
+    "CallArguments",
     "Dependency",
     "EnqueueOptions",
     "JobRequest",
@@ -44,7 +44,7 @@ __all__ = (
 Dependency: TypeAlias = str | JobResult[Any] | Job[Any]
 """A job to wait for: its id or a handle."""
 
-Call: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
+CallArguments: TypeAlias = tuple[tuple[Any, ...], Mapping[str, Any]]
 """The positional and the keyword arguments of one job."""
 
 
@@ -346,7 +346,7 @@ def checked_arguments(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str
     return tuple(args), dict(kwargs or {})
 
 
-def parse_calls(args_list: Any) -> list[Call]:
+def parse_calls(args_list: Any) -> list[CallArguments]:
     """Read a list of calls with positional arguments only; ConfigurationError if it is none."""
     if not isinstance(args_list, Iterable):
         raise ConfigurationError(f"{args_list!r} is no list of calls. Give one tuple of arguments for each job.")
@@ -356,7 +356,7 @@ def parse_calls(args_list: Any) -> list[Call]:
 _NO_KWARGS: Final[Mapping[str, Any]] = {}
 
 
-def build_requests(task: str, calls: Sequence[Call], options: Mapping[str, Any]) -> list[JobRequest]:
+def build_requests(task: str, calls: Sequence[CallArguments], options: Mapping[str, Any]) -> list[JobRequest]:
     """The requests of many calls of one task with the same options.
 
     ConfigurationError for options that several jobs cannot share.

@@ -21,7 +21,7 @@ raises, and the call has not begun.
 
 ::
 
-    call = Call(func, args, kwargs)
+    call = FunctionCall(func, args, kwargs)
     try:
         async with asyncio.timeout(2):
             value = await runner.run(call)
@@ -44,10 +44,10 @@ from jobify.runners.function_address import Address
 from jobify.runners.job_info import JobInfo
 from jobify.runtime.errortools import call_guarded, is_plain, type_name
 
-__all__ = ("Call", "DirectRunner", "LoopRunner", "OnEnd", "Runner", "contained")
+__all__ = ("DirectRunner", "FunctionCall", "LoopRunner", "OnEnd", "Runner", "contained")
 
 
-class Call:
+class FunctionCall:
     """One call of a task's function, and whether any of it still runs. Used once, in one event loop.
 
     ``address`` is needed by the process runners only, and ``job_info`` is for them: the job that the call carries out.
@@ -99,7 +99,7 @@ class Call:
         call."""
         self.tag: Any = None
         """Whatever the caller wants to find again in ``on_begin`` and ``on_end``."""
-        self.on_begin: Callable[[Call], object] | None = None
+        self.on_begin: Callable[[FunctionCall], object] | None = None
         """Called once, when the function begins: in a thread, on that thread and in ``context``; for a child process,
         on the event loop, before an idle child is sent the call, or when a child that was sent it ahead has replied to
         the call before."""
@@ -127,7 +127,7 @@ class Call:
         self._ended: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Call {getattr(self.func, '__qualname__', self.func)}>"
+        return f"<FunctionCall {getattr(self.func, '__qualname__', self.func)}>"
 
     async def ended(self) -> None:
         """Return when no code of the function runs any more; at once if it never began."""
@@ -180,7 +180,7 @@ class Runner(Protocol):
         """Interrupt running calls and release its resources, without ever blocking the event loop."""
         ...
 
-    def unfinished(self) -> Mapping[Call, Future[Any]]:
+    def unfinished(self) -> Mapping[FunctionCall, Future[Any]]:
         """The calls that it could not stop, each with what is done when nothing of its function runs any more, whatever
         becomes of the event loop. Call it after ``stop``."""
         ...
@@ -190,12 +190,12 @@ class Runner(Protocol):
         be made."""
         ...
 
-    async def run(self, call: Call) -> Any:
+    async def run(self, call: FunctionCall) -> Any:
         """Run ``call``: returns its value or raises its exception."""
         ...
 
 
-OnEnd: TypeAlias = Callable[[Call, Any, BaseException | None], None]
+OnEnd: TypeAlias = Callable[[FunctionCall, Any, BaseException | None], None]
 """Gets a call, and its value or its contained error."""
 
 
@@ -203,7 +203,7 @@ OnEnd: TypeAlias = Callable[[Call, Any, BaseException | None], None]
 class DirectRunner(Runner, Protocol):
     """A runner that makes calls without a task for each, in the order in which they were submitted."""
 
-    def submit(self, call: Call, on_end: OnEnd) -> None:
+    def submit(self, call: FunctionCall, on_end: OnEnd) -> None:
         """Make ``call`` as soon as there is room. Never raises.
 
         ``on_end`` is called once, on the event loop, after ``call.end()``. What the system refuses arrives as an error
@@ -211,14 +211,14 @@ class DirectRunner(Runner, Protocol):
         """
         ...
 
-    def withdraw(self, call: Call) -> bool:
+    def withdraw(self, call: FunctionCall) -> bool:
         """Take back a submitted call that has not begun: it never begins, and ``on_end`` is not called.
 
         False if it has begun, or has ended.
         """
         ...
 
-    def interrupt(self, call: Call) -> None:
+    def interrupt(self, call: FunctionCall) -> None:
         """Interrupt a submitted call that has begun; ``on_end`` is not called any more. ``call.ended()`` returns when
         nothing of it runs."""
         ...
@@ -255,12 +255,12 @@ class LoopRunner:
 
     async def stop(self) -> None: ...
 
-    def unfinished(self) -> Mapping[Call, Future[Any]]:
+    def unfinished(self) -> Mapping[FunctionCall, Future[Any]]:
         return {}
 
     def extend(self, count: int) -> None:
         """Coroutines need no slots."""
 
-    async def run(self, call: Call) -> Any:
+    async def run(self, call: FunctionCall) -> Any:
         value = call.func(*call.args, **call.kwargs)
         return await value if inspect.isawaitable(value) else value

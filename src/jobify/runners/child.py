@@ -84,7 +84,7 @@ def _leave_to_parent(*descriptors: int) -> None:
 
 
 def send(message: Any) -> bool:
-    """From a task in a child process: give ``message`` to ``Call.on_message`` in the parent, while the task goes on.
+    """From a task in a child process: give ``message`` to the parent's ``on_message``, while the task goes on.
 
     False without a connection: in the parent, or in an executor of the user.
     """

@@ -46,7 +46,7 @@ _CATCH_UP_TIMEOUT: Final = 1.0
 """Seconds that the search for what a dead child has started waits for the event loop, to know when its call began."""
 
 OnMessage: TypeAlias = Callable[[Any], Awaitable[None] | None]
-"""See :class:`~jobify.runners.base.Call`."""
+"""See :class:`~jobify.runners.base.FunctionCall`."""
 
 
 class StartDeathError(ProcessStartError):

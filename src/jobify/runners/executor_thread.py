@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from jobify.exceptions import ApplicationStateError
 from jobify.model.transient import refusal_of
-from jobify.runners.base import Call, contained
+from jobify.runners.base import FunctionCall, contained
 from jobify.runners.thread import not_ready, report_running
 from jobify.runtime.fork import call as call_task
 
@@ -31,7 +31,7 @@ __all__ = ("ExecutorThreadRunner", "await_future")
 ReturnT = TypeVar("ReturnT")
 
 
-async def await_future(future: Future[ReturnT], call: Call) -> ReturnT:
+async def await_future(future: Future[ReturnT], call: FunctionCall) -> ReturnT:
     """The result of ``future``, or its contained error. ``call`` runs until ``future`` is done, however this ends.
 
     A cancellation removes a call that has not begun, requests a running one to stop, and does not wait.
@@ -80,7 +80,7 @@ class ExecutorThreadRunner:
         self.slots = executor._max_workers
         self._executor = executor
         self._is_started = False
-        self._calls: dict[Call, Future[Any]] = {}
+        self._calls: dict[FunctionCall, Future[Any]] = {}
 
     async def start(self) -> None:
         self._is_started = True
@@ -90,14 +90,14 @@ class ExecutorThreadRunner:
         self._is_started = False
         report_running([*self._calls])  # a copy: threads that end take theirs out
 
-    def unfinished(self) -> Mapping[Call, Future[Any]]:
+    def unfinished(self) -> Mapping[FunctionCall, Future[Any]]:
         return dict(self._calls)
 
     def extend(self, count: int) -> None:
         # The pool has no public way to grow. A thread that it no longer needs stays, and rests.
         self._executor._max_workers += count
 
-    async def run(self, call: Call) -> Any:
+    async def run(self, call: FunctionCall) -> Any:
         future = self._submit(call)
         self._calls[call] = future
         future.add_done_callback(lambda _: self._calls.pop(call, None))
@@ -105,7 +105,7 @@ class ExecutorThreadRunner:
         # A plain function that returns a coroutine (a lambda around an async function) means what it awaits to.
         return await value if inspect.iscoroutine(value) else value
 
-    def _submit(self, call: Call) -> Future[Any]:
+    def _submit(self, call: FunctionCall) -> Future[Any]:
         if not self._is_started:
             raise not_ready("it is not started.", "Start the app first.")
         turn = _Submission()
@@ -166,7 +166,7 @@ class _Submission:
         return value
 
 
-def _perform(call: Call, context: contextvars.Context, turn: _Submission) -> Any:
+def _perform(call: FunctionCall, context: contextvars.Context, turn: _Submission) -> Any:
     """In the thread. A call that was interrupted before its turn does not begin."""
     if call.is_stop_requested:
         return None

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from jobify.exceptions import ApplicationStateError, ConfigurationError, ProcessDiedError, shown
 from jobify.model.transient import TransientStartError, refusal_of
 from jobify.runners import child, protocol
-from jobify.runners.base import Call, OnEnd
+from jobify.runners.base import FunctionCall, OnEnd
 from jobify.runners.childprocess import Renewal
 from jobify.runners.executor_thread import await_future
 from jobify.runners.function_address import Address, process_address
@@ -59,14 +59,14 @@ class ProcessRunner:
         if pool is not None:
             await pool.close()
 
-    def unfinished(self) -> Mapping[Call, Future[Any]]:
+    def unfinished(self) -> Mapping[FunctionCall, Future[Any]]:
         return {}
 
     def extend(self, count: int) -> None:
         if self._pool is not None:
             self._pool.extend(count)
 
-    def submit(self, call: Call, on_end: OnEnd) -> None:
+    def submit(self, call: FunctionCall, on_end: OnEnd) -> None:
         """Have a child make ``call``. Short calls are sent to a child ahead of their turn."""
         try:
             queued = QueuedCall(call, on_end)
@@ -78,19 +78,19 @@ class ProcessRunner:
         call.queued = queued
         self._pool.submit(queued)
 
-    def withdraw(self, call: Call) -> bool:
+    def withdraw(self, call: FunctionCall) -> bool:
         """Take back ``call``, if no child has begun it."""
         if call.queued is None or self._pool is None or not self._pool.withdraw(call.queued):
             return False
         call.queued = None
         return True
 
-    def interrupt(self, call: Call) -> None:
+    def interrupt(self, call: FunctionCall) -> None:
         """Take back ``call``, or kill the child that makes it, and no other."""
         if call.queued is not None and self._pool is not None:
             self._pool.interrupt(call.queued)
 
-    async def run(self, call: Call) -> Any:
+    async def run(self, call: FunctionCall) -> Any:
         ended: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
         self.submit(call, partial(_set_end, ended))
         try:
@@ -106,7 +106,7 @@ class ProcessRunner:
             del error, ended  # they would keep this frame alive, which its traceback holds
 
 
-def _set_end(ended: asyncio.Future[_End], _call: Call, value: Any, error: BaseException | None) -> None:
+def _set_end(ended: asyncio.Future[_End], _call: FunctionCall, value: Any, error: BaseException | None) -> None:
     if not ended.done():
         ended.set_result((value, error))
 
@@ -117,7 +117,7 @@ class ExecutorProcessRunner:
     def __init__(self, executor: ProcessPoolExecutor) -> None:
         self.slots: int = getattr(executor, "_max_workers", None) or available_cpus()
         self._executor = executor
-        self._calls: dict[Call, Future[Any]] = {}
+        self._calls: dict[FunctionCall, Future[Any]] = {}
 
     async def start(self) -> None:
         child.ensure_not_importing()
@@ -125,13 +125,13 @@ class ExecutorProcessRunner:
     async def stop(self) -> None:
         """Nothing: the executor belongs to the user."""
 
-    def unfinished(self) -> Mapping[Call, Future[Any]]:
+    def unfinished(self) -> Mapping[FunctionCall, Future[Any]]:
         return dict(self._calls)
 
     def extend(self, count: int) -> None:
         """Nothing: the executor belongs to the user, and its processes do not report that they wait."""
 
-    async def run(self, call: Call) -> Any:
+    async def run(self, call: FunctionCall) -> Any:
         _, request = _request(call)
         try:
             future = self._calls[call] = self._submit(request, call)
@@ -147,7 +147,7 @@ class ExecutorProcessRunner:
             raise _not_ready(f"{error}.", "Give the app an executor that works, or none.") from error
         return _outcome(reply, call)
 
-    def _submit(self, request: bytes, call: Call) -> Future[bytes]:
+    def _submit(self, request: bytes, call: FunctionCall) -> Future[bytes]:
         try:
             return self._executor.submit(child.perform, request)
         except (RuntimeError, OSError, MemoryError) as error:
@@ -165,12 +165,12 @@ def _cancel_queued(executor: ProcessPoolExecutor, request: bytes) -> None:
             item.future.cancel()
 
 
-def _request(call: Call) -> tuple[Address, bytes]:
+def _request(call: FunctionCall) -> tuple[Address, bytes]:
     address = call.address or process_address(call.func)
     return address, protocol.encode_request(protocol.Request(address, call.args, call.kwargs, call.job_info))
 
 
-def _outcome(reply: bytes, call: Call) -> Any:
+def _outcome(reply: bytes, call: FunctionCall) -> Any:
     try:
         return protocol.outcome(reply)
     except BaseException as error:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from jobify.exceptions import shown
 from jobify.model.transient import TransientStartError
 from jobify.runners import child, descendants, protocol
-from jobify.runners.base import Call, OnEnd
+from jobify.runners.base import FunctionCall, OnEnd
 from jobify.runners.connection import ChildConnection, RequestPackets
 from jobify.runners.function_address import Address, process_address
 from jobify.runners.log_channel import Levels, current_levels, levels_request
@@ -37,7 +37,7 @@ class Holder(Protocol):
 
 
 class QueuedCall:
-    """One call in a pool. It keeps the :class:`~jobify.runners.base.Call` up to date."""
+    """One call in a pool. It keeps the :class:`~jobify.runners.base.FunctionCall` up to date."""
 
     __slots__ = (
         "_is_forgotten",
@@ -54,13 +54,13 @@ class QueuedCall:
         "sent_at",
     )
 
-    def __init__(self, call: Call, on_end: OnEnd) -> None:
+    def __init__(self, call: FunctionCall, on_end: OnEnd) -> None:
         """PayloadError or ConfigurationError for what cannot be sent to a child."""
         self.address: Address | None = call.address or process_address(call.func)
         self.request = protocol.encode_request(
             protocol.Request(self.address, call.args, call.kwargs, call.job_info),
         )
-        self.call: Call | None = call
+        self.call: FunctionCall | None = call
         self.is_counted = call.func is not child.check
         """Whether it is one of the calls after which a child is replaced."""
         self._prepare(on_end)
@@ -144,7 +144,7 @@ class QueuedCall:
                 log.exception("The end of %r could not be handled", call)
 
 
-def _ignore(_call: Call, _value: Any, _error: BaseException | None) -> None: ...
+def _ignore(_call: FunctionCall, _value: Any, _error: BaseException | None) -> None: ...
 
 
 # -- sent calls --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ is woken once for all outcomes that have come by the time it looks. A thread tha
 not wait in between.
 
 A call begins when a thread takes it. Until then it can be withdrawn, at no cost: both sides ask
-:meth:`~jobify.runners.base.Call.take_turn`, and the first one decides.
+:meth:`~jobify.runners.base.FunctionCall.take_turn`, and the first one decides.
 
 No thread can be killed. An interrupted function goes on until it returns; its call stays ``is_running`` and keeps its
 slot until then. A function can read ``call.is_stop_requested`` to end early. At its exit, the interpreter waits for
@@ -34,7 +34,7 @@ from weakref import WeakSet
 
 from jobify.exceptions import ApplicationStateError
 from jobify.model.transient import refusal_of
-from jobify.runners.base import Call, OnEnd, contained
+from jobify.runners.base import FunctionCall, OnEnd, contained
 from jobify.runtime.fork import call as call_task
 from jobify.runtime.logs import get_logger
 from jobify.runtime.machine import available_cpus
@@ -43,7 +43,7 @@ __all__ = ("ThreadRunner", "not_ready", "report_running")
 
 log = get_logger("jobify.runners")
 
-_Queue: TypeAlias = "SimpleQueue[tuple[Call, OnEnd] | None]"
+_Queue: TypeAlias = "SimpleQueue[tuple[FunctionCall, OnEnd] | None]"
 """The calls that wait for a thread. None ends the thread that takes it."""
 
 
@@ -70,7 +70,7 @@ class ThreadRunner:
             pool.close()
             self._stopped = [each for each in (*self._stopped, pool) if each.calls]
 
-    def unfinished(self) -> Mapping[Call, Future[Any]]:
+    def unfinished(self) -> Mapping[FunctionCall, Future[Any]]:
         pools = self._stopped if self._pool is None else [*self._stopped, self._pool]
         return {call: future for pool in pools for call, future in pool.unfinished().items()}
 
@@ -78,7 +78,7 @@ class ThreadRunner:
         if self._pool is not None:
             self._pool.extend(count)
 
-    def submit(self, call: Call, on_end: OnEnd) -> None:
+    def submit(self, call: FunctionCall, on_end: OnEnd) -> None:
         if self._pool is None:
             _call_later(
                 asyncio.get_running_loop(), on_end, call, not_ready("it is not started.", "Start the app first.")
@@ -86,15 +86,15 @@ class ThreadRunner:
         else:
             self._pool.submit(call, on_end)
 
-    def withdraw(self, call: Call) -> bool:
+    def withdraw(self, call: FunctionCall) -> bool:
         return self._pool is not None and self._pool.withdraw(call)
 
-    def interrupt(self, call: Call) -> None:
+    def interrupt(self, call: FunctionCall) -> None:
         call.is_stop_requested = True
         if self._pool is not None:
             self._pool.forget(call)
 
-    async def run(self, call: Call) -> Any:
+    async def run(self, call: FunctionCall) -> Any:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         call.context = call.context or contextvars.copy_context()
         self.submit(call, partial(_resolve, done))
@@ -113,7 +113,7 @@ class _Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         self.loop = loop
-        self.calls: dict[Call, OnEnd | None] = {}
+        self.calls: dict[FunctionCall, OnEnd | None] = {}
         """The calls that have not ended, in order. None: the outcome is not wanted any more."""
         self._size = size
         self._queue: _Queue = SimpleQueue()
@@ -121,10 +121,10 @@ class _Pool:
         self._threads: set[threading.Thread] = set()
         self._count = 0
         """How many threads there are, without those that are about to end."""
-        self._futures: dict[Call, Future[None]] = {}
+        self._futures: dict[FunctionCall, Future[None]] = {}
         _pools.add(self)
 
-    def submit(self, call: Call, on_end: OnEnd) -> None:
+    def submit(self, call: FunctionCall, on_end: OnEnd) -> None:
         """See :class:`~jobify.runners.base.DirectRunner`."""
         call.loop = self.loop
         if self._count < self._size and len(self.calls) >= self._count:
@@ -137,7 +137,7 @@ class _Pool:
         self.calls[call] = on_end
         self._queue.put((call, on_end))
 
-    def withdraw(self, call: Call) -> bool:
+    def withdraw(self, call: FunctionCall) -> bool:
         """See :class:`~jobify.runners.base.DirectRunner`."""
         if call not in self.calls or not call.take_turn():
             return False
@@ -145,7 +145,7 @@ class _Pool:
         call.end()
         return True
 
-    def forget(self, call: Call) -> None:
+    def forget(self, call: FunctionCall) -> None:
         """Drop the outcome of a call that goes on."""
         if call in self.calls:
             self.calls[call] = None
@@ -186,7 +186,7 @@ class _Pool:
         """Have the threads end, whatever becomes of the event loop."""
         self._end_threads(self._count)
 
-    def unfinished(self) -> dict[Call, Future[None]]:
+    def unfinished(self) -> dict[FunctionCall, Future[None]]:
         """The calls that run, each with a future that its thread resolves at the end of the function."""
         for call in self.calls:
             if call not in self._futures:
@@ -214,7 +214,7 @@ class _Pool:
         for _ in range(count):
             self._queue.put(None)
 
-    def _take_queued(self) -> list[tuple[Call, OnEnd] | None]:
+    def _take_queued(self) -> list[tuple[FunctionCall, OnEnd] | None]:
         """Take what waits in the queue; a thread may take the first of it at the same time."""
         queued = []
         with suppress(Empty):
@@ -222,7 +222,7 @@ class _Pool:
                 queued.append(self._queue.get_nowait())
         return queued
 
-    def _deliver(self, call: Call, value: Any, error: BaseException | None) -> None:
+    def _deliver(self, call: FunctionCall, value: Any, error: BaseException | None) -> None:
         """The outcome of a call, on the event loop."""
         on_end = self.calls.pop(call, None)
         call.end()
@@ -236,10 +236,10 @@ class _Outcomes:
     def __init__(self, loop: asyncio.AbstractEventLoop, deliver: OnEnd) -> None:
         self._loop = loop
         self._deliver = deliver
-        self._outcomes: deque[tuple[Call, Any, BaseException | None]] = deque()
+        self._outcomes: deque[tuple[FunctionCall, Any, BaseException | None]] = deque()
         self._is_woken = False
 
-    def put(self, call: Call, value: Any, error: BaseException | None) -> None:
+    def put(self, call: FunctionCall, value: Any, error: BaseException | None) -> None:
         """In a thread."""
         self._outcomes.append((call, value, error))
         if not self._is_woken:
@@ -268,7 +268,7 @@ def _work(queue: _Queue, outcomes: _Outcomes, threads: set[threading.Thread]) ->
     threads.discard(threading.current_thread())
 
 
-def _make(call: Call, outcomes: _Outcomes) -> None:
+def _make(call: FunctionCall, outcomes: _Outcomes) -> None:
     value, failure = None, None
     started = perf_counter()
     try:
@@ -284,12 +284,12 @@ def _make(call: Call, outcomes: _Outcomes) -> None:
     del value, failure  # a traceback refers to this frame
 
 
-def _perform(call: Call) -> Any:
+def _perform(call: FunctionCall) -> Any:
     call.begin()
     return call_task(call.func, *call.args, **call.kwargs)
 
 
-def _resolve(done: asyncio.Future[Any], _: Call, value: Any, error: BaseException | None) -> None:
+def _resolve(done: asyncio.Future[Any], _: FunctionCall, value: Any, error: BaseException | None) -> None:
     if done.done():
         return
     if error is None:
@@ -298,7 +298,7 @@ def _resolve(done: asyncio.Future[Any], _: Call, value: Any, error: BaseExceptio
         done.set_exception(error)
 
 
-def _call_later(loop: asyncio.AbstractEventLoop, on_end: OnEnd, call: Call, error: Exception) -> None:
+def _call_later(loop: asyncio.AbstractEventLoop, on_end: OnEnd, call: FunctionCall, error: Exception) -> None:
     with suppress(RuntimeError):  # the loop is closed
         loop.call_soon(on_end, call, None, error)
 
@@ -308,7 +308,7 @@ def _set_done(future: Future[None]) -> None:
         future.set_result(None)
 
 
-def _refused(call: Call, error: BaseException) -> ApplicationStateError:
+def _refused(call: FunctionCall, error: BaseException) -> ApplicationStateError:
     """The error of a call for which the system gives no thread."""
     call.is_stop_requested = True
     call.refusal = refusal_of(error)
@@ -317,7 +317,7 @@ def _refused(call: Call, error: BaseException) -> ApplicationStateError:
     return refused
 
 
-def report_running(calls: Collection[Call]) -> None:
+def report_running(calls: Collection[FunctionCall]) -> None:
     """Request calls to stop, and log that threads cannot be stopped."""
     for call in calls:
         call.is_stop_requested = True

@@ -26,7 +26,7 @@ from jobify.model.records import Claim, JobRecord, MessageKind
 from jobify.model.status import JobStatus
 from jobify.model.task_options import RunMode
 from jobify.router.registry import DECLARED_SUFFIX, Endpoint
-from jobify.runners.base import Call, Runner
+from jobify.runners.base import FunctionCall, Runner
 from jobify.runtime.logs import get_logger
 from jobify.storage.ownership import BegunJobs
 from jobify.types import UNSET, Microseconds
@@ -109,7 +109,7 @@ class Attempt(Struct, eq=False, gc=False):
     context: Context | None = None
     """The context variables that the attempt starts from, as a copy. None means those of the dispatcher."""
     task: asyncio.Task[None] | None = None
-    call: Call | None = None
+    call: FunctionCall | None = None
     """The function at work in a thread or a process."""
     runner: Runner | None = None
     """The runner of ``call``."""

@@ -6,7 +6,7 @@ with its function (then ``started_at`` is taken, the begin recorded, and the tim
 that means that it never begins, and it ends once.
 
 *Threads.* :meth:`DirectCalls._on_begin` runs in the thread of the call, everything else on the event loop. Whether a
-call has begun is decided by :meth:`~jobify.runners.base.Call.take_turn`.
+call has begun is decided by :meth:`~jobify.runners.base.FunctionCall.take_turn`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jobify.middleware.timeout import is_own_timeout
 from jobify.model.clock import Clock
 from jobify.model.status import JobStatus
 from jobify.model.task_options import RunMode
-from jobify.runners.base import Call, DirectRunner, Runner
+from jobify.runners.base import DirectRunner, FunctionCall, Runner
 from jobify.runners.job_info import job_info_of
 from jobify.serializers.offload import LARGE_BYTES
 from jobify.types import UNSET
@@ -89,7 +89,7 @@ class DirectCalls:
                 attempt.args, attempt.kwargs = decode_arguments(attempt)
             except Exception:
                 return False
-        call = attempt.call = Call(endpoint.func, attempt.args, attempt.kwargs, address=endpoint.address)
+        call = attempt.call = FunctionCall(endpoint.func, attempt.args, attempt.kwargs, address=endpoint.address)
         call.context, call.tag, call.on_begin = context, attempt, self._on_begin
         if endpoint.run_mode is _PROCESS:
             call.job_info = job_info_of(attempt, attempt.backend.serializer)
@@ -110,7 +110,7 @@ class DirectCalls:
         call.release()
         return True
 
-    def _on_begin(self, call: Call) -> None:
+    def _on_begin(self, call: FunctionCall) -> None:
         """The function begins: in its thread, or on the event loop for one in a child process."""
         attempt: Attempt = call.tag
         if call.address is None:
@@ -130,7 +130,7 @@ class DirectCalls:
             attempt.is_logged = True
             self._job_log.began(attempt)
 
-    def _on_end(self, call: Call, value: Any, error: BaseException | None) -> None:
+    def _on_end(self, call: FunctionCall, value: Any, error: BaseException | None) -> None:
         attempt: Attempt = call.tag
         context = call.context
         self._forget(attempt)

@@ -37,7 +37,7 @@ from jobify.model.state import RequestState
 from jobify.model.status import JobStatus, Outcome, Refused, Returned, Succeeded
 from jobify.model.task_options import RunMode
 from jobify.router.registry import Registry
-from jobify.runners.base import Call, Runner, contained
+from jobify.runners.base import FunctionCall, Runner, contained
 from jobify.runners.job_info import job_info_of
 from jobify.runtime.fork import end_fork, forks
 from jobify.runtime.logs import get_logger
@@ -289,13 +289,13 @@ class Executor:
                 self._pools.recover(attempt.pool)
             running: Awaitable[Any] = endpoint.func(*args, **kwargs)
             return running
-        call = attempt.call = Call(endpoint.func, args, kwargs, address=endpoint.address)
+        call = attempt.call = FunctionCall(endpoint.func, args, kwargs, address=endpoint.address)
         if attempt.pool.trial is not None:
             call.tag, call.on_begin = attempt.pool, self._recover_pool
         attempt.runner = runner = self._runners[endpoint.run_mode]
         return self._run_in_process(attempt, call) if endpoint.run_mode is _PROCESS else runner.run(call)
 
-    def _recover_pool(self, call: Call) -> None:
+    def _recover_pool(self, call: FunctionCall) -> None:
         """A call that was tried after a refusal has begun."""
         self._pools.recover(call.tag)
 
@@ -316,7 +316,7 @@ class Executor:
         if forks.count != self._forks:
             end_fork(error)
 
-    async def _run_in_process(self, attempt: Attempt, call: Call) -> Any:
+    async def _run_in_process(self, attempt: Attempt, call: FunctionCall) -> Any:
         """Run the call in a child process, which gets the facts of its job and may report on it."""
         call.job_info = job_info_of(attempt, attempt.backend.serializer)
         call.on_message = attempt.on_child_message

@@ -15,7 +15,7 @@ from jobify.gateway.notification import STATE_CHANGED
 from jobify.model.clock import Clock
 from jobify.model.status import Cancelled, Outcome, RetryAt, TimedOut
 from jobify.model.task_options import RunMode
-from jobify.runners.base import Call
+from jobify.runners.base import FunctionCall
 from jobify.runtime.logs import get_logger
 from jobify.runtime.spawn import spawn, spawn_lasting
 from jobify.types import Microseconds
@@ -45,7 +45,7 @@ class LingeringThreads:
         self._settle = settle
         self._releasing: set[asyncio.Task[None]] = set()
 
-    def wait_for(self, attempt: Attempt, call: Call, outcome: Outcome, *, is_tried_again: bool) -> None:
+    def wait_for(self, attempt: Attempt, call: FunctionCall, outcome: Outcome, *, is_tried_again: bool) -> None:
         """Settle an attempt whose function still runs. It keeps its slot and its limits meanwhile.
 
         Two attempts of one job never overlap: if the job runs again, its row is released when the function returns.
@@ -64,7 +64,7 @@ class LingeringThreads:
 
         spawn_lasting(partial(self._finish, attempt, call, outcome, is_tried_again), register)
 
-    async def _finish(self, attempt: Attempt, call: Call, outcome: Outcome, is_tried_again: bool) -> None:
+    async def _finish(self, attempt: Attempt, call: FunctionCall, outcome: Outcome, is_tried_again: bool) -> None:
         """Wait for the end of the function. Starts again if it is cancelled along with all tasks of the loop."""
         is_late = is_tried_again and isinstance(outcome, RetryAt | TimedOut) and not attempt.is_recorded
         if is_late and attempt.endpoint.run_mode is RunMode.THREAD:

@@ -34,7 +34,7 @@ from jobify.model.records import JobQuery
 from jobify.model.status import ACTIVE, FAILURES
 from jobify.model.task_options import RunMode
 from jobify.router.registry import Endpoint, Registry, endpoints_of
-from jobify.runners.base import Call, Runner
+from jobify.runners.base import FunctionCall, Runner
 from jobify.runtime.logs import get_logger
 from jobify.storage.location import location_of
 from jobify.types import Microseconds
@@ -215,7 +215,7 @@ async def check_children(runner: Runner | None, registry: Registry, queues: tupl
         from jobify.runners import child  # brings multiprocessing along
 
         try:
-            await runner.run(Call(child.check, (addresses,)))
+            await runner.run(FunctionCall(child.check, (addresses,)))
         except Exception as error:
             code = error.exit_code if isinstance(error, ProcessDiedError) else None
             raise ProcessStartError(
