@@ -74,8 +74,10 @@ if TYPE_CHECKING:
         JobifyQueue,
         QueueMiddleware,
     )
+    from jobify.model.batch import Batch
     from jobify.model.control_flow import RateLimited, Retry, Snooze
     from jobify.model.cron import Cron, CronContext
+    from jobify.model.element_signature import Call
     from jobify.model.hooks import JobFailure
     from jobify.model.limits import Concurrency, Fair, Rate
     from jobify.model.misfire import GracePolicy, MisfirePolicy
@@ -122,6 +124,8 @@ _HOMES: Final = {
     "OuterContext": "jobify.jobs.context",
     "RunStrategy": "jobify.jobs.context",
     "Runnable": "jobify.jobs.context",
+    "Batch": "jobify.model.batch",
+    "Call": "jobify.model.element_signature",
     "Concurrency": "jobify.model.limits",
     "Fair": "jobify.model.limits",
     "Rate": "jobify.model.limits",
@@ -234,7 +238,9 @@ __all__ = (
     "BaseJobifyError",
     "BaseMiddleware",
     "BaseOuterMiddleware",
+    "Batch",
     "CBORSerializer",
+    "Call",
     "CallNext",
     "CallNextOuter",
     "Concurrency",

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final, TypedDict, cast
 
 from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_mean
+from jobify.model.batch import Batch, check_batch
 from jobify.model.cron import Cron
 from jobify.model.durations import Duration, check_duration
 from jobify.model.ids import check_text
@@ -18,6 +19,7 @@ __all__ = (
     "DEFAULT_QUEUE",
     "RouteOptions",
     "RunMode",
+    "TaskOptions",
     "check_duration",
     "check_handlers",
     "check_options",
@@ -42,8 +44,8 @@ class RunMode(StrEnum):
     """In a child process, which can be killed at a timeout or a cancel: for ``def``."""
 
 
-class RouteOptions(TypedDict, total=False):
-    """The options of a task, which ``@app.task`` takes and middleware sees.
+class TaskOptions(TypedDict, total=False):
+    """The options of a task that do not change what its calls take.
 
     ``retry`` is always a ``SmartRetry`` once the task is registered. ``timeout`` is per attempt, and a number of
     seconds once the task is registered. Jobify does not use ``metadata``. ``queue`` is where its jobs wait ("default");
@@ -64,6 +66,15 @@ class RouteOptions(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     exception_handlers: MappingExceptionHandlers | None
     limits: Sequence[Limit]
+
+
+class RouteOptions(TaskOptions, total=False):
+    """The options of a task, which ``@app.task`` takes and middleware sees: :class:`TaskOptions`, and ``batch``.
+
+    With ``batch``, one call of the function runs many jobs, and takes a list; see :mod:`jobify.model.batch`.
+    """
+
+    batch: Batch | None
 
 
 def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
@@ -95,6 +106,8 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
         check_priority(options["priority"], what=f"priority of task {task!r}")
     if "limits" in options:
         options["limits"] = check_limits(options["limits"], task)
+    if "batch" in options:
+        check_batch(options["batch"], task)
     return cast("RouteOptions", options)
 
 

@@ -7,7 +7,7 @@ and cannot be resolved.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from jobify.config import JobifyConfiguration
 from jobify.exceptions import ConfigurationError
@@ -18,7 +18,7 @@ from jobify.model.signature import FuncSpec
 from jobify.model.state import RequestState, State
 from jobify.model.task_options import RouteOptions
 
-__all__ = ("check_injectable", "inject")
+__all__ = ("check_injectable", "check_injectable_in_batch", "inject", "inject_shared")
 
 _FIELDS: dict[Any, str] = {
     Job: "job",
@@ -32,6 +32,9 @@ _FIELDS: dict[Any, str] = {
 _FIELDS_BY_NAME = {kind.__name__: field for kind, field in _FIELDS.items()}
 
 
+_OF_ONE_JOB: Final = frozenset({"job", "runnable", "request_state", "schedule_builder"})
+
+
 def inject(context: JobContext) -> None:
     """Fill the function's ``INJECT`` parameters in the bound arguments of ``context.runnable``.
 
@@ -40,6 +43,22 @@ def inject(context: JobContext) -> None:
     runnable = context.runnable
     for name, hint in runnable.func_spec.inject_params.items():
         runnable.bound.arguments[name] = _find(context, hint, name)
+
+
+def inject_shared(context: JobContext, spec: FuncSpec[Any]) -> dict[str, Any]:
+    """What the ``INJECT`` parameters of a function get that runs many jobs; ``context`` is that of any of them."""
+    return {name: _find(context, hint, name) for name, hint in spec.inject_params.items()}
+
+
+def check_injectable_in_batch(spec: FuncSpec[Any]) -> None:
+    """ConfigurationError if an ``INJECT`` parameter is of one job: the function runs many."""
+    for name, hint in spec.inject_params.items():
+        word = _word(hint) if isinstance(hint, str) else getattr(hint, "__name__", "")
+        if word == JobContext.__name__ or _FIELDS_BY_NAME.get(word) in _OF_ONE_JOB:
+            raise ConfigurationError(
+                f"Parameter {name!r} of task {spec.name!r} is to be a {word}, which is of one job; with batch= the "
+                "function runs many. current_job.batch has the jobs; a State or the app can be injected."
+            )
 
 
 def _find(context: JobContext, hint: Any, name: str) -> Any:

@@ -17,20 +17,21 @@ from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.jobs.context import JobContext
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, ExceptionHandlerMiddleware, chain
 from jobify.middleware.timeout import TimeoutMiddleware
+from jobify.model.batch import BatchFunction, rule_of
 from jobify.model.cron import Cron, as_cron, parse_cron
 from jobify.model.durations import as_seconds
 from jobify.model.hooks import Hooks
 from jobify.model.job_options import JobOptions
 from jobify.model.limit_gates import LimitDefinition, LimitKind
 from jobify.model.limit_keys import KeyReader
-from jobify.model.limits import check_definitions, definition_of, key_text
+from jobify.model.limits import Key, check_definitions, definition_of, key_text
 from jobify.model.retry import SmartRetry
 from jobify.model.signature import FuncSpec, is_async_callable
 from jobify.model.state import State
 from jobify.model.task_options import DEFAULT_QUEUE, RouteOptions, RunMode, resolve_run_mode
 from jobify.router import JobRouter, Route, Router
 from jobify.router.aliases import aliases_below
-from jobify.router.injection import check_injectable, inject
+from jobify.router.injection import check_injectable, check_injectable_in_batch, inject
 from jobify.router.route import lasting_name
 from jobify.runners.function_address import Address, process_address
 from jobify.runtime.code_fingerprint import code_fingerprint
@@ -92,7 +93,9 @@ class Endpoint:
     takes_places: bool = field(init=False)
     """Whether its jobs stand in a line of a limit from their insert on: it may refuse them, or has turns."""
     limit_keys: KeyReader | None = None
-    """Reads the keys of its limits; None: they have none."""
+    """Reads the keys of its limits and of its batches; None: they have none."""
+    batch: BatchFunction | None = None
+    """With ``batch=``: one call of the function runs many jobs."""
     is_bare: bool = field(init=False)
     """Whether an attempt only calls the function, on the event loop."""
     timeout: float | None = field(init=False)
@@ -101,10 +104,11 @@ class Endpoint:
     """Whether an attempt only calls the function, in a thread or a child process; in a thread also with a timeout."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_bare", self.call is None and self.run_mode is RunMode.MAIN)
+        is_alone = self.batch is None
+        object.__setattr__(self, "is_bare", is_alone and self.call is None and self.run_mode is RunMode.MAIN)
         timeout = self.options.get("timeout")
         object.__setattr__(self, "timeout", None if timeout is None else as_seconds(timeout))
-        is_plain = not (self.layers or self.spec.inject_params)
+        is_plain = is_alone and not (self.layers or self.spec.inject_params)
         is_limited_child = self.run_mode is RunMode.PROCESS and self.timeout is not None  # which must know its deadline
         is_direct = is_plain and self.run_mode is self.slot_mode is not RunMode.MAIN and not is_limited_child
         object.__setattr__(self, "is_direct", is_direct)
@@ -213,13 +217,15 @@ def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_f
         )
     if mode is RunMode.PROCESS:
         process_address(route.func)
-        if route.func_spec.inject_params:
+        if route.function_spec.inject_params:
             raise ConfigurationError(
                 f"Task {name!r} runs in a child process, where nothing of the app can be injected: "
-                f"{', '.join(route.func_spec.inject_params)}. Remove INJECT, or use a thread."
+                f"{', '.join(route.function_spec.inject_params)}. Remove INJECT, or use a thread."
             )
     _check_limit_keys(route)
-    check_injectable(route.func_spec, app=app)
+    check_injectable(route.function_spec, app=app)
+    if route.element is not None:
+        check_injectable_in_batch(route.function_spec)
     cron = options.get("cron")
     if cron is not None:
         _check_cron(as_cron(cron), route, cron_factory)
@@ -227,10 +233,10 @@ def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_f
 
 def _check_limit_keys(route: Route[..., Any]) -> None:
     parameters = list(route.func_spec.signature.parameters)
-    for limit in route.options.get("limits", ()):
-        if isinstance(limit.key, str) and (first := limit.key.partition(".")[0]) not in parameters:
+    for owner, key in _keys(route):
+        if isinstance(key, str) and (first := key.partition(".")[0]) not in parameters:
             raise ConfigurationError(
-                f"The key {limit.key!r} of a limit of task {route.name!r} begins with no parameter of the task. "
+                f"The key {key!r} of {owner} of task {route.name!r} begins with no parameter of the task. "
                 f"{did_you_mean(first, parameters)}"
             )
 
@@ -276,11 +282,27 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
         hooks=tuple(node.hooks for node in reversed(path) if isinstance(node, JobRouter)),
         limits=tuple(definition_of(limit, route.name) for limit in options.get("limits", ())),
         limit_keys=_key_reader(route),
+        batch=_batch_function(route),
     )
 
 
+def _keys(route: Route[..., Any]) -> list[tuple[str, Key]]:
+    """What has keys, and which."""
+    batch = route.options.get("batch")
+    found = [("a limit", limit.key) for limit in route.options.get("limits", ())]
+    found += [] if batch is None else [("the batch", batch.key)]
+    return [(owner, key) for owner, key in found if key is not None]
+
+
+def _batch_function(route: Route[..., Any]) -> BatchFunction | None:
+    batch = route.options.get("batch")
+    if batch is None or route.element is None:
+        return None
+    return BatchFunction(rule_of(batch), route.element, route.function_spec)
+
+
 def _key_reader(route: Route[..., Any]) -> KeyReader | None:
-    keys = {key_text(limit.key): limit.key for limit in route.options.get("limits", ()) if limit.key is not None}
+    keys = {key_text(key): key for _, key in _keys(route)}
     return KeyReader(route.name, route.func_spec.signature, keys) if keys else None
 
 

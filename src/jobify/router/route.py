@@ -18,6 +18,8 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import EnqueueOptions, build_requests, checked_arguments, parse_calls
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.schedule_builder import PushRequest, ScheduleBuilder, Scheduler, failed_awaitable
+from jobify.model.batch import result_of_one
+from jobify.model.element_signature import Element, element_of
 from jobify.model.signature import (
     FuncSpec,
     coroutine_function,
@@ -30,7 +32,7 @@ from jobify.router.configured import ConfiguredTask, TransactionTask
 from jobify.router.mounts import Binding, ambiguous, choose
 from jobify.runtime.importable import name_of
 
-__all__ = ("NodeRoute", "RootRoute", "Route", "TaskDecorator", "lasting_name")
+__all__ = ("BatchTaskDecorator", "NodeRoute", "RootRoute", "Route", "TaskDecorator", "lasting_name")
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
@@ -40,7 +42,8 @@ Return_co = TypeVar("Return_co", covariant=True)
 class Route(ABC, Generic[ParamsT, Return_co]):
     """A registered task.
 
-    A call runs the function; ``push``, ``delay`` and ``schedule`` make jobs. To extend tasks, subclass
+    A call runs the function; ``push``, ``delay`` and ``schedule`` make jobs. With ``batch``, the function takes a list,
+    and a job is one element of it: ``push`` and the others take what the element type takes. To extend tasks, subclass
     :class:`RootRoute` or :class:`NodeRoute` and give the class to an app or a router as its ``route_class``.
     ``options`` are checked and complete when the route is made; ``name`` is final once its router is included in an
     app.
@@ -50,7 +53,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self.name = name
         self.func = func
         self.options = options
-        self.func_spec: FuncSpec[Any] = inspect_function(func, name=name)
+        self._inspect(name)
         self._binding: Binding | None = None
         """The only app that it belongs to. None means no app, or several."""
         self._mounts: list[ref[Self]] = []
@@ -59,9 +62,20 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         if is_async_callable(func):
             mark_async_callable(self, func)
 
+    def _inspect(self, name: str) -> None:
+        self.function_spec: FuncSpec[Any] = inspect_function(self.func, name=name)
+        """What the function takes."""
+        self.func_spec: FuncSpec[Any] = self.function_spec
+        """What the calls of the task take."""
+        self.element: Element | None = None
+        """With ``batch``: what the function takes a list of."""
+        if self.options.get("batch") is not None:
+            self.element = element_of(self.func, task=name)
+            self.func_spec = self.element.spec(name, result_of_one(self.function_spec.result_type))
+
     def __call__(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Any:
-        if self.func_spec.inject_params:
-            self.func_spec.check_injected(args, kwargs)
+        if self.function_spec.inject_params:
+            self.function_spec.check_injected(args, kwargs)
         return self.func(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -88,7 +102,7 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self._binding = Binding(scheduler, name)
         if name != self.name:
             self.name = name
-            self.func_spec = inspect_function(self.func, name=name)
+            self._inspect(name)
 
     def detach(self) -> None:
         """Make this a task of no app."""
@@ -302,6 +316,24 @@ class TaskDecorator:
     def __call__(self, func: Callable[ParamsT, Coroutine[Any, Any, ReturnT]], /) -> Route[ParamsT, ReturnT]: ...
     @overload
     def __call__(self, func: Callable[ParamsT, ReturnT], /) -> Route[ParamsT, ReturnT]: ...
+    def __call__(self, func: Any, /) -> Any:
+        raise NotImplementedError
+
+
+class BatchTaskDecorator:
+    """The type of ``@router.task(batch=...)``: keeps the type of one result. The parameters of the task are those of
+    the element type, which type checkers do not see, so it takes any."""
+
+    @overload
+    def __call__(
+        self, func: Callable[..., Coroutine[Any, Any, Sequence[ReturnT | Exception]]], /
+    ) -> Route[..., ReturnT]: ...
+    @overload
+    def __call__(self, func: Callable[..., Coroutine[Any, Any, None]], /) -> Route[..., None]: ...
+    @overload
+    def __call__(self, func: Callable[..., Sequence[ReturnT | Exception]], /) -> Route[..., ReturnT]: ...
+    @overload
+    def __call__(self, func: Callable[..., None], /) -> Route[..., None]: ...
     def __call__(self, func: Any, /) -> Any:
         raise NotImplementedError
 

@@ -11,13 +11,14 @@ from weakref import ref
 from jobify.exceptions import ApplicationStateError, ConfigurationError, RouteAlreadyRegisteredError, RouterError
 from jobify.jobs.schedule_builder import Scheduler
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware
+from jobify.model.batch import Batch
 from jobify.model.hooks import Hooks, TakesHooks
 from jobify.model.state import State
-from jobify.model.task_options import RouteOptions, check_options
+from jobify.model.task_options import RouteOptions, TaskOptions, check_options
 from jobify.router.aliases import aliases_below
 from jobify.router.injection import check_injectable
 from jobify.router.mounts import check_include, mount, own_values, replace_by_mounts
-from jobify.router.route import NodeRoute, Route, TaskDecorator, lasting_name
+from jobify.router.route import BatchTaskDecorator, NodeRoute, Route, TaskDecorator, lasting_name
 from jobify.router.validation import (
     checked_function,
     checked_handlers,
@@ -169,6 +170,10 @@ class Router:
     @overload
     def task(self, func: Callable[ParamsT, ReturnT], /) -> Route[ParamsT, ReturnT]: ...
     @overload
+    def task(self, /, *, batch: Batch, **options: Unpack[TaskOptions]) -> BatchTaskDecorator: ...  # type: ignore[overload-overlap]  # where options are passed on, it is not known whether they have a batch
+    @overload
+    def task(self, func: Callable[..., Any], /, *, batch: Batch, **options: Unpack[TaskOptions]) -> Route[..., Any]: ...
+    @overload
     def task(
         self, func: Callable[ParamsT, Coroutine[Any, Any, ReturnT]], /, **options: Unpack[RouteOptions]
     ) -> Route[ParamsT, ReturnT]: ...
@@ -252,7 +257,7 @@ class Router:
     def _register_here(self, key: str, route: Route[..., Any]) -> None:
         if key in self._routes:
             raise RouteAlreadyRegisteredError(key)
-        check_injectable(route.func_spec, may_be_app=_may_be_app)
+        check_injectable(route.function_spec, may_be_app=_may_be_app)
         final = self.full_name(key)
         if any(other.name == final for other in self.root.routes if other.is_attached):
             raise RouteAlreadyRegisteredError(final)
