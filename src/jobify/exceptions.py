@@ -32,6 +32,7 @@
         │   └── ProcessStartError                    ... before it could run anything
         ├── RemoteError                              an exception that could not be sent from a child process
         ├── TaskExitError                            a task raised SystemExit or the like
+        ├── BatchResultError                         a call for many jobs did not return one result for each
         ├── NoRetriesLeftError                       a task raised Retry, and no retry is left
         ├── NoResultError                            raise it in a task to fail without further retries
         ├── PayloadError(ValueError)                 arguments or a result that cannot be encoded or decoded
@@ -55,6 +56,7 @@ __all__ = (
     "AppStoppedError",
     "ApplicationStateError",
     "BaseJobifyError",
+    "BatchResultError",
     "ConfigurationError",
     "DuplicateJobError",
     "InvalidCronError",
@@ -368,6 +370,20 @@ class TaskExitError(BaseJobifyError):
     SystemExit, KeyboardInterrupt, GeneratorExit or CancelledError. It fails the attempt like any other error, and never
     ends the process that ran it. The original is the ``__cause__``.
     """
+
+
+class BatchResultError(BaseJobifyError):
+    """The function of a task with ``batch=`` returned something else than a list of one result for each job.
+
+    It is the error of all jobs of the call. ``task`` is its name, ``count`` the number of jobs.
+    """
+
+    def __init__(self, task: str, count: int, found: str) -> None:
+        self.task, self.count = task, count
+        super().__init__(
+            f"Task {task!r} was called with {count} jobs and returned {found}. Return a list of {count}, in the order "
+            "of the jobs: the result of each, or an exception for one that failed."
+        )
 
 
 class NoResultError(BaseJobifyError):

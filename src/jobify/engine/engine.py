@@ -289,7 +289,8 @@ class Engine:
 
     async def _leave(self, backend: Backend) -> None:
         """Close a storage; for jobs that still run after a drain that was cancelled twice, when they have ended."""
-        await leave(backend, self._attempts, unstoppable(self._runners), self._config.limits.retention, self._clock)
+        calls = {**unstoppable(self._runners), **self._executor.batches.unfinished()}
+        await leave(backend, self._attempts, calls, self._config.limits.retention, self._clock)
 
     def abandon(self) -> None:
         """Close the storages of an engine whose event loop was closed without a stop."""

@@ -61,7 +61,7 @@ def _still_running(
     running: dict[Attempt, Future[Any]] = {}
     for attempt in attempts:
         if attempt.call is not None:
-            future = calls.get(attempt.call)
+            future = calls.get(attempt.call.whole or attempt.call)
         else:
             future = _end_of(attempt.task) if attempt.phase is not Phase.LAUNCHED and attempt.task is not None else None
         if future is not None and not future.done():

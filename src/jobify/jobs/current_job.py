@@ -41,7 +41,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Real
@@ -58,6 +58,7 @@ __all__ = (
     "CURRENT",
     "LEVELS",
     "TIMED_OUT",
+    "BatchJob",
     "CurrentJob",
     "JobFields",
     "Running",
@@ -84,8 +85,29 @@ TIMED_OUT: Final = "timeout"
 """The stop reason of an attempt whose own time is over."""
 
 
+class BatchJob(Protocol):
+    """One of the jobs that the function of a task with ``batch=`` runs; see :attr:`CurrentJob.batch`."""
+
+    @property
+    def id(self) -> str:
+        """The id of the job."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        ...
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the job is over already: it was cancelled, or its time is over. What the function returns for it is
+        dropped. In a child process False."""
+        ...
+
+
 class Running(Protocol):
-    """An attempt, as :data:`current_job` needs it. Every method may be called from any thread."""
+    """An attempt, as :data:`current_job` needs it; or the call that several attempts share, whose ``id`` is only for
+    people to read. Every method may be called from any thread."""
 
     id: str
     number: int
@@ -95,6 +117,11 @@ class Running(Protocol):
     deadline: float | None
     """When the timeout is reached, by :func:`time.monotonic`. (asyncio's timeouts use this clock, too, and it is the
     same in all processes of a machine.)"""
+
+    @property
+    def batch(self) -> Sequence[BatchJob]:
+        """The jobs of a shared call. Empty for an attempt."""
+        ...
 
     @property
     def app(self) -> object:
@@ -161,7 +188,21 @@ class CurrentJob:
     @property
     def id(self) -> str:
         """The id of the job."""
-        return _here().id
+        return _one().id
+
+    @property
+    def batch(self) -> Sequence[BatchJob]:
+        """The jobs that this call of the function runs, in the order of its list; empty if it runs one.
+
+        Of a task with ``batch=``. Each has ``id``, ``attempt`` and ``is_cancelled``. What the function reports
+        (``log``, ``update_progress``, ``publish``) is reported of all of them; the attributes that are of one job raise
+        RuntimeError there. ::
+
+            for row, job in zip(rows, current_job.batch):
+                if not job.is_cancelled:
+                    write(row)
+        """
+        return _here().batch
 
     @property
     def task_name(self) -> str:
@@ -176,12 +217,12 @@ class CurrentJob:
     @property
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
-        return _here().number
+        return _one().number
 
     @property
     def retry_count(self) -> int:
         """The number of earlier attempts."""
-        return _here().number - 1
+        return _one().number - 1
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -339,6 +380,16 @@ def _here() -> Running:
         raise RuntimeError(
             "There is no current job here. Use current_job in a task, and in what a task calls; a process that a task "
             "starts is not the job. In a test: with PretendJob(), of jobify.testing.pretending."
+        )
+    return running
+
+
+def _one() -> Running:
+    running = _here()
+    if running.batch:
+        raise RuntimeError(
+            f"This call runs {len(running.batch)} jobs of task {running.task_name!r}. current_job.batch has each of "
+            "them, in the order of the list that the function gets."
         )
     return running
 

@@ -76,6 +76,7 @@ class FunctionCall:
         "refusal",
         "seconds",
         "tag",
+        "whole",
     )
 
     def __init__(
@@ -112,6 +113,8 @@ class FunctionCall:
         run."""
         self.seconds: float | None = None
         """How long the function took, set by runners that know."""
+        self.whole: FunctionCall | None = None
+        """The call that it is a part of, with the calls of other jobs. None: it is made by itself."""
         self.queued: Any = None
         """What its runner keeps of it while it is submitted."""
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -28,6 +28,8 @@ class JobInfo(NamedTuple):
     deadline: float | None
     serializer: bytes
     """The pickled serializer of published values; None if values stay objects; a PayloadError if it cannot be sent."""
+    batch: tuple[tuple[str, int], ...] = ()
+    """The ids and attempts of the jobs of a shared call."""
 
 
 def job_info_of(running: Running, serializer: Any) -> JobInfo:
@@ -41,6 +43,7 @@ def job_info_of(running: Running, serializer: Any) -> JobInfo:
         running.timeout,
         running.deadline,
         _serializer(serializer),
+        tuple((job.id, job.attempt) for job in running.batch),
     )
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from jobify.exceptions import ApplicationStateError, ConfigurationError, PayloadError
 from jobify.jobs.current_job import CURRENT, TIMED_OUT, is_overdue
@@ -21,6 +21,18 @@ from jobify.runners.job_info import JobInfo
 from jobify.serializers.codec import Codec
 
 __all__ = ("RemoteJob", "current_job_scope")
+
+
+class RemoteBatchJob(NamedTuple):
+    """One of the jobs of a shared call."""
+
+    id: str
+    attempt: int
+
+    @property
+    def is_cancelled(self) -> bool:
+        """A child does not learn of it."""
+        return False
 
 
 class RemoteJob:
@@ -34,6 +46,7 @@ class RemoteJob:
         self.queue_name = job_info.queue_name
         self.timeout = job_info.timeout
         self.deadline = job_info.deadline
+        self.batch = tuple(RemoteBatchJob(*job) for job in job_info.batch)
         self._info = job_info
         self._send = send
         self._sending = threading.Lock()

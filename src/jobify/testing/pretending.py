@@ -67,6 +67,10 @@ class PretendJob(Running):
     # -- the protocol of current_job (Running) -------------------------------------------------------------------------
 
     @property
+    def batch(self) -> tuple[()]:
+        return ()
+
+    @property
     def app(self) -> object:
         return None
 

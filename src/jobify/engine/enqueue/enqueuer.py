@@ -1,8 +1,8 @@
 """From a push to a stored job: resolve → check → outer middleware → encode → insert → handle.
 
-The fast path: a job that is due now, has no limits, and finds a free slot is inserted already claimed by this process,
-and starts when the insert is committed (:meth:`Enqueuer.on_inserted`); the push returns when it is on disk. Without a
-free slot it is inserted as waiting, and the first process with a free slot claims it.
+The fast path: a job that is due now, has no limits, is of no batch, and finds a free slot is inserted already claimed
+by this process, and starts when the insert is committed (:meth:`Enqueuer.on_inserted`); the push returns when it is on
+disk. Without a free slot it is inserted as waiting, and the first process with a free slot claims it.
 
 If the caller is cancelled during the insert the job is stored and runs all the same, because the insert may already be
 on disk, and a claimed job must run.
@@ -192,8 +192,9 @@ class Enqueuer:
                 self._open_inserts += 1
                 return self._shield(self._insert_large(pending, request))
             pending.encode()
-        is_limited = pending.endpoint.limits or pending.endpoint.name in backend.limited_tasks
-        if pending.due_at <= pending.now and pending.rule is None and not (self.is_draining or is_limited):
+        endpoint = pending.endpoint
+        is_held = endpoint.limits or endpoint.batch is not None or endpoint.name in backend.limited_tasks
+        if pending.due_at <= pending.now and pending.rule is None and not (self.is_draining or is_held):
             pending.job.context = context = copy_context()
             pool = self._pools[pending.endpoint.slot_mode]
             queues = backend.queues

@@ -195,6 +195,10 @@ class Attempt(Struct, eq=False, gc=False):
     # -- what current_job shows of it (Running) ------------------------------------------------------------------------
 
     @property
+    def batch(self) -> tuple[()]:
+        return ()
+
+    @property
     def app(self) -> object:
         return self.endpoint.app
 
@@ -274,7 +278,7 @@ class Attempt(Struct, eq=False, gc=False):
         if self.waits == 1 and self.has_slot:
             if self.runner is not None:
                 self.runner.extend(1)
-            self.pool.release()
+            self.pool.lend()
 
     def _take_slot_back(self) -> None:
         self.waits -= 1
@@ -288,7 +292,9 @@ class Attempt(Struct, eq=False, gc=False):
         self.has_slot = False
         if self.waits == 0:
             self.pool.release()
-        elif self.runner is not None:
+            return
+        self.pool.release_lent()
+        if self.runner is not None:
             self.runner.extend(-1)
 
 

@@ -16,11 +16,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
 from jobify.engine.execution.backlog import MAX_CLAIM, Backlog
 from jobify.engine.execution.claim_handler import ClaimHandler
-from jobify.engine.execution.slots import SlotPool, SlotPools
+from jobify.engine.execution.lanes import Lane, Lanes, Reserved, batches_of
+from jobify.engine.execution.slots import SharedSlot, SlotPools
 from jobify.engine.execution.trials import Trials
 from jobify.engine.service import Service
 from jobify.engine.services.timekeeper import Timekeeper
@@ -28,7 +28,6 @@ from jobify.gateway.backend import Backend
 from jobify.model.clock import SECOND, seconds
 from jobify.model.records import Claim, Claimed, ClaimRequest, TaskSlots
 from jobify.model.status import ClaimScope
-from jobify.model.task_options import RunMode
 from jobify.router.registry import Endpoint
 from jobify.runtime.logs import get_logger
 from jobify.runtime.spawn import spawn
@@ -76,16 +75,10 @@ class Dispatcher(Service):
     ) -> None:
         super().__init__()
         self._backend = backend
-        self._pools = pools
+        self._lanes = Lanes(endpoints, pools)
         self._claim_handler = claim_handler
         self._trials = trials
         self._timekeeper = timekeeper
-        self._tasks = {
-            mode: tuple(name for endpoint in endpoints if endpoint.slot_mode is mode for name in endpoint.names)
-            for mode in RunMode
-        }
-        self._modes = [mode for mode, tasks in self._tasks.items() if tasks]
-        self._mode_of = {name: endpoint.slot_mode for endpoint in endpoints for name in endpoint.names}
         self._wakeup = asyncio.Event()
         self._claim_wanted = True
         self._next_due_at: Microseconds | None = None
@@ -105,11 +98,17 @@ class Dispatcher(Service):
         """Claim now, because there may be work."""
         if self._parked.is_any:
             self._parked.storage_changed()
+        self._lanes.wake()
+        self._on_free()
+
+    def _on_free(self) -> None:
+        """Claim now, because a slot is free."""
         self._claim_wanted = True
         self._wakeup.set()
 
     def job_due(self, due_at: Microseconds) -> None:
         """A job was stored that is due at this time."""
+        self._lanes.wake(due_at)
         if self._next_due_at is None or due_at < self._next_due_at:
             self._next_due_at = due_at
             self._wakeup.set()  # to sleep until then, not to claim, unless it is due
@@ -154,13 +153,13 @@ class Dispatcher(Service):
         return await self._trials.run(self._request_apart, self._begin_apart, self._release, self.wake) or has_more
 
     def _request_apart(self) -> asyncio.Future[Claimed]:
-        slots = tuple(TaskSlots(self._tasks[mode], MAX_CLAIM) for mode in self._modes)
+        slots = tuple(TaskSlots(lane.tasks, MAX_CLAIM) for lane in self._lanes.single)
         return self._request(slots, ClaimScope.APART)
 
     def _begin_apart(self, claim: Claim) -> None:
-        slots = self._pools[self._mode_of[claim.task]]
-        slots.take_closed()
-        self._claim_handler.handle(self._backend, claim, slots)
+        pool = self._lanes.pool_of(claim)
+        pool.take_closed()
+        self._claim_handler.handle(self._backend, claim, pool)
 
     def _release(self, claim: Claim) -> None:
         self._claim_handler.released.release(self._backend, claim)
@@ -182,8 +181,8 @@ class Dispatcher(Service):
             # Reset before the claim, not after it, because a job that is stored meanwhile is not in the answer. Reset
             # also if there is no claim: with all slots taken the next wake-up is a free slot, not a due time, which may
             # be past.
-            self._next_due_at = None
-        reserved = self._reserve()
+            self._next_due_at = self._lanes.next_due_at()
+        reserved = self._reserve(scope)
         if not reserved:
             return None
         try:
@@ -209,7 +208,7 @@ class Dispatcher(Service):
 
     def _on_claimed(
         self,
-        reserved: list[_Reserved],
+        reserved: list[Reserved],
         answered: asyncio.Future[bool],
         scope: ClaimScope,
         claim: asyncio.Future[Claimed],
@@ -224,7 +223,7 @@ class Dispatcher(Service):
             if not answered.done():
                 answered.set_result(has_more)
 
-    def _on_answer(self, claim: asyncio.Future[Claimed], reserved: list[_Reserved], scope: ClaimScope) -> bool:
+    def _on_answer(self, claim: asyncio.Future[Claimed], reserved: list[Reserved], scope: ClaimScope) -> bool:
         """Take the answer to a claim; return whether to claim again at once. An error frees the slots and is raised."""
         if claim.cancelled() or claim.exception() is not None:
             _release(reserved)
@@ -232,27 +231,28 @@ class Dispatcher(Service):
         claimed = claim.result()
         if scope is ClaimScope.PARKED:
             self._parked.on_claimed(found_none=not claimed.claims)
-            self._start(claimed.claims, reserved)
+            self._start(claimed, reserved, scope)
             return claimed.has_more
         if claimed.next_due_at is not None:
             self._next_due_at = min(claimed.next_due_at, self._next_due_at or claimed.next_due_at)
         self._has_suspects, self._backend.has_limits = claimed.has_suspects, claimed.has_limits
         if claimed.has_parked or self._parked.is_any:
             self._parked.update(claimed.has_parked)
+        self._lanes.on_claimed(reserved, claimed, self._timekeeper.now())
         try:
             if self._is_draining(claimed, reserved):
                 self._next_claim = self._begin_claim(scope)
         finally:
-            self._start(claimed.claims, reserved)
+            self._start(claimed, reserved, scope)
         self._empty_claims = self._empty_claims + 1 if claimed.has_more and not (claimed.claims or claimed.moved) else 0
         return claimed.has_more
 
-    def _is_draining(self, claimed: Claimed, reserved: list[_Reserved]) -> bool:
+    def _is_draining(self, claimed: Claimed, reserved: list[Reserved]) -> bool:
         """Whether to make the next claim before the jobs of this one run."""
         return (
             self._backlog.is_draining(
                 has_more=claimed.has_more and bool(claimed.claims),
-                have_ended=all(pool.taken == limit and 2 * pool.free >= limit for pool, limit, _ in reserved),
+                have_ended=all(lane.pool.taken == limit and 2 * lane.pool.free >= limit for lane, limit, _ in reserved),
                 now=asyncio.get_running_loop().time(),
             )
             and self._next_claim is None
@@ -260,9 +260,8 @@ class Dispatcher(Service):
             and not (self._has_suspects or self._parked.is_any or self._timekeeper.has_changed())
         )
 
-    def _request_reserved(self, reserved: list[_Reserved], scope: ClaimScope) -> asyncio.Future[Claimed]:
-        slots = tuple(TaskSlots(self._tasks[pool.mode], limit) for pool, limit, _ in reserved)
-        return self._request(slots, scope)
+    def _request_reserved(self, reserved: list[Reserved], scope: ClaimScope) -> asyncio.Future[Claimed]:
+        return self._request(tuple(each.slots for each in reserved), scope)
 
     def _request(self, slots: tuple[TaskSlots, ...], scope: ClaimScope) -> asyncio.Future[Claimed]:
         ahead, code = seconds(_LOOKAHEAD), self._backend.app_code() if scope is ClaimScope.PARKED else ""
@@ -270,39 +269,53 @@ class Dispatcher(Service):
         claim = self._backend.gate.claim(request, now=self._timekeeper.due_until)
         return claim if isinstance(claim, asyncio.Future) else spawn(claim)
 
-    def _reserve(self) -> list[_Reserved]:
+    def _reserve(self, scope: ClaimScope) -> list[Reserved]:
         """Take the free slots of all pools that have tasks before the claim, so that no push takes them meanwhile. A
         pool without one wakes the dispatcher when it has."""
-        reserved = []
-        for mode in self._modes:
-            slots = self._pools[mode]
-            free = slots.free
-            limit = slots.take_up_to(self._backlog.limit)
-            if limit:
-                reserved.append(_Reserved(slots, limit, max(0, min(free, limit))))
-            else:
-                slots.when_free(self.wake)
-        return reserved
+        most = self._backlog.limit
+        if scope is ClaimScope.PARKED:
+            return self._lanes.reserve_single(most, self._on_free)
+        return self._lanes.reserve(most, self._on_free, self._timekeeper.now() + seconds(_LOOKAHEAD))
 
-    def _start(self, claims: Sequence[Claim], reserved: list[_Reserved]) -> None:
-        by_mode: dict[RunMode, list[Claim]] = {slots.mode: [] for slots, _, _ in reserved}
-        for claim in claims:
-            mode = self._mode_of.get(claim.task)
-            if mode is None:
+    def _start(self, claimed: Claimed, reserved: list[Reserved], scope: ClaimScope) -> None:
+        by_lane: dict[Lane, list[Claim]] = {each.lane: [] for each in reserved}
+        find = self._lanes.find_single if scope is ClaimScope.PARKED else self._lanes.find
+        for claim in claimed.claims:
+            lane = find(claim.task)
+            if lane is None:
                 self._claim_handler.released.release_failed(
                     self._backend, claim, LookupError(f"this app has no task {claim.task!r}")
                 )
             else:
-                by_mode[mode].append(claim)
-        for slots, limit, free in reserved:
-            some = by_mode[slots.mode]
-            kept = self._claim_handler.count_fitting(slots.mode, some, free)
-            for claim in some[:kept]:
-                self._claim_handler.handle(self._backend, claim, slots)
-            for claim in some[kept:]:
-                self._release(claim)
-            if limit > kept:
-                slots.release(limit - kept)
+                by_lane[lane].append(claim)
+        for each in reserved:
+            claims = by_lane[each.lane]
+            used = (
+                self._start_each(each, claims) if each.lane.rule is None else self._start_batches(claimed, each, claims)
+            )
+            if each.limit != used:
+                each.pool.release(each.limit - used)
+
+    def _start_each(self, reserved: Reserved, claims: list[Claim]) -> int:
+        """Start jobs that take a slot each; return how many do."""
+        pool, batched = reserved.pool, self._lanes.batched
+        kept = self._claim_handler.count_fitting(pool.mode, claims, reserved.free)
+        for claim in claims[:kept]:
+            self._claim_handler.handle(
+                self._backend, claim, SharedSlot(pool, 1) if batched and claim.task in batched else pool
+            )
+        for claim in claims[kept:]:
+            self._release(claim)
+        return kept
+
+    def _start_batches(self, claimed: Claimed, reserved: Reserved, claims: list[Claim]) -> int:
+        """Start the batches of a lane; return how many there are."""
+        groups = batches_of(claims, claimed.batches)
+        for group in groups:
+            slot = SharedSlot(reserved.pool, len(group))
+            for claim in group:
+                self._claim_handler.handle(self._backend, claim, slot)
+        return len(groups)
 
     async def _sleep(self) -> None:
         """Sleep until a wake-up, or until the next job is due by the wall clock."""
@@ -321,18 +334,9 @@ class Dispatcher(Service):
                     await self._wakeup.wait()
 
 
-class _Reserved(NamedTuple):
-    """Slots that were taken before a claim."""
-
-    pool: SlotPool
-    limit: int
-    free: int
-    """How many of them are free; the others are for jobs that are claimed ahead."""
-
-
-def _release(reserved: list[_Reserved]) -> None:
-    for slots, limit, _ in reserved:
-        slots.release(limit)
+def _release(reserved: list[Reserved]) -> None:
+    for lane, limit, _ in reserved:
+        lane.pool.release(limit)
 
 
 class ParkedPolling:

@@ -20,12 +20,13 @@ from typing import Any, Final
 from jobify.config import JobifyConfiguration
 from jobify.engine.execution.arguments import decode_arguments, fetch_parent_results
 from jobify.engine.execution.attempt import Attempt, Interruption, Phase
+from jobify.engine.execution.batch_calls import BatchCalls
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.direct_calls import DirectCalls
 from jobify.engine.execution.handles import HandleRegistry
 from jobify.engine.execution.job_log import log as jobs_log
 from jobify.engine.execution.prefetch import Prefetches
-from jobify.engine.execution.slots import SlotPools
+from jobify.engine.execution.slots import SharedSlot, SlotPools
 from jobify.engine.execution.task_starter import TaskStarter
 from jobify.engine.execution.timers import DueTimer
 from jobify.jobs.context import JobContext, Runnable, RunStrategy
@@ -87,6 +88,7 @@ class Executor:
         self._tasks = tasks = TaskStarter(self._loop, self._run_attempt, on_refused=self._refuse)
         self._start_task = tasks.start
         self._forks = forks.count
+        self.batches = BatchCalls(runners, pools, new_context)
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
@@ -100,9 +102,11 @@ class Executor:
         if (latest is not attempt or self._attempts.lingering) and self._attempts.must_wait(
             attempt, latest, self.launch
         ):
+            if isinstance(attempt.pool, SharedSlot):
+                attempt.pool = attempt.pool.split()
             return
         prefetch = self.prefetch.get(attempt.pool.mode)
-        if prefetch is None:
+        if prefetch is None or attempt.endpoint.batch is not None:
             self._begin_in_task(attempt)
         else:
             prefetch.launch(attempt)
@@ -284,6 +288,8 @@ class Executor:
 
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         endpoint = attempt.endpoint
+        if endpoint.batch is not None:
+            return self.batches.join(attempt, args, kwargs)
         if endpoint.run_mode is RunMode.MAIN:
             if attempt.pool.trial is not None:
                 self._pools.recover(attempt.pool)

@@ -50,7 +50,8 @@ class LingeringThreads:
 
         Two attempts of one job never overlap: if the job runs again, its row is released when the function returns.
         """
-        if attempt.endpoint.run_mode is RunMode.THREAD:  # a child process is just being killed
+        endpoint = attempt.endpoint
+        if endpoint.run_mode is RunMode.THREAD and endpoint.batch is None:  # a child process is just being killed
             log.warning("Job %s (%s) is over, its thread is not and keeps a slot.", attempt.id, attempt.endpoint.name)
         if not is_tried_again:
             if attempt.limits is not None:

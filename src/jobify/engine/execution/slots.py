@@ -10,20 +10,26 @@ second at first, for a second at most, it gives no slot, so that jobs wait in th
 take them. Then one job is tried. If it begins, the pool is as before; if it is refused, too, it is suspended again.
 
 While jobs run apart (``trials``) all pools are closed: neither a push nor a claim takes a slot.
+
+The jobs of a batch share one slot (:class:`SharedSlot`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from jobify.model.task_options import RunMode
 from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 
-__all__ = ("SlotPool", "SlotPools")
+if TYPE_CHECKING:
+    from jobify.engine.execution.batch_calls import BatchMember, SharedCall
+
+__all__ = ("SharedSlot", "SlotPool", "SlotPools")
 
 log = get_logger("jobify.engine")
 
@@ -104,6 +110,22 @@ class SlotPool:
         if self._waiting:
             self._wake()
 
+    def take_free(self, limit: int) -> int:
+        """Take slots that are free, ``limit`` at most; none for jobs that are claimed ahead."""
+        taken = max(0, min(self.free, limit))
+        if self.trial is not None:
+            taken = min(taken, self.trial)
+            self.trial -= taken
+        self.free -= taken
+        return taken
+
+    def lend(self) -> None:
+        """Release a slot until :meth:`take_back`."""
+        self.release()
+
+    def release_lent(self) -> None:
+        """A slot that is lent is not taken back."""
+
     def take_back(self) -> None:
         """Take a slot that was lent, whether or not one is free."""
         self.free -= 1
@@ -163,6 +185,68 @@ class SlotPool:
         """Give slots as usual, because a job that was tried has begun."""
         self._is_suspended, self.trial, self._overdraft = False, None, self._usual_overdraft
         self._wake()
+
+
+class SharedSlot(SlotPool):
+    """One slot of ``pool``, for the attempts of a batch: to each of them it is the pool that it releases its slot to.
+
+    It is free again when all of them are over.
+    """
+
+    __slots__ = ("call", "context", "holders", "on_release", "pool", "waiting")
+
+    def __init__(self, pool: SlotPool, holders: int) -> None:
+        super().__init__(pool.mode, 1)
+        self.pool = pool
+        self.holders = holders
+        """How many attempts are not over."""
+        self.context = copy_context()
+        self.waiting: list[BatchMember] = []
+        """Those that wait for the next call of the function."""
+        self.call: SharedCall | None = None
+        """The call that is under way."""
+        self.on_release: Callable[[SharedSlot], None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        return self.pool.is_idle
+
+    def release(self, count: int = 1) -> None:
+        """An attempt is over."""
+        self.holders -= count
+        if not self.holders:
+            self.pool.release()
+        elif self.on_release is not None:
+            self.on_release(self)
+
+    def take_closed(self) -> None:
+        self.pool.take_closed()
+
+    def split(self) -> SharedSlot:
+        """A slot of its own for one of the attempts, which cannot begin yet; the others do not wait for it."""
+        self.pool.take_back()
+        own = SharedSlot(self.pool, 1)
+        self.release()
+        return own
+
+    def end_call(self) -> None:
+        """Nothing of the call runs any more."""
+        self.call = None
+        if self.on_release is not None:
+            self.on_release(self)
+
+    def lend(self) -> None:
+        """Nothing: the others need it."""
+
+    def take_back(self) -> None:
+        """Nothing: it was not lent."""
+
+    def release_lent(self) -> None:
+        self.release()
+
+    def suspend(self) -> None:
+        self.pool.suspend()
+        self.pause = self.pool.pause
 
 
 class SlotPools:
