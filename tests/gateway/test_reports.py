@@ -77,6 +77,8 @@ class Attempt:
         self._reporter = Reporter(gate, FakeClock(NOON))
         self._reporter.start()
 
+    batch = ()
+
     def stop_reason(self) -> str | None:
         return self.reason
 

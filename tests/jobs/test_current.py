@@ -35,6 +35,8 @@ class Attempt:
         self.reason: str | None = None
         self.reports: list[tuple[MessageKind, Any, str | None]] = []
 
+    batch = ()
+
     def stop_reason(self) -> str | None:
         return self.reason
 

@@ -33,6 +33,8 @@ class Attempt:
     def __init__(self, **metadata: Any) -> None:
         self.metadata = metadata
 
+    batch = ()
+
     def stop_reason(self) -> str | None:
         return None
 

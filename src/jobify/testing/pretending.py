@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextvars import Token
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,7 +13,16 @@ from jobify.jobs.current_job import CURRENT, TIMED_OUT, Running, is_overdue
 from jobify.model.durations import Duration, check_duration
 from jobify.model.records import MessageKind
 
-__all__ = ("PretendJob",)
+__all__ = ("PretendBatchJob", "PretendJob")
+
+
+@dataclass
+class PretendBatchJob:
+    """One of the jobs of a :class:`PretendJob` with ``batch``."""
+
+    id: str
+    attempt: int = 1
+    is_cancelled: bool = False
 
 
 class PretendJob(Running):
@@ -25,7 +36,9 @@ class PretendJob(Running):
 
     ``progress``, ``values`` and ``logs`` (pairs of level and message) are lists of what the task has reported; values
     are kept as they are. ``stop()`` makes ``current_job.check_cancelled()`` raise, and ``timeout`` (seconds, or a
-    timedelta) ``check_timeout()`` when it is over. Threads of ``asyncio.to_thread`` and tasks see the job, too.
+    timedelta) ``check_timeout()`` when it is over. With ``batch``, it is a call of a task with ``batch=`` for so many
+    jobs; ``job.batch[0].is_cancelled = True`` cancels one of them. Threads of ``asyncio.to_thread`` and tasks see the
+    job, too.
     """
 
     def __init__(
@@ -37,6 +50,7 @@ class PretendJob(Running):
         queue_name: str = "default",
         metadata: dict[str, Any] | None = None,
         timeout: Duration | None = None,
+        batch: int = 0,
     ) -> None:
         self.id, self.number = id, attempt
         self._task_name, self._queue_name, self._metadata = task_name, queue_name, metadata or {}
@@ -45,6 +59,7 @@ class PretendJob(Running):
         self.progress: list[float] = []
         self.values: list[Any] = []
         self.logs: list[tuple[str, str]] = []
+        self.batch: Sequence[PretendBatchJob] = [PretendBatchJob(f"{id}-{number}") for number in range(batch)]
         self._reason: str | None = None
         self._token: Token[Running | None] | None = None
 
@@ -65,10 +80,6 @@ class PretendJob(Running):
         self._reason = reason
 
     # -- the protocol of current_job (Running) -------------------------------------------------------------------------
-
-    @property
-    def batch(self) -> tuple[()]:
-        return ()
 
     @property
     def app(self) -> object:
