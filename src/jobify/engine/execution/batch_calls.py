@@ -24,6 +24,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from itertools import repeat
 from typing import Any, Final, NoReturn
 
@@ -121,7 +122,7 @@ class BatchCalls:
         call = slot.call = SharedCall(slot, members, self._runners, self._pools)
         self._running.add(call)
         call.task = asyncio.Task(self._run(call), loop=self._loop, context=slot.context.copy())
-        call.task.add_done_callback(lambda _: self._running.discard(call))
+        call.task.add_done_callback(partial(self._on_end, call))
 
     async def _run(self, call: SharedCall) -> None:
         spec, injected = call.function.spec, {}
@@ -132,6 +133,11 @@ class BatchCalls:
             call.end(None, error)
         else:
             await call.run(injected)
+
+    def _on_end(self, call: SharedCall, task: asyncio.Task[None]) -> None:
+        self._running.discard(call)
+        if not call.is_over:  # it was cancelled before its first step
+            call.end(None, asyncio.CancelledError() if task.cancelled() else task.exception())
 
     def unfinished(self) -> dict[FunctionCall, Future[Any]]:
         """The calls of coroutines that have not ended, each with a future that is done at its end."""
@@ -167,7 +173,7 @@ class SharedCall:
         self._runner = runners[self.run_mode]
         self._waits = 0
         """How many waits for other jobs are under way in the function: while there are any, the slot is lent."""
-        self._is_over = False
+        self.is_over = False
         self._forks = forks.count
         self.call = _SharedFunctionCall(first.endpoint, [member.attempt_made for member in members])
         self.call.on_end = slot.end_call
@@ -215,7 +221,7 @@ class SharedCall:
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """The function has ended like this, or is not waited for any more. Only plain calls follow."""
-        self._is_over = True
+        self.is_over = True
         if self._waits:  # its child was killed meanwhile
             self._return_slot()
         if self.call.is_running and self.run_mode is RunMode.THREAD:
@@ -265,7 +271,7 @@ class SharedCall:
 
     def interrupt_if_empty(self) -> None:
         """Interrupt the function if all of its attempts are over."""
-        if not self._is_over and all(member.is_cancelled for member in self.batch):
+        if not self.is_over and all(member.is_cancelled for member in self.batch):
             self.call.is_stop_requested = True
             if self.task is not None:
                 self.task.cancel()
@@ -292,7 +298,7 @@ class SharedCall:
                 loop.call_soon_threadsafe(step)
 
     def _lend_slot(self) -> None:
-        if self._is_over:
+        if self.is_over:
             return
         self._waits += 1
         if self._waits == 1:
@@ -300,7 +306,7 @@ class SharedCall:
             self._slot.pool.release()
 
     def _take_slot_back(self) -> None:
-        if self._is_over:
+        if self.is_over:
             return
         self._waits -= 1
         if self._waits == 0:
