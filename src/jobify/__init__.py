@@ -63,8 +63,9 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from jobify.jobs.context import JobContext, OuterContext, Runnable, RunStrategy, Triggers
-    from jobify.jobs.current_job import CurrentJob, JobFields, current_job
+    from jobify.jobs.current_job import CurrentJob, current_job
     from jobify.jobs.job import Job
+    from jobify.jobs.job_fields import JobFields
     from jobify.jobs.job_result import JobResult
     from jobify.jobs.schedule_builder import ScheduleBuilder, TaskTracker
     from jobify.middleware import (
@@ -207,7 +208,7 @@ _HOMES: Final = {
     "PublicStatus": "jobify.model.public_status",
     "JobResult": "jobify.jobs.job_result",
     "JobFailure": "jobify.model.hooks",
-    "JobFields": "jobify.jobs.current_job",
+    "JobFields": "jobify.jobs.job_fields",
     "Retention": "jobify.model.retention",
     "SmartRetry": "jobify.model.retry",
     "JobRouter": "jobify.router",

@@ -162,7 +162,7 @@ class SafeFormatter(logging.Formatter):
 def log_to_stderr(level: str) -> None:
     """Log to standard error, unless the app has configured logging itself."""
     if not logging.getLogger().handlers:
-        from jobify.jobs.current_job import JobFields
+        from jobify.jobs.job_fields import JobFields
 
         handler = logging.StreamHandler()
         handler.addFilter(JobFields())

@@ -43,7 +43,7 @@ from jobify.engine.services.recovery import Heartbeat, Recovery
 from jobify.engine.services.remote_watcher import RemoteJobWatcher
 from jobify.engine.services.startup import StoppedSchedules, UnknownTasks, announce, check_children, define_limits
 from jobify.engine.services.timekeeper import Timekeeper
-from jobify.engine.shutdown import leave, unstoppable
+from jobify.engine.shutdown import abandon, leave
 from jobify.exceptions import (
     AppStoppedError,
     StorageLostError,
@@ -288,15 +288,14 @@ class Engine:
             raise errors[0]
 
     async def _leave(self, backend: Backend) -> None:
-        """Close a storage; for jobs that still run after a drain that was cancelled twice, when they have ended."""
-        calls = {**unstoppable(self._runners), **self._executor.batches.unfinished()}
-        await leave(backend, self._attempts, calls, self._config.limits.retention, self._clock)
+        """Close a storage; for jobs that run on after a drain that was cancelled twice, at their end."""
+        makers = self._executor.call_makers
+        await leave(backend, self._attempts, makers, self._config.limits.retention, self._clock)
 
     def abandon(self) -> None:
         """Close the storages of an engine whose event loop was closed without a stop."""
         self._executor.close()
-        for backend in self._opened:
-            backend.abandon(unstoppable(self._runners).values())
+        abandon(self._opened, self._runners.values())
 
     # -- the app's calls -----------------------------------------------------------------------------------------------
 

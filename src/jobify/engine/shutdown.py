@@ -23,27 +23,32 @@ from jobify.model.clock import Clock
 from jobify.model.records import Settlement
 from jobify.model.retention import Retention
 from jobify.model.status import Cancelled, Released
-from jobify.model.task_options import RunMode
-from jobify.runners.base import FunctionCall, Runner
+from jobify.runners.base import CallMaker, FunctionCall
 from jobify.types import Microseconds
 
-__all__ = ("leave", "unstoppable")
+__all__ = ("abandon", "leave")
 
 
-def unstoppable(runners: Mapping[RunMode, Runner]) -> dict[FunctionCall, Future[Any]]:
-    """The calls that no runner could stop, each with a future that is done at its end."""
-    return {call: future for runner in runners.values() for call, future in runner.unfinished().items()}
+def _unstoppable(makers: Iterable[CallMaker]) -> dict[FunctionCall, Future[Any]]:
+    """The calls that could not be stopped, each with a future that is done at its end."""
+    return {call: future for maker in makers for call, future in maker.unfinished().items()}
+
+
+def abandon(backends: Iterable[Backend], makers: Iterable[CallMaker]) -> None:
+    """Close storages whose event loop was closed without a stop: when the functions that still run have ended."""
+    for backend in backends:
+        backend.abandon(_unstoppable(makers).values())
 
 
 async def leave(
     backend: Backend,
     attempts: Iterable[Attempt],
-    calls: Mapping[FunctionCall, Future[Any]],
+    makers: Iterable[CallMaker],
     retention: Retention,
     clock: Clock,
 ) -> None:
     """Close a storage: at once, or for the jobs that still run when these have ended."""
-    attempts = list(attempts)
+    attempts, calls = list(attempts), _unstoppable(makers)
     running = _still_running(attempts, calls)
     try:
         await _release_unfinished(

@@ -50,7 +50,6 @@ from typing import Any, Final, Protocol
 from jobify.exceptions import ConfigurationError, JobTimeoutError, TaskCancelledError, shown
 from jobify.jobs.job_transaction import Completion, JobTransaction
 from jobify.model.records import MessageKind
-from jobify.runtime.escaping import escaped
 from jobify.runtime.logs import get_logger
 from jobify.transactions.blocks import block_on
 
@@ -60,7 +59,6 @@ __all__ = (
     "TIMED_OUT",
     "BatchJob",
     "CurrentJob",
-    "JobFields",
     "Running",
     "current_job",
     "is_overdue",
@@ -194,9 +192,8 @@ class CurrentJob:
     def batch(self) -> Sequence[BatchJob]:
         """The jobs that this call of the function runs, in the order of its list; empty if it runs one.
 
-        Of a task with ``batch=``. Each has ``id``, ``attempt`` and ``is_cancelled``. What the function reports
-        (``log``, ``update_progress``, ``publish``) is reported of all of them; the attributes that are of one job raise
-        RuntimeError there. ::
+        Of a task with ``batch=``. Each has ``id``, ``attempt`` and ``is_cancelled``. Reports of the function are of all
+        of them; the attributes that are of one job raise RuntimeError there. ::
 
             for row, job in zip(rows, current_job.batch):
                 if not job.is_cancelled:
@@ -388,48 +385,6 @@ def _one() -> Running:
     running = _here()
     if running.batch:
         raise RuntimeError(
-            f"This call runs {len(running.batch)} jobs of task {running.task_name!r}. current_job.batch has each of "
-            "them, in the order of the list that the function gets."
+            f"This call runs {len(running.batch)} jobs of task {running.task_name!r}. current_job.batch has them, in order."
         )
     return running
-
-
-# -- job fields --------------------------------------------------------------------------------------------------------
-# The fields of the running job, for the records of every logger.
-#
-# A record of a task's own logger does not name the job, because the same code runs for many jobs at once. The job is
-# known from the context of the code that logs, on the event loop and in threads; records of child processes arrive with
-# its fields.
-
-_FIELDS: Final = ("job_id", "task", "queue", "attempt")
-
-
-class JobFields(logging.Filter):
-    """A logging filter that adds the fields of the current job to each record.
-
-    The attributes are ``job_id``, ``task``, ``queue`` and ``attempt``. A record that has them already keeps them. One
-    outside a job gets ``default``, so that a format may name the fields. Add the filter to a handler, because a filter
-    of a logger does not see the records of other loggers. With a QueueHandler, add it to that one, because the job is
-    known from the context of the code that logs. No record is dropped.
-
-    ::
-
-        handler = logging.StreamHandler()
-        handler.addFilter(JobFields(default="-"))
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s [%(task)s %(job_id)s] %(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[handler])
-    """
-
-    def __init__(self, default: Any = None) -> None:
-        super().__init__()
-        self._default = default
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        own = vars(record)
-        if "job_id" not in own and (running := CURRENT.get()) is not None:
-            found = (running.id, running.task_name, running.queue_name, running.number)
-            for name, value in zip(_FIELDS, found, strict=True):
-                own.setdefault(name, escaped(value) if isinstance(value, str) else value)
-        for name in _FIELDS:
-            own.setdefault(name, self._default)
-        return True

@@ -172,8 +172,6 @@ class Router:
     @overload
     def task(self, /, *, batch: Batch, **options: Unpack[TaskOptions]) -> BatchTaskDecorator: ...  # type: ignore[overload-overlap]  # where options are passed on, it is not known whether they have a batch
     @overload
-    def task(self, func: Callable[..., Any], /, *, batch: Batch, **options: Unpack[TaskOptions]) -> Route[..., Any]: ...
-    @overload
     def task(
         self, func: Callable[ParamsT, Coroutine[Any, Any, ReturnT]], /, **options: Unpack[RouteOptions]
     ) -> Route[ParamsT, ReturnT]: ...
@@ -204,10 +202,8 @@ class Router:
         return route
 
     def remove_route(self, name: str) -> None:
-        """Remove a task of this router. Its stored jobs stay, and wait for an app that has the task.
-
-        ConfigurationError if there is no such task.
-        """
+        """Remove a task of this router, or ConfigurationError if there is no such task. Its stored jobs stay, and wait
+        for an app that has the task."""
         self._require_open("remove a task")
         for key, route in self._routes.items():
             if name in (key, route.name):

@@ -44,7 +44,7 @@ from jobify.runners.function_address import Address
 from jobify.runners.job_info import JobInfo
 from jobify.runtime.errortools import call_guarded, is_plain, type_name
 
-__all__ = ("DirectRunner", "FunctionCall", "LoopRunner", "OnEnd", "Runner", "contained")
+__all__ = ("CallMaker", "DirectRunner", "FunctionCall", "LoopRunner", "OnEnd", "Runner", "contained")
 
 
 class FunctionCall:
@@ -167,7 +167,16 @@ class FunctionCall:
         self.tag = self.on_begin = self.on_message = self.context = None
 
 
-class Runner(Protocol):
+class CallMaker(Protocol):
+    """What makes calls."""
+
+    def unfinished(self) -> Mapping[FunctionCall, Future[Any]]:
+        """The calls that it could not stop, each with what is done when nothing of its function runs any more, whatever
+        becomes of the event loop. Call it after ``stop``."""
+        ...
+
+
+class Runner(CallMaker, Protocol):
     """Runs calls in one run mode. The module describes the rules."""
 
     @property
@@ -181,11 +190,6 @@ class Runner(Protocol):
 
     async def stop(self) -> None:
         """Interrupt running calls and release its resources, without ever blocking the event loop."""
-        ...
-
-    def unfinished(self) -> Mapping[FunctionCall, Future[Any]]:
-        """The calls that it could not stop, each with what is done when nothing of its function runs any more, whatever
-        becomes of the event loop. Call it after ``stop``."""
         ...
 
     def extend(self, count: int) -> None:

@@ -59,7 +59,7 @@ class PretendJob(Running):
         self.progress: list[float] = []
         self.values: list[Any] = []
         self.logs: list[tuple[str, str]] = []
-        self.batch: Sequence[PretendBatchJob] = [PretendBatchJob(f"{id}-{number}") for number in range(batch)]
+        self._batch = [PretendBatchJob(f"{id}-{number}") for number in range(batch)]
         self._reason: str | None = None
         self._token: Token[Running | None] | None = None
 
@@ -80,6 +80,10 @@ class PretendJob(Running):
         self._reason = reason
 
     # -- the protocol of current_job (Running) -------------------------------------------------------------------------
+
+    @property
+    def batch(self) -> Sequence[PretendBatchJob]:
+        return self._batch
 
     @property
     def app(self) -> object:

@@ -18,8 +18,8 @@ from contextlib import suppress
 from functools import partial
 
 from jobify.engine.execution.backlog import MAX_CLAIM, Backlog
+from jobify.engine.execution.claim_groups import ClaimGroup, ClaimGroups, Reserved, batches_of
 from jobify.engine.execution.claim_handler import ClaimHandler
-from jobify.engine.execution.lanes import Lane, Lanes, Reserved, batches_of
 from jobify.engine.execution.slots import SharedSlot, SlotPools
 from jobify.engine.execution.trials import Trials
 from jobify.engine.service import Service
@@ -75,7 +75,7 @@ class Dispatcher(Service):
     ) -> None:
         super().__init__()
         self._backend = backend
-        self._lanes = Lanes(endpoints, pools)
+        self._claim_groups = ClaimGroups(endpoints, pools)
         self._claim_handler = claim_handler
         self._trials = trials
         self._timekeeper = timekeeper
@@ -98,7 +98,7 @@ class Dispatcher(Service):
         """Claim now, because there may be work."""
         if self._parked.is_any:
             self._parked.storage_changed()
-        self._lanes.wake()
+        self._claim_groups.wake()
         self._on_free()
 
     def _on_free(self) -> None:
@@ -108,7 +108,7 @@ class Dispatcher(Service):
 
     def job_due(self, due_at: Microseconds) -> None:
         """A job was stored that is due at this time."""
-        self._lanes.wake(due_at)
+        self._claim_groups.wake(due_at)
         if self._next_due_at is None or due_at < self._next_due_at:
             self._next_due_at = due_at
             self._wakeup.set()  # to sleep until then, not to claim, unless it is due
@@ -153,11 +153,11 @@ class Dispatcher(Service):
         return await self._trials.run(self._request_apart, self._begin_apart, self._release, self.wake) or has_more
 
     def _request_apart(self) -> asyncio.Future[Claimed]:
-        slots = tuple(TaskSlots(lane.tasks, MAX_CLAIM) for lane in self._lanes.single)
+        slots = tuple(TaskSlots(group.tasks, MAX_CLAIM) for group in self._claim_groups.single)
         return self._request(slots, ClaimScope.APART)
 
     def _begin_apart(self, claim: Claim) -> None:
-        pool = self._lanes.pool_of(claim)
+        pool = self._claim_groups.pool_of(claim)
         pool.take_closed()
         self._claim_handler.handle(self._backend, claim, pool)
 
@@ -181,7 +181,7 @@ class Dispatcher(Service):
             # Reset before the claim, not after it, because a job that is stored meanwhile is not in the answer. Reset
             # also if there is no claim: with all slots taken the next wake-up is a free slot, not a due time, which may
             # be past.
-            self._next_due_at = self._lanes.next_due_at()
+            self._next_due_at = self._claim_groups.next_due_at()
         reserved = self._reserve(scope)
         if not reserved:
             return None
@@ -238,7 +238,7 @@ class Dispatcher(Service):
         self._has_suspects, self._backend.has_limits = claimed.has_suspects, claimed.has_limits
         if claimed.has_parked or self._parked.is_any:
             self._parked.update(claimed.has_parked)
-        self._lanes.on_claimed(reserved, claimed, self._timekeeper.now())
+        self._claim_groups.on_claimed(reserved, claimed, self._timekeeper.now())
         try:
             if self._is_draining(claimed, reserved):
                 self._next_claim = self._begin_claim(scope)
@@ -252,7 +252,9 @@ class Dispatcher(Service):
         return (
             self._backlog.is_draining(
                 has_more=claimed.has_more and bool(claimed.claims),
-                have_ended=all(lane.pool.taken == limit and 2 * lane.pool.free >= limit for lane, limit, _ in reserved),
+                have_ended=all(
+                    group.pool.taken == limit and 2 * group.pool.free >= limit for group, limit, _ in reserved
+                ),
                 now=asyncio.get_running_loop().time(),
             )
             and self._next_claim is None
@@ -274,31 +276,33 @@ class Dispatcher(Service):
         pool without one wakes the dispatcher when it has."""
         most = self._backlog.limit
         if scope is ClaimScope.PARKED:
-            return self._lanes.reserve_single(most, self._on_free)
-        return self._lanes.reserve(most, self._on_free, self._timekeeper.now() + seconds(_LOOKAHEAD))
+            return self._claim_groups.reserve_single(most, self._on_free)
+        return self._claim_groups.reserve(most, self._on_free, self._timekeeper.now() + seconds(_LOOKAHEAD))
 
     def _start(self, claimed: Claimed, reserved: list[Reserved], scope: ClaimScope) -> None:
-        by_lane: dict[Lane, list[Claim]] = {each.lane: [] for each in reserved}
-        find = self._lanes.find_single if scope is ClaimScope.PARKED else self._lanes.find
+        by_group: dict[ClaimGroup, list[Claim]] = {each.group: [] for each in reserved}
+        find = self._claim_groups.find_single if scope is ClaimScope.PARKED else self._claim_groups.find
         for claim in claimed.claims:
-            lane = find(claim.task)
-            if lane is None:
+            group = find(claim.task)
+            if group is None:
                 self._claim_handler.released.release_failed(
                     self._backend, claim, LookupError(f"this app has no task {claim.task!r}")
                 )
             else:
-                by_lane[lane].append(claim)
+                by_group[group].append(claim)
         for each in reserved:
-            claims = by_lane[each.lane]
+            claims = by_group[each.group]
             used = (
-                self._start_each(each, claims) if each.lane.rule is None else self._start_batches(claimed, each, claims)
+                self._start_each(each, claims)
+                if each.group.rule is None
+                else self._start_batches(claimed, each, claims)
             )
             if each.limit != used:
                 each.pool.release(each.limit - used)
 
     def _start_each(self, reserved: Reserved, claims: list[Claim]) -> int:
         """Start jobs that take a slot each; return how many do."""
-        pool, batched = reserved.pool, self._lanes.batched
+        pool, batched = reserved.pool, self._claim_groups.batched
         kept = self._claim_handler.count_fitting(pool.mode, claims, reserved.free)
         for claim in claims[:kept]:
             self._claim_handler.handle(
@@ -309,7 +313,7 @@ class Dispatcher(Service):
         return kept
 
     def _start_batches(self, claimed: Claimed, reserved: Reserved, claims: list[Claim]) -> int:
-        """Start the batches of a lane; return how many there are."""
+        """Start the batches of a group; return how many there are."""
         groups = batches_of(claims, claimed.batches)
         for group in groups:
             slot = SharedSlot(reserved.pool, len(group))
@@ -335,8 +339,8 @@ class Dispatcher(Service):
 
 
 def _release(reserved: list[Reserved]) -> None:
-    for lane, limit, _ in reserved:
-        lane.pool.release(limit)
+    for group, limit, _ in reserved:
+        group.pool.release(limit)
 
 
 class ParkedPolling:

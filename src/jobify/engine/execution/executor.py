@@ -38,7 +38,7 @@ from jobify.model.state import RequestState
 from jobify.model.status import JobStatus, Outcome, Refused, Returned, Succeeded
 from jobify.model.task_options import RunMode
 from jobify.router.registry import Registry
-from jobify.runners.base import FunctionCall, Runner, contained
+from jobify.runners.base import CallMaker, FunctionCall, Runner, contained
 from jobify.runners.job_info import job_info_of
 from jobify.runtime.fork import end_fork, forks
 from jobify.runtime.logs import get_logger
@@ -88,7 +88,8 @@ class Executor:
         self._tasks = tasks = TaskStarter(self._loop, self._run_attempt, on_refused=self._refuse)
         self._start_task = tasks.start
         self._forks = forks.count
-        self.batches = BatchCalls(runners, pools, new_context)
+        self._batches = BatchCalls(runners, pools, new_context)
+        self.call_makers: tuple[CallMaker, ...] = (*runners.values(), self._batches)
 
     async def idle(self) -> None:
         """Return when no attempt runs."""
@@ -289,7 +290,7 @@ class Executor:
     def _run(self, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         endpoint = attempt.endpoint
         if endpoint.batch is not None:
-            return self.batches.join(attempt, args, kwargs)
+            return self._batches.join(attempt, args, kwargs)
         if endpoint.run_mode is RunMode.MAIN:
             if attempt.pool.trial is not None:
                 self._pools.recover(attempt.pool)

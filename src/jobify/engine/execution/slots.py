@@ -27,7 +27,7 @@ from jobify.runtime.failure_log import FailureLog
 from jobify.runtime.logs import get_logger
 
 if TYPE_CHECKING:
-    from jobify.engine.execution.batch_calls import BatchMember, SharedCall
+    from jobify.engine.execution.shared_call import BatchMember, SharedCall
 
 __all__ = ("SharedSlot", "SlotPool", "SlotPools")
 
