@@ -166,7 +166,7 @@ async def test_a_claimed_job_whose_task_is_gone_is_returned(tmp_path: Path) -> N
     app, echo, _ = build(tmp_path)
     await app.startup()
     for dispatcher in dispatchers_of(app).values():
-        dispatcher._mode_of.clear()
+        dispatcher._claim_groups._of_task.clear()
     job = await echo.schedule(1).delay(0.01)
     result = app.get_job(job.id)
     await eventually(lambda: "no task" in str(result.error) and result.status == "pending")

@@ -385,6 +385,6 @@ def _one() -> Running:
     running = _here()
     if running.batch:
         raise RuntimeError(
-            f"This call runs {len(running.batch)} jobs of task {running.task_name!r}. current_job.batch has them, in order."
+            f"This call runs {len(running.batch)} jobs of {running.task_name!r}. current_job.batch has them, in order."
         )
     return running

@@ -71,7 +71,7 @@ class TaskOptions(TypedDict, total=False):
 class RouteOptions(TaskOptions, total=False):
     """The options of a task, which ``@app.task`` takes and middleware sees: :class:`TaskOptions`, and ``batch``.
 
-    With ``batch``, one call of the function runs many jobs, and takes a list; see :mod:`jobify.model.batch`.
+    With ``batch`` (none), one call of the function runs many jobs, and takes a list; see :mod:`jobify.model.batch`.
     """
 
     batch: Batch | None
