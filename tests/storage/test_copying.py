@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from jobify import Jobify, chain, current_job, group
+from jobify import Concurrency, Jobify, chain, current_job, group
 from jobify.exceptions import StorageError
 from jobify.model.records import JobQuery, OwnerProfile, OwnerRole
 from jobify.storage import PostgresStorage, SQLiteStorage, copying
@@ -160,3 +160,26 @@ async def test_numbers_go_on_after_the_last_one(old: SQLiteStorage, new: Postgre
     with psycopg.connect(new.url) as connection:
         asked = """SELECT nextval(pg_get_serial_sequence('"my jobs".jobs', 'seq'))"""
         assert connection.execute(asked).fetchone() == (4,)
+
+
+async def test_what_waits_for_a_limit_runs_in_the_copy(old: SQLiteStorage, new: PostgresStorage) -> None:
+    def made(storage: SQLiteStorage | PostgresStorage) -> Jobify:
+        app = Jobify(storage=storage)
+
+        @app.task(name="shop.sync", limits=[Concurrency(5, name="api")])
+        async def sync(number: int) -> int:
+            return number
+
+        return app
+
+    before = made(old)
+    before.set_limit("api", 0)
+    jobs = [before.enqueue("shop.sync", (number,)) for number in range(3)]
+    async with before:
+        await eventually(lambda: [limit.waiting for limit in before.limits()] == [3])
+    copying.copy(old, new)
+    app = made(new)
+    assert [limit.limit for limit in app.limits()] == [0]
+    app.reset_limit("api")
+    async with app:
+        assert [await app.get_job(job.id).aresult(timeout=30) for job in jobs] == [0, 1, 2]

@@ -58,7 +58,8 @@ turns. A parked job expires, and is cancelled, rescheduled, paused, replaced and
 is no suspect of anything any more.
 
 **Limits.** A job that no limit may hold back is *eligible* as above; one that a limit does not admit has one blocker
-more. See :mod:`jobify.storage.limiting`.
+more. See :mod:`jobify.storage.limiting`. What unique keys and merged calls need besides is in
+:mod:`jobify.storage.merging`.
 
 **Errors.** ``StorageUnavailableError`` when the database cannot be reached, is locked for too long, or is full: nothing
 was changed. Any other exception means that the call itself is at fault. A transaction that fails changes nothing.
@@ -90,6 +91,7 @@ from jobify.model.records import (
 )
 from jobify.storage.kinship import Kinship
 from jobify.storage.limiting import LimitPort
+from jobify.storage.merging import MergePort
 from jobify.storage.ownership import HEARTBEAT, BegunJobs, Notifier, OwnerPort
 from jobify.storage.timekeeping import Timekeeping
 from jobify.storage.traits import StorageTraits
@@ -110,10 +112,11 @@ class UnflushedWrites(AbstractContextManager[None], Protocol):
 
 
 @runtime_checkable
-class Storage(StorageTraits, OwnerPort, LimitPort, Protocol):
+class Storage(StorageTraits, OwnerPort, LimitPort, MergePort, Protocol):
     """Where jobs live. See the module's text for threads, time, ownership and errors; what a storage says of itself is
     in :class:`~jobify.storage.traits.StorageTraits`, the calls about owners in
-    :class:`~jobify.storage.ownership.OwnerPort`, those about limits in :class:`~jobify.storage.limiting.LimitPort`."""
+    :class:`~jobify.storage.ownership.OwnerPort`, those about limits in :class:`~jobify.storage.limiting.LimitPort`,
+    those about calls that are merged in :class:`~jobify.storage.merging.MergePort`."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -190,8 +193,8 @@ class Storage(StorageTraits, OwnerPort, LimitPort, Protocol):
         ends (False is returned): two runs of one id never overlap. The new one starts with ``progress`` (a schedule's),
         else from zero. A second ``replace`` supersedes a kept one. History stays, and so do the place in the order of
         insertion, the pause of a schedule that becomes another one, and those that wait for the job. What the old one
-        waited for, and its unique key, are gone; the new one can have neither (``ValueError``), for it could be refused
-        then after it was kept.
+        waited for is gone. The new one has no parents (``ValueError``), and a unique key only if no other job has it;
+        one that is kept beside a running one only the key of that one: else it could be refused after it was kept.
         """
         ...
 

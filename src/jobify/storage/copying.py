@@ -32,7 +32,7 @@ __all__ = ("Copied", "copy")
 
 _TABLES: Final = (
     "jobs", "successors", "cancels", "dependencies", "barriers", "paused_queues", "messages", "attempts", "suspects",
-    "deaths", "owners",
+    "deaths", "owners", "limits", "task_limits", "limit_settings", "merge_windows",
 )  # fmt: skip
 _ALL: Final = ", ".join(f"@{table}" for table in _TABLES)
 _NUMBERED: Final = {
@@ -44,11 +44,18 @@ _EXPRESSIONS: Final = {
     ("messages", "is_text"): "typeof(data) = 'text'",
     ("messages", "data"): "CAST(data AS BLOB)",
     ("jobs", "claim"): "NULL",
+    ("jobs", "blockers"): (  # it waits for no limit until the first claim there: gates are empty
+        "blockers - EXISTS (SELECT 1 FROM limit_waiters AS its WHERE its.seq = jobs.seq AND its.fence = jobs.fence"
+        " AND jobs.status = 'scheduled')"
+    ),
     ("owners", "lock_key"): "abs(random() / 2)",  # no process holds it
     ("owners", "process"): f"'{CLOSED}'",
     ("owners", "lease_until"): "NULL",
 }
 """What stands in the place of a column of that name in the source."""
+_OF_PROCESSES: Final = ("owners", "limits", "task_limits")
+"""Tables that a process fills when it starts. Those that are there are of processes that have died; if they had left
+jobs behind, these would be there as well."""
 _CONDITIONS: Final = {"owners": "id IN (SELECT owner FROM jobs WHERE status = 'running')"}
 _REFERENCES: Final = {
     ("jobs", "payload"): "payload_ref", ("jobs", "result"): "result_ref", ("successors", "payload"): "payload_ref",
@@ -137,7 +144,7 @@ def _take(connection: Connection, catalog: Catalog, storage: PostgresStorage) ->
     _run(connection, catalog, f"LOCK TABLE {_ALL} IN EXCLUSIVE MODE")
     _check_unused(storage)
     for table in _TABLES:
-        if table == "owners":  # of processes that have died; the jobs that they held would be there as well
+        if table in _OF_PROCESSES:
             _run(connection, catalog, f"DELETE FROM @{table}")
         elif _run(connection, catalog, f"SELECT FROM @{table} LIMIT 1").rowcount:
             raise StorageError(

@@ -32,6 +32,7 @@ from jobify.storage.memory.rows import (
     has_ended,
 )
 from jobify.storage.memory.table import Table
+from jobify.storage.merging import require_free_key, require_own_key
 from jobify.types import Microseconds
 
 __all__ = ("cancel", "delete", "expire", "insert", "purge", "replace", "retry", "trim")
@@ -163,15 +164,13 @@ def _has_failed(row: Row) -> bool:
 
 def replace(table: Table, seqs: Iterator[int], job: NewJob, progress: Progress) -> bool:
     """Whether it stands in its place now."""
-    if job.parents or job.unique_key is not None:
-        raise ValueError(
-            f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
-        )
+    require_free_key(table.holder, job)
     make_room_if_needed(table, job)
     old = table.find(job.id)
     if old is None:
         table.upsert(transitions.new(next(seqs), job, progress))
     elif old.record.status == RUNNING:
+        require_own_key(table.holder, job)
         table.upsert(old._replace(record=old.record._replace(has_successor=True), successor=(job, progress)))
         return False
     else:

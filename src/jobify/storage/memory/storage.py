@@ -33,6 +33,7 @@ from jobify.storage.kinship import Kinship
 from jobify.storage.memory import limits, operations, owners, queries, transitions
 from jobify.storage.memory.dependencies import Dependencies, revive
 from jobify.storage.memory.limit_calls import LimitCalls
+from jobify.storage.memory.merging import MergeCalls
 from jobify.storage.memory.rows import RUNNING, SCHEDULED, PendingCancel, Row, has_ended
 from jobify.storage.memory.table import Table
 from jobify.storage.memory.times import Times
@@ -43,7 +44,7 @@ from jobify.types import Microseconds
 __all__ = ("MemoryStorage",)
 
 
-class MemoryStorage(LimitCalls):
+class MemoryStorage(LimitCalls, MergeCalls):
     """Keep jobs as long as this object lives; ``close`` and ``open`` change nothing about them.
 
     Nothing is encoded or copied: payloads and results may be any objects. Of the jobs that have ended the newest

@@ -33,6 +33,7 @@ from jobify.storage.memory.rows import (
     has_ended,
     holds,
 )
+from jobify.storage.merging import Window
 from jobify.storage.suspicion import Death
 from jobify.storage.timekeeping import ClockState
 
@@ -52,6 +53,7 @@ class SideTables(NamedTuple):
     task_limits: Mapping[str, tuple[str, ...]] = {}
     limit_settings: Mapping[GateKey, int] = {}
     gate_times: Mapping[GateKey, GateTimes] = {}
+    merge_windows: Mapping[str, Window] = {}
     kept_limits: Mapping[tuple[str, int, int], KeptLimits] = {}
     """By claims that have been settled."""
 

@@ -21,6 +21,7 @@ from jobify.model.status import Event, JobStatus, Lost
 from jobify.storage.end_reasons import EXPIRED, crash_limit_reached, is_snoozed
 from jobify.storage.limit_decisions import GateKey
 from jobify.storage.memory.rows import ENDED, RUNNING, SCHEDULED, PendingCancel, Row, runs_apart
+from jobify.storage.merging import UNTIL_START
 from jobify.storage.parking import merged
 from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
 from jobify.types import Microseconds
@@ -130,7 +131,13 @@ def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
         fence=job.fence + 1,
         attempt=job.attempt + 1,
         started_at=started_at,
+        unique_key=_kept_key(job),
     )
+
+
+def _kept_key(job: JobRecord) -> str | None:
+    key = job.unique_key
+    return None if key is not None and key.startswith(UNTIL_START) else key
 
 
 def claim_of(job: JobRecord) -> Claim:

@@ -9,6 +9,7 @@ import psycopg
 
 from jobify.model.records import AttemptRecord, NewJob, Progress
 from jobify.model.status import JobStatus
+from jobify.storage.merging import require_free_key, require_own_key
 from jobify.storage.postgres.database import Database
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.errors import TransactionConflictError
@@ -122,10 +123,6 @@ class Jobs:
     # -- replace -------------------------------------------------------------------------------------------------------
 
     def replace(self, job: NewJob, progress: Progress | None) -> bool:
-        if job.parents or job.unique_key is not None:
-            raise ValueError(
-                f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
-            )
         with self._database.atomic():
             return replace_row(self._database, job, progress)
 
@@ -209,12 +206,18 @@ def insert_free(database: WritingStatements, jobs: Sequence[NewJob]) -> list[boo
 
 def replace_row(database: WritingStatements, job: NewJob, progress: Progress | None) -> bool:
     """Put a job in the place of the one with its id, or, while that runs, behind it: then False."""
+    require_free_key(lambda key: _holder(database, key), job)
     set_aside_needed(database, [job])
     row = successor_row(job, progress or Progress(0, 0))
     if database.run("replace", *row):
         forget_parents(database, [job.id])
         return True
+    require_own_key(lambda key: _holder(database, key), job)
     database.run("drop_successor", job.id)
     database.run("successor", *row)
     database.run("mark_successor", job.id)
     return False
+
+
+def _holder(database: WritingStatements, key: str) -> str | None:
+    return next(iter(database.rows("hold_unique", key)), None)

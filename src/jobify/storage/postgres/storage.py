@@ -65,6 +65,7 @@ from jobify.storage.postgres.settlements import Settlements
 from jobify.storage.sql.jobs import JobChanges
 from jobify.storage.sql.limit_calls import LimitCalls
 from jobify.storage.sql.limits import Limits
+from jobify.storage.sql.merging import MergeCalls, Merging
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.suspicion import Death
@@ -81,7 +82,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PostgresStorage(LimitCalls):
+class PostgresStorage(LimitCalls, MergeCalls):
     """Keep jobs in the schema ``schema`` of the database at ``url``, for any number of processes and machines.
 
     ``url`` is what libpq takes: ``postgresql://user@host:5432/name?sslmode=require``, or ``host=... dbname=...``. What
@@ -134,7 +135,7 @@ class PostgresStorage(LimitCalls):
         doubt = Doubt(database)
         self._jobs, self._claims, self._reads = Jobs(database, doubt), Claims(database, doubt), Queries(database)
         self._settlements, self._changes = Settlements(database, doubt), JobChanges(database)
-        self._limits = Limits(database, self._claims, self._settlements)
+        self._limits, self._merging = Limits(database, self._claims, self._settlements), Merging(database)
         self._reports, self._times = Reports(database), Times(database)
         self._owners = Owners(database, self.clock)
         self._joining = Joining(database, work_channel(self.schema) if self.notify == "in_transaction" else None)

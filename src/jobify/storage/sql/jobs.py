@@ -131,4 +131,5 @@ def successor_row(job: NewJob, progress: Progress) -> tuple[object, ...]:
         job.rule,
         job.options,
         job.payload,
+        job.unique_key,
     )

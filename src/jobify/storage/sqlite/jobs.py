@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from jobify.model.records import AttemptRecord, NewJob, Progress
 from jobify.model.status import JobStatus
+from jobify.storage.merging import require_free_key, require_own_key
 from jobify.storage.sql.dependencies import (
     add_edges,
     forget_parents,
@@ -134,11 +135,8 @@ class Jobs:
     # -- replace ----------------------------------------------------------------------------------------------------
 
     def replace(self, job: NewJob, progress: Progress | None) -> bool:
-        if job.parents or job.unique_key is not None:
-            raise ValueError(
-                f"Job {job.id!r} cannot be put with parents or a unique key: it would have to wait. Insert it."
-            )
         with self._database.atomic():
+            require_free_key(self._holder, job)
             reference = store_value(self._database, job.payload) if len(job.payload) > LARGE else None
             set_aside_needed(self._statements, [job])
             row = (*successor_row(_without_large_payload(job), progress or Progress(0, 0)), reference)
@@ -147,10 +145,14 @@ class Jobs:
             if is_replaced:
                 forget_parents(self._statements, [job.id])
                 return True
+            require_own_key(self._holder, job)
             self._database.write(sql("drop_successor"), (job.id,))
             self._database.write(sql("successor"), row)
             self._database.write(sql("mark_successor"), (job.id,))
         return False
+
+    def _holder(self, key: str) -> str | None:
+        return next(iter(self._statements.rows("hold_unique", key)), None)
 
     def cancel_requests(self, owner: int) -> list[str]:
         return decode_rows(self._database.row(sql("cancel_requests"), (owner,))[0])

@@ -156,13 +156,13 @@ UPDATE messages SET job_id = ? WHERE job_id = ?
 -- paused if it is, under any rule.
 INSERT INTO jobs (
     id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, expires_at, rule,
-    options, payload, payload_ref, status, fence, attempt
+    options, payload, unique_key, payload_ref, status, fence, attempt
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled', 0, 0)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled', 0, 0)
 ON CONFLICT (id) DO UPDATE SET
     status = 'scheduled', fence = jobs.fence + 1, attempt = 0, crashes = 0, owner = NULL,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
-    unique_key = NULL, expires_at = excluded.expires_at, is_kept = 0, cause = NULL,
+    unique_key = excluded.unique_key, expires_at = excluded.expires_at, is_kept = 0, cause = NULL,
     blockers = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL, is_parked = 0, parked = NULL,
     is_paused = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL,
     task = excluded.task, queue = excluded.queue, priority = excluded.priority, ready = excluded.ready,
@@ -178,9 +178,9 @@ DELETE FROM successors WHERE id = ?
 -- name: successor
 INSERT INTO successors (
     id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, expires_at, rule,
-    options, payload, payload_ref
+    options, payload, unique_key, payload_ref
 )
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: mark_successor
 UPDATE jobs SET has_successor = 1 WHERE id = ? AND status = 'running'
@@ -454,7 +454,7 @@ SELECT max(CAST(id AS BLOB)) FROM jobs WHERE seq = ?
 -- later, now.
 UPDATE jobs SET
     status = 'running', owner = ?, started_at = iif(due_at > ? AND due_at <= ?, due_at, ?), fence = fence + 1,
-    attempt = attempt + 1
+    attempt = attempt + 1, unique_key = iif(substr(jobs.unique_key, 1, 6) = 'start:', NULL, unique_key)
 FROM (VALUES {rows}) AS picked
 WHERE jobs.seq = picked.column1 AND jobs.fence = picked.column2 - 1 AND jobs.status = 'scheduled' AND jobs.ready = 1
     AND jobs.blockers = 0 AND jobs.queue NOT IN (SELECT name FROM paused_queues)
@@ -493,7 +493,8 @@ SELECT {claim} FROM (
 
 -- name: take_apart
 UPDATE jobs SET
-    status = 'running', ready = 1, owner = ?, started_at = ?, fence = fence + 1, attempt = attempt + 1
+    status = 'running', ready = 1, owner = ?, started_at = ?, fence = fence + 1, attempt = attempt + 1,
+    unique_key = iif(substr(unique_key, 1, 6) = 'start:', NULL, unique_key)
 WHERE seq IN ({ids})
 
 -- name: add_suspects
@@ -564,7 +565,7 @@ SELECT {claim} FROM (
 -- name: take_parked
 UPDATE jobs SET
     status = 'running', ready = 1, owner = ?, started_at = ?, fence = fence + 1, attempt = attempt + 1, is_parked = 0,
-    blockers = blockers - 1
+    blockers = blockers - 1, unique_key = iif(substr(unique_key, 1, 6) = 'start:', NULL, unique_key)
 WHERE seq IN ({ids})
 
 -- name: parked_before
@@ -630,7 +631,7 @@ UPDATE jobs SET has_cancel = 0 WHERE id IN ({ids})
 UPDATE jobs SET
     status = 'scheduled', owner = NULL, fence = fence + 1, attempt = 0, crashes = 0, has_successor = 0, has_cancel = 0,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = 0, progress = NULL,
-    unique_key = NULL, expires_at = s.expires_at, blockers = jobs.is_paused AND s.rule IS NOT NULL, parked = NULL,
+    unique_key = s.unique_key, expires_at = s.expires_at, blockers = jobs.is_paused AND s.rule IS NOT NULL, parked = NULL,
     is_paused = jobs.is_paused AND s.rule IS NOT NULL,
     task = s.task, queue = s.queue, priority = s.priority, ready = s.ready, due_at = s.due_at,
     offset_at = s.offset_at, created_at = s.created_at, origin = s.origin, run_count = s.run_count,
@@ -1609,3 +1610,25 @@ SELECT CAST(json_group_array(json_array(
 FROM jobs CROSS JOIN limit_waiters AS waiter ON waiter.seq = jobs.seq AND waiter.fence = jobs.fence
 CROSS JOIN limit_gates AS gates ON gates.id = waiter.gate CROSS JOIN limits ON limits.name = gates.name
 WHERE jobs.id IN ({ids}) AND jobs.status = 'scheduled'
+
+-- name: give_up_key
+UPDATE jobs SET unique_key = NULL WHERE id = ?
+
+-- name: hold_unique
+SELECT CAST(json_group_array(id) AS BLOB) FROM jobs
+WHERE unique_key = ? AND unique_key IS NOT NULL
+    AND status NOT IN ('success', 'failed', 'timeout', 'cancelled', 'permanently_failed')
+
+-- name: window
+SELECT CAST(json_group_array(json_array(job_id, first_at, closes_at, is_trailing)) AS BLOB)
+FROM merge_windows WHERE key = ?
+
+-- name: set_window
+INSERT OR REPLACE INTO merge_windows (key, job_id, first_at, closes_at, is_trailing) VALUES (?, ?, ?, ?, ?)
+
+-- name: forget_windows
+DELETE FROM merge_windows WHERE key IN (
+    SELECT key FROM merge_windows WHERE closes_at <= ? AND NOT EXISTS (
+        SELECT 1 FROM jobs WHERE jobs.id = merge_windows.job_id AND jobs.status = 'scheduled'
+    ) LIMIT ?
+)

@@ -119,7 +119,7 @@ CREATE TABLE successors (
     rule TEXT,
     options TEXT,
     payload BLOB NOT NULL
-, payload_ref INTEGER) STRICT;
+, payload_ref INTEGER, unique_key TEXT) STRICT;
 
 -- A pending cancel of a running job: what cancel() was given.
 CREATE TABLE cancels (
@@ -411,3 +411,14 @@ CREATE TABLE limit_lanes (
     queue TEXT NOT NULL,
     PRIMARY KEY (gate, task, queue)
 ) STRICT, WITHOUT ROWID;
+
+-- Of each key of a debounced task, the job that its last calls were merged into.
+CREATE TABLE merge_windows (
+    key TEXT NOT NULL PRIMARY KEY,
+    job_id TEXT NOT NULL,
+    first_at INTEGER NOT NULL,
+    closes_at INTEGER NOT NULL,
+    is_trailing INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX merge_windows_closing ON merge_windows (closes_at);

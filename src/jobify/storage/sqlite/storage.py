@@ -54,6 +54,7 @@ from jobify.storage.kinship import Kinship
 from jobify.storage.sql.jobs import JobChanges
 from jobify.storage.sql.limit_calls import LimitCalls
 from jobify.storage.sql.limits import Limits
+from jobify.storage.sql.merging import MergeCalls, Merging
 from jobify.storage.sql.reports import Reports
 from jobify.storage.sql.times import Times
 from jobify.storage.sqlite.claims import Claims
@@ -86,7 +87,7 @@ if TYPE_CHECKING:
 __all__ = ("SQLiteStorage",)
 
 
-class SQLiteStorage(LimitCalls):
+class SQLiteStorage(LimitCalls, MergeCalls):
     """Keep jobs in the file ``database``, for any number of processes of one machine.
 
     ``timeout`` is for how many seconds to wait for a file that another process has locked; then the call fails with
@@ -142,7 +143,7 @@ class SQLiteStorage(LimitCalls):
         self._jobs, self._claims, self._reads = Jobs(database), Claims(database), Queries(database)
         self._settlements, statements = Settlements(database), SQLiteStatements(database)
         self._changes, self._reports, self._times = JobChanges(statements), Reports(statements), Times(statements)
-        self._limits = Limits(statements, self._claims, self._settlements)
+        self._limits, self._merging = Limits(statements, self._claims, self._settlements), Merging(statements)
         self._owners = Owners(database, OwnerLocks(f"{path}-owners", path))
         self._blocks, self._data_version = NonblockingBlocks(database, self.synchronous == "full"), (0, 0)
 

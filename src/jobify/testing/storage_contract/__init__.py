@@ -16,7 +16,8 @@ import pytest
 
 _PARTS = (
     "batch_limits", "batching", "claiming", "depending", "doubting", "ending", "grouping", "limit_rates", "limit_turns",
-    "limiting", "needing", "owning", "parking", "pausing", "reading", "reviving", "settling", "sharing", "suspecting",
+    "limiting", "merging", "needing", "owning", "parking", "pausing", "reading", "reviving", "settling", "sharing",
+    "suspecting",
     "timekeeping", "transacting", "uniqueness", "writing",
 )  # fmt: skip
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
@@ -31,6 +32,7 @@ from jobify.testing.storage_contract.grouping import CascadeContract, GroupContr
 from jobify.testing.storage_contract.limit_rates import RateContract  # noqa: E402
 from jobify.testing.storage_contract.limit_turns import TurnContract  # noqa: E402
 from jobify.testing.storage_contract.limiting import LimitContract  # noqa: E402
+from jobify.testing.storage_contract.merging import WindowContract  # noqa: E402
 from jobify.testing.storage_contract.needing import NeedContract  # noqa: E402
 from jobify.testing.storage_contract.owning import OwnerContract, ProfileContract  # noqa: E402
 from jobify.testing.storage_contract.parking import ParkContract  # noqa: E402
@@ -58,6 +60,7 @@ class StorageContract(
     NeedContract,
     GroupContract,
     UniqueContract,
+    WindowContract,
     ClaimContract,
     BatchContract,
     SettleContract,

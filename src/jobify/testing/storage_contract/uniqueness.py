@@ -117,12 +117,48 @@ class UniqueContract(StorageCase):
         assert one(storage, "a").unique_key is None
         assert storage.insert([_keyed("b")]) == [True]
 
-    def test_a_replacement_has_no_key(self, storage: Storage, owner: int) -> None:
+    def test_a_replacement_may_have_a_key_that_is_free(self, storage: Storage, owner: int) -> None:
+        storage.insert([_keyed("a"), job("b", unique_key="other")])
+        with pytest.raises(ValueError, match="'a'"):
+            storage.replace(job("a", unique_key="other", payload=b"2"))
+        assert storage.replace(_keyed("a", payload=b"2"))
+        assert storage.insert([_keyed("x")]) == [False]
+        assert storage.replace(job("a", unique_key="new", payload=b"3"))
+        assert [storage.find_unique(key) for key in ("k", "new", "other")] == [None, "a", "b"]
+        assert one(storage, "a").payload == b"3"
+
+    def test_what_follows_a_running_job_may_keep_its_key(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a", unique_key="k")
+        assert storage.replace(_keyed("a", payload=b"2")) is False
+        assert storage.insert([_keyed("x")]) == [False]
+        storage.settle([end(owner, found)])
+        assert (one(storage, "a").unique_key, one(storage, "a").payload) == ("k", b"2")
+        assert storage.insert([_keyed("x")]) == [False]
+        storage.settle([end(owner, claim(storage, owner)[0])])
+        assert storage.insert([_keyed("x")]) == [True]
+
+    def test_what_follows_a_running_job_has_no_other_key(self, storage: Storage, owner: int) -> None:
         storage.insert([running("a", owner)])
-        for id in ("a", "new"):
-            with pytest.raises(ValueError, match=id):
-                storage.replace(_keyed(id))
-        assert (one(storage, "a").has_successor, storage.get(["new"])) == (False, [])
+        with pytest.raises(ValueError, match="'a'"):
+            storage.replace(_keyed("a"))
+        assert one(storage, "a").has_successor is False
+
+    def test_a_key_until_the_start_is_given_up_by_the_claim(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a", unique_key="start:k")
+        assert (one(storage, "a").unique_key, storage.find_unique("start:k")) == (None, None)
+        assert storage.insert([job("b", unique_key="start:k"), job("c", unique_key="start:k")]) == [True, False]
+        storage.settle([again(owner, found)])
+        assert (storage.find_unique("start:k"), one(storage, "a").unique_key) == ("b", None)
+
+    def test_a_key_can_be_given_up(self, storage: Storage, owner: int) -> None:
+        found = claimed(storage, owner, "a", unique_key="k")
+        with storage.transaction():
+            storage.hold_keys(["k", "k", "other"])
+            assert storage.hold_unique("k") == "a"
+            storage.give_up_key("a")
+            assert (storage.hold_unique("k"), storage.insert([_keyed("b")])) == (None, [True])
+        storage.settle([end(owner, found)])
+        assert storage.find_unique("k") == "b"
 
     def test_the_death_of_an_owner_lets_go_only_where_it_ends_the_job(self, storage: Storage, owner: int) -> None:
         claimed(storage, owner, "a", unique_key="k")

@@ -66,6 +66,7 @@ locked AS MATERIALIZED (
 taken AS (
     UPDATE @jobs SET
         status = 'running', owner = $3, fence = fence + 1, attempt = attempt + 1, claim = $7,
+        unique_key = CASE WHEN unique_key LIKE 'start:%' THEN NULL ELSE unique_key END,
         started_at = CASE WHEN due_at > $4 AND due_at <= $5 THEN due_at ELSE $4 END
     FROM locked WHERE jobs.seq = locked.seq
     RETURNING {claim}

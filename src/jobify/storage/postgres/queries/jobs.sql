@@ -92,13 +92,13 @@ WHERE id = ANY ($1::text[]) AND status IN ('success', 'failed', 'timeout', 'canc
 -- rule.
 INSERT INTO @jobs (
     id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, expires_at, rule,
-    options, payload, status, fence, attempt
+    options, payload, unique_key, status, fence, attempt
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'scheduled', 0, 0)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'scheduled', 0, 0)
 ON CONFLICT (id) DO UPDATE SET
     status = 'scheduled', fence = jobs.fence + 1, attempt = 0, crashes = 0, owner = NULL,
     started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL, is_dead = false,
-    progress = NULL, unique_key = NULL, expires_at = excluded.expires_at, is_kept = false, cause = NULL,
+    progress = NULL, unique_key = excluded.unique_key, expires_at = excluded.expires_at, is_kept = false, cause = NULL,
     blockers = (jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL)::integer,
     is_parked = false, parked = NULL,
     is_paused = jobs.is_paused AND jobs.status = 'scheduled' AND excluded.rule IS NOT NULL,
@@ -114,9 +114,9 @@ DELETE FROM @successors WHERE id = $1
 -- name: successor
 INSERT INTO @successors (
     id, task, queue, priority, ready, due_at, offset_at, created_at, origin, run_count, failure_count, expires_at, rule,
-    options, payload
+    options, payload, unique_key
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 
 -- name: mark_successor
 UPDATE @jobs SET has_successor = true WHERE id = $1 AND status || '' = 'running'

@@ -83,7 +83,7 @@ UPDATE @jobs SET has_cancel = false WHERE id = ANY ($1::text[])
 UPDATE @jobs SET
     status = 'scheduled', owner = NULL, fence = fence + 1, attempt = 0, crashes = 0, has_successor = false,
     has_cancel = false, started_at = NULL, finished_at = NULL, delete_at = NULL, result = NULL, error = NULL,
-    is_dead = false, progress = NULL, unique_key = NULL, expires_at = s.expires_at,
+    is_dead = false, progress = NULL, unique_key = s.unique_key, expires_at = s.expires_at,
     blockers = (jobs.is_paused AND s.rule IS NOT NULL)::integer, parked = NULL,
     is_paused = jobs.is_paused AND s.rule IS NOT NULL,
     task = s.task, queue = s.queue, priority = s.priority, ready = s.ready, due_at = s.due_at,

@@ -26,7 +26,8 @@ picked AS MATERIALIZED (
 ),
 taken AS (
     UPDATE @jobs SET
-        status = 'running', ready = true, owner = $5, started_at = $2, fence = fence + 1, attempt = attempt + 1
+        status = 'running', ready = true, owner = $5, started_at = $2, fence = fence + 1, attempt = attempt + 1,
+        unique_key = CASE WHEN unique_key LIKE 'start:%' THEN NULL ELSE unique_key END
     FROM picked WHERE jobs.seq = picked.seq
     RETURNING {claim}
 )
@@ -48,7 +49,8 @@ picked AS MATERIALIZED (
 taken AS (
     UPDATE @jobs SET
         status = 'running', ready = true, owner = $5, started_at = $2, fence = fence + 1, attempt = attempt + 1,
-        is_parked = false, blockers = blockers - 1
+        is_parked = false, blockers = blockers - 1,
+        unique_key = CASE WHEN unique_key LIKE 'start:%' THEN NULL ELSE unique_key END
     FROM picked WHERE jobs.seq = picked.seq
     RETURNING {claim}
 )
