@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from jobify.model.batch import Batch
     from jobify.model.control_flow import RateLimited, Retry, Snooze
     from jobify.model.cron import Cron, CronContext
+    from jobify.model.debounce import Debounce
     from jobify.model.element_signature import Call
     from jobify.model.hooks import JobFailure
     from jobify.model.limits import Concurrency, Fair, Rate
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from jobify.model.state import RequestState, State
     from jobify.model.status import JobStatus
     from jobify.model.task_options import RouteOptions, RunMode
+    from jobify.model.unique import Unique
     from jobify.router import JobRouter
     from jobify.serializers import (
         CBORSerializer,
@@ -129,9 +131,11 @@ _HOMES: Final = {
     "Batch": "jobify.model.batch",
     "Call": "jobify.model.element_signature",
     "Concurrency": "jobify.model.limits",
+    "Debounce": "jobify.model.debounce",
     "Fair": "jobify.model.limits",
     "Rate": "jobify.model.limits",
     "RateLimited": "jobify.model.control_flow",
+    "Unique": "jobify.model.unique",
     "Retry": "jobify.model.control_flow",
     "Snooze": "jobify.model.control_flow",
     "Cron": "jobify.model.cron",
@@ -254,6 +258,7 @@ __all__ = (
     "CronFactory",
     "CronParser",
     "CurrentJob",
+    "Debounce",
     "Dumper",
     "DuplicateJobError",
     "ExceptionHandler",
@@ -338,6 +343,7 @@ __all__ = (
     "TaskTracker",
     "Triggers",
     "UUIDGenerator",
+    "Unique",
     "UnknownDependencyError",
     "UnknownOptionError",
     "UnsafePickleSerializer",

@@ -163,10 +163,26 @@ class TaskNotAttachedError(BaseJobifyError, RuntimeError):
 
 
 class DuplicateJobError(BaseJobifyError, RuntimeError):
-    """A job with this ``job_id`` is scheduled or running. Ids are unique in a database, not only in a process."""
+    """A job with this ``job_id`` is scheduled or running: ids are unique in a database, not only in a process.
 
-    def __init__(self, job_id: str, foreign_task: str | None = None, *, can_replace: bool = True) -> None:
+    Or a job has the unique key of a call of a task with ``Unique(on_conflict="fail")``; ``job_id`` is that job's id.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        foreign_task: str | None = None,
+        *,
+        can_replace: bool = True,
+        unique_task: str | None = None,
+    ) -> None:
         self.job_id = job_id
+        if unique_task is not None:
+            super().__init__(
+                f"Job {job_id!r} of task {unique_task!r} waits or runs with the unique key of this call. Nothing was "
+                "stored."
+            )
+            return
         if not can_replace:
             advice = "Choose another job_id, or take the job that is there: app.get_job(job_id)."
         elif foreign_task is None:

@@ -16,8 +16,8 @@ from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.model.clock import SECOND
 from jobify.model.job_options import JobOptions
 from jobify.model.limit_gates import NEVER, LimitDefinition, LimitGate, limits_of_options
-from jobify.model.limit_keys import KeyReader, as_key, key_at
-from jobify.model.limits import check_cost, check_definitions, check_limits, definition_of, key_text
+from jobify.model.limit_keys import KeyReader, as_key, key_at, key_text
+from jobify.model.limits import check_cost, check_definitions, check_limits, definition_of
 
 
 @dataclass

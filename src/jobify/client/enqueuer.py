@@ -25,6 +25,7 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest, TransactionSubmitter
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.limit_places import define_missing, refuse_excess
+from jobify.jobs.merging import StoredJob, UniqueCall, insert_calls, store_calls
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
 from jobify.jobs.schedule_builder import PushRequest
@@ -54,6 +55,12 @@ class PendingCall(Struct):
     """False: an outer middleware has stopped it."""
     result: JobResult[Any] | None = None
     """Set once the job is stored, or another job with its unique key was found."""
+
+    def apply_rules(self, row: NewJob) -> UniqueCall:
+        """The row of this call, with what its task says of others with its key."""
+        request = self.request
+        is_complete = request.result_input is None or not request.result_input.is_taken
+        return self.task.rules.apply(row, request.args, request.kwargs, request.spec, is_complete=is_complete)
 
 
 def insert_rows(connection: StorageConnection, rows: Sequence[NewJob]) -> list[bool]:
@@ -113,7 +120,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             self._read_clock()
         resolved = self._tasks.of(task)
-        if resolved.has_outer or resolved.takes_places:
+        if resolved.has_outer or resolved.needs_steps:
             return self.submit((JobRequest(task, args, kwargs),))[0]
         row = self._rows.plain(resolved, args, kwargs)
         return self._handle(row, insert_rows(self._connection, (row,))[0])
@@ -123,7 +130,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             return await self._once_read(lambda: self.adelay(task, args, kwargs))
         resolved = self._tasks.of(task)
-        if resolved.has_outer or resolved.takes_places:
+        if resolved.has_outer or resolved.needs_steps:
             return (await self.asubmit((JobRequest(task, args, kwargs),)))[0]
         if is_large(args, kwargs):
             row = await off_loop(partial(self._rows.plain, resolved, args, kwargs))
@@ -136,7 +143,7 @@ class ClientEnqueuer:
         if self._unread is not None:
             self._read_clock()
         resolved = self._tasks.of(task)
-        if resolved.has_outer or resolved.takes_places:
+        if resolved.has_outer or resolved.needs_steps:
             return self.submit([JobRequest(task, args, kwargs) for args, kwargs in calls])
         rows = self._rows.plain_each(resolved, calls)
         if not rows:
@@ -154,7 +161,7 @@ class ClientEnqueuer:
     ) -> list[JobResult[Any]]:
         """:meth:`delay_all`, without blocking."""
         resolved = self._tasks.of(task)
-        if resolved.has_outer or resolved.takes_places:
+        if resolved.has_outer or resolved.needs_steps:
             return await self.asubmit([JobRequest(task, args, kwargs) for args, kwargs in calls])
         return await self._threads.writer.call(partial(self.delay_all, task, calls))
 
@@ -252,33 +259,38 @@ class ClientEnqueuer:
 
     def insert(self, storage: InsertTarget, jobs: Sequence[PendingCall], rows: Sequence[NewJob]) -> None:
         """Insert the rows of jobs, which get their handles."""
-        rivals: list[str | None] = [None] * len(rows)
+        calls = [job.apply_rules(row) for job, row in zip(jobs, rows, strict=True)]
         limits = {job.task.name: job.task.limits for job in jobs if job.task.takes_places}
         if limits.keys() - self._defined and isinstance(storage, Storage):
             define_missing(storage, limits, now=self._clock.now())
             self._defined.update(limits)
         with storage.transaction():
-            if any(job.task.aliases for job in jobs):
-                rivals = [_former_rival(storage, job) for job in jobs]
-                rows = [row for row, rival in zip(rows, rivals, strict=True) if rival is None]
-            added = storage.insert(rows)
-            ids = [_id_of(storage, row, is_added) for row, is_added in zip(rows, added, strict=True)]
-            if limits:
-                added = self._refused(storage, rows, added)
-        stored = iter(zip(ids, added, strict=True))
-        for job, rival in zip(jobs, rivals, strict=True):
-            job_id, is_added = next(stored) if rival is None else (rival, False)
-            job.result = JobResult(job_id, self._operations, is_added)
+            stored = self._store_calls(storage, calls)
+            refused = self._refused(storage, calls, stored) if limits else ()
+        for job, one in zip(jobs, stored, strict=True):
+            job.result = JobResult(one.id, self._operations, one.is_created and one.id not in refused)
 
-    def _refused(self, storage: InsertTarget, rows: Sequence[NewJob], added: Sequence[bool]) -> list[bool]:
-        """Have the rows that were added take their places; those that are added still. In a user's transaction all
-        are: there they wait."""
+    def _store_calls(self, storage: InsertTarget, calls: Sequence[UniqueCall]) -> list[StoredJob]:
+        has_keys = any(call.row.unique_key is not None for call in calls)
+        if not (any(call.needs_steps for call in calls) or (has_keys and any(call.row.parents for call in calls))):
+            return insert_calls(storage, calls)
         if not isinstance(storage, Storage):
-            return list(added)
+            raise ConfigurationError(
+                f"A job of {calls[0].row.task!r} cannot be stored in a transaction of yours: it may have to change an "
+                "earlier job, which is not of this transaction. That is said by debounce=, and by the on_conflict of "
+                "unique=, of its task."
+            )
         now = self._clock.now()
-        new = [row for row, is_added in zip(rows, added, strict=True) if is_added]
-        refused = refuse_excess(storage, new, now=now, delete_at=self._config.limits.retention.cancelled_until(now))
-        return [is_added and row.id not in refused for row, is_added in zip(rows, added, strict=True)]
+        return store_calls(storage, calls, now=now, delete_at=self._config.limits.retention.cancelled_until(now))
+
+    def _refused(self, storage: InsertTarget, calls: Sequence[UniqueCall], stored: Sequence[StoredJob]) -> set[str]:
+        """Have the jobs that were created take their places; those that are skipped. In a user's transaction none is:
+        there they wait."""
+        if not isinstance(storage, Storage):
+            return set()
+        now = self._clock.now()
+        new = [call.row for call, one in zip(calls, stored, strict=True) if one.is_created]
+        return refuse_excess(storage, new, now=now, delete_at=self._config.limits.retention.cancelled_until(now))
 
     def build_rows(self, jobs: Sequence[PendingCall], ids: Sequence[str]) -> list[NewJob]:
         """The rows of jobs; ``ids`` are those of the whole batch, to which their inputs refer by index."""
@@ -296,25 +308,6 @@ class ClientEnqueuer:
     def handles(self, jobs: Sequence[PendingCall]) -> list[JobResult[Any]]:
         """The handles of a batch, in its order."""
         return [job.result or JobResult(job.job_id, self._operations, created=False) for job in jobs]
-
-
-def _former_rival(storage: InsertTarget, job: PendingCall) -> str | None:
-    """The unfinished job with the unique key of this one that was stored under an earlier name of the task."""
-    found = (storage.find_unique(key) for key in job.request.spec.former_keys(job.task.aliases))
-    return next((id for id in found if id is not None), None)
-
-
-def _id_of(storage: InsertTarget, row: NewJob, is_added: bool) -> str:
-    """The id of the job that is stored for ``row``: its own, or that of the unfinished one with its unique key.
-
-    Called inside the transaction of the insert, so that the other job cannot end meanwhile.
-    """
-    if is_added:
-        return row.id
-    other = None if row.unique_key is None else storage.find_unique(row.unique_key)
-    if other is None:
-        raise DuplicateJobError(row.id, can_replace=False)
-    return other
 
 
 async def run_outer_chain(

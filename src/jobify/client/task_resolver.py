@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import Signature
 from typing import Any
 
 from jobify.exceptions import ConfigurationError
+from jobify.jobs.merging import CallRules
 from jobify.model.limit_gates import LimitDefinition
 from jobify.model.limit_keys import KeyReader
 from jobify.model.task_options import DEFAULT_QUEUE
@@ -35,7 +37,15 @@ class ResolvedTask:
     limits: tuple[LimitDefinition, ...] = ()
     takes_places: bool = False
     """Whether its jobs stand in a line of a limit from their insert on."""
+    needs_steps: bool = False
+    """Whether more than an insert is needed to store a job."""
     limit_keys: KeyReader | None = None
+    call_rules: CallRules | None = None
+
+    @property
+    def rules(self) -> CallRules:
+        """What becomes of calls that meet an earlier job."""
+        return self.call_rules or CallRules((self.name,), Signature())
 
 
 class TaskResolver:
@@ -102,5 +112,7 @@ def _target(endpoint: Endpoint) -> ResolvedTask:
         has_outer=bool(endpoint.outer),
         limits=endpoint.limits,
         takes_places=endpoint.takes_places,
+        needs_steps=endpoint.needs_steps,
         limit_keys=endpoint.limit_keys,
+        call_rules=endpoint.rules,
     )

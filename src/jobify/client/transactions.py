@@ -123,7 +123,8 @@ class TransactionEnqueuer:
         self, jobs: Sequence[PendingCall], rows: Sequence[NewJob], storage: Storage, statements: Statements
     ) -> bool:
         joined = join(storage, statements)
-        if len(rows) == 1 and not jobs[0].task.aliases and joined.insert(rows)[0]:  # one statement for most jobs
+        is_plain = len(rows) == 1 and not (jobs[0].task.needs_steps or jobs[0].request.spec.unique_key)
+        if is_plain and joined.insert(rows)[0]:  # one statement for most jobs
             jobs[0].result = self._enqueuer.handle(rows[0])
         else:
             self._enqueuer.insert(joined, jobs, rows)

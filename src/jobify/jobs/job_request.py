@@ -119,18 +119,6 @@ class JobSpec(Struct, frozen=True, kw_only=True):
         expires = to_datetime(from_datetime(self.expires, zone=zone), zone=UTC)
         return msgspec.structs.replace(self, expires=expires)
 
-    def scoped_key(self, task: str) -> str | None:
-        """The unique key as it is stored for a job of this task."""
-        if self.unique_key is None:
-            return None
-        return f"all::{self.unique_key}" if self.is_unique_everywhere else f"task:{task}:{self.unique_key}"
-
-    def former_keys(self, aliases: Iterable[str]) -> list[str]:
-        """The unique keys of jobs that were stored for the same request under earlier names of the task."""
-        if self.unique_key is None or self.is_unique_everywhere:
-            return []
-        return [f"task:{alias}:{self.unique_key}" for alias in aliases]
-
     def options(self) -> JobOptions:
         """The options to store in the row."""
         if self.expires is None or isinstance(self.expires, datetime):

@@ -1,4 +1,4 @@
-"""Store a job under an id that may be in use: ``replace=True``, unique keys, and crons that are declared in code.
+"""Store a job under an id that may be in use: ``replace=True``, and crons that are declared in code.
 
 Each function reads, decides and writes in one transaction on the storage's thread, so that any number of processes that
 start or replace at once agree on one row.
@@ -11,8 +11,6 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from jobify.exceptions import DuplicateJobError, PayloadError, UnknownDependencyError
-from jobify.jobs.limit_places import refuse_excess
-from jobify.model.clock import Clock
 from jobify.model.cron import Cron, have_same_rule, have_same_start, have_same_times, is_stopped
 from jobify.model.job_options import JobOptions, read_options
 from jobify.model.records import JobRecord, NewJob, Progress, Relations, SummaryIds
@@ -25,7 +23,6 @@ __all__ = (
     "ReplaceResult",
     "ReplaceTarget",
     "find_identical",
-    "insert",
     "is_up_to_date",
     "options_with_request_digest",
     "replace",
@@ -68,33 +65,6 @@ class DeclaredSchedule(NamedTuple):
 
 
 _NO_PROGRESS = Progress(0, 0)
-
-
-def insert(
-    storage: Storage,
-    job: NewJob,
-    former_keys: Sequence[str],
-    *,
-    clock: Clock,
-    delete_at: Callable[[Microseconds], Microseconds | None],
-) -> JobRecord | None:
-    """Insert ``job``, or return the unfinished job that has its unique key, also under an earlier name of its task; or
-    the job itself, cancelled, if a limit skips it.
-
-    DuplicateJobError if its id is in use, LimitExceededError if a limit refuses it.
-    """
-    with storage.transaction():
-        other = next(filter(None, map(storage.find_unique, former_keys)), None)
-        if other is None:
-            if storage.insert((job,))[0]:
-                now = clock.now()
-                if not refuse_excess(storage, (job,), now=now, delete_at=delete_at(now)):
-                    return None
-                return _record(storage, job.id)
-            other = None if job.unique_key is None else storage.find_unique(job.unique_key)
-        if other is None:
-            raise DuplicateJobError(job.id)
-        return _record(storage, other)
 
 
 def replace(storage: ReplaceTarget, job: NewJob, *, known: Container[str], is_force: bool) -> ReplaceResult:

@@ -166,7 +166,6 @@ class RowBuilder:
             payload=self._payload(task, request.args, request.kwargs, types),
             offset_at=now if spec.eta is None and due_at > now else None,
             options=_options_text(task, request, options),
-            unique_key=spec.scoped_key(task.name),
             expires_at=spec.expires_at(now, self._zone),
             parents=tuple(dict.fromkeys((*parents, *spec.parents))) if spec.parents else parents,
         )
@@ -242,7 +241,6 @@ def _with_spec(row: NewJob, spec: JobSpec) -> NewJob:
         queue=spec.queue or row.queue,
         priority=row.priority if spec.priority is None else spec.priority,
         options=options.text(),
-        unique_key=spec.scoped_key(row.task),
         expires_at=spec.expires_at(row.created_at, UTC),
         parents=spec.parents,
     )

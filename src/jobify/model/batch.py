@@ -29,7 +29,7 @@ from jobify.exceptions import ConfigurationError
 from jobify.model.clock import seconds
 from jobify.model.durations import Duration, check_duration
 from jobify.model.element_signature import Element
-from jobify.model.limits import Key, key_text
+from jobify.model.limit_keys import Key, key_text
 from jobify.model.records import BatchRule
 from jobify.model.signature import FuncSpec
 

@@ -7,7 +7,7 @@ is not on the hot path. Names that a newer release has added are ignored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -15,14 +15,18 @@ from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.model.retry import SmartRetry
 from jobify.runtime.importable import find, mro, name_of
 
-__all__ = ("JobOptions", "ParentResults", "StoredRetry", "metadata_of", "read_options", "stored_policy")
+__all__ = ("START_KEY", "JobOptions", "ParentResults", "StoredRetry", "metadata_of", "read_options", "stored_policy")
+
+
+START_KEY: Final = '"start_key"'
+"""In the text of options that have a ``start_key``."""
 
 
 class ParentResults(msgspec.Struct, frozen=True, omit_defaults=True):
     """Results of other jobs that become arguments when the job begins."""
 
     parents: tuple[str, ...] = ()
-    """The ids of the jobs, in order: in rows of an earlier release only."""
+    """The ids of the jobs, in order, where one of them gives several results."""
     is_list: bool = False
     """Whether the results are passed as one list, of any length. If not, the result of the only job is passed itself.
     It is the first argument."""
@@ -61,6 +65,10 @@ class JobOptions(msgspec.Struct, frozen=True, omit_defaults=True, rename={"reque
     """The keys of its limits, as JSON, by the text of the limit's key."""
     cost: int = 1
     """How many starts it is for a rate."""
+    start_key: str | None = None
+    """The unique key that the job has until it starts. A retry waits while another job has it."""
+    calls: int = 0
+    """How many calls are collected in its arguments. 0: these are those of one call."""
 
     def text(self) -> str | None:
         """The text for the row. None if there are no options. ConfigurationError if the metadata is no JSON value."""

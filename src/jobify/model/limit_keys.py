@@ -1,28 +1,82 @@
-"""The keys of limits, from the arguments of a call."""
+"""Keys from the arguments of a call: of limits, of unique jobs, of calls that are merged.
+
+A key is stored as JSON, so that 7 and "7" are two keys, and None is one like any other.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from jobify.exceptions import PayloadError
+from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.model.job_options import JobOptions
+from jobify.runtime.importable import name_of
+from jobify.types import INJECT
 
-__all__ = ("KeyReader", "as_key", "key_at")
+__all__ = ("CallKey", "Key", "KeyReader", "Keys", "as_key", "checked_keys", "key_at", "key_text")
+
+Key: TypeAlias = str | Callable[..., Any]
+"""A path into the arguments, or a function of them."""
+
+Keys: TypeAlias = tuple[Key, ...] | None
+"""Several of them together. None: all arguments."""
 
 _MISSING: Final = object()
+_LONGEST: Final = 200
+"""Characters of a key that is stored as it is; of a longer one a digest is."""
+
+
+def key_text(key: Key) -> str:
+    """The text under which a key is stored: a path, or the name of a function."""
+    if isinstance(key, str):
+        if not all(part.isidentifier() or part.isdecimal() for part in key.split(".")):
+            raise ConfigurationError(
+                f"The key {key!r} is no path into the arguments: names (or places in lists) with dots between them, "
+                "such as 'order.customer_id'."
+            )
+        return key
+    name = getattr(key, "__qualname__", "<")
+    if not callable(key) or "<" in name:
+        raise ConfigurationError(
+            f"The key {key!r} must be a path into the arguments, such as 'order.customer_id', or a function at the top "
+            "level of a module: other processes have to find it by its name."
+        )
+    return name_of(key)
 
 
 def as_key(value: Any) -> str:
-    """A key as JSON. What JSON does not have is its text.
+    """A key as JSON. What JSON does not have is its text; PayloadError if that differs from process to process.
 
     >>> as_key("shop-7"), as_key(7), as_key(None)
     ('"shop-7"', '7', 'null')
     """
-    return msgspec.json.encode(value, enc_hook=str, order="sorted").decode()
+    return msgspec.json.encode(value, enc_hook=_text, order="sorted").decode()
+
+
+def _text(value: Any) -> str:
+    kind = type(value)
+    if all(getattr(kind, name) is getattr(object, name) for name in ("__str__", "__repr__")):  # it has an address
+        raise PayloadError(
+            f"A {kind.__qualname__} is no key: nothing in its text is the same in another process. Use one of its "
+            "attributes, or give the class a __str__."
+        )
+    return str(value)
+
+
+def checked_keys(key: Any) -> Keys:
+    """One key, a tuple of keys, or None for all arguments; ConfigurationError for anything else."""
+    if key is None:
+        return None
+    keys = key if isinstance(key, tuple) else (key,)
+    if not keys:
+        raise ConfigurationError("The key is an empty tuple. Name a parameter, or leave the key out.")
+    for one in keys:
+        key_text(one)
+    return keys
 
 
 def key_at(arguments: Mapping[str, Any], path: str) -> Any:
@@ -60,9 +114,10 @@ class KeyReader:
         """The options of a job with its keys, those that it has already unchanged. TypeError if the arguments do not
         fit, PayloadError if a function of them fails."""
         own = own or JobOptions()
-        return msgspec.structs.replace(own, limit_keys={**self._read(args, kwargs), **own.limit_keys}).text()
+        return msgspec.structs.replace(own, limit_keys={**self.read(args, kwargs), **own.limit_keys}).text()
 
-    def _read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, str]:
+    def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, str]:
+        """The keys of a call, by their texts."""
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return {text: self._read_one(text, key, bound) for text, key in self._keys.items()}
@@ -77,3 +132,23 @@ class KeyReader:
                 f"The key of a limit of task {self._task!r} cannot be read: {text} raised {type(error).__name__}: "
                 f"{error}"
             ) from error
+
+
+class CallKey:
+    """Reads the one key of a call: several values, or all arguments, together."""
+
+    def __init__(self, task: str, signature: inspect.Signature, keys: Keys) -> None:
+        self._signature = signature
+        self._keys = keys
+        self._reader = KeyReader(task, signature, {key_text(key): key for key in keys or ()})
+
+    def of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """The key as text. TypeError if the arguments do not fit, PayloadError if it cannot be read."""
+        if self._keys is None:
+            bound = self._signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            text = as_key({name: value for name, value in bound.arguments.items() if value is not INJECT})
+        else:
+            values = self._reader.read(args, kwargs)
+            text = ",".join(values[key_text(key)] for key in self._keys)
+        return text if len(text) <= _LONGEST else blake2b(text.encode(), digest_size=16).hexdigest()

@@ -18,7 +18,7 @@ is a function at the top level of a module, which is called with the arguments o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -29,13 +29,11 @@ from jobify.model.clock import seconds
 from jobify.model.durations import Duration, check_duration
 from jobify.model.ids import check_text
 from jobify.model.limit_gates import LimitDefinition, LimitKind
-from jobify.model.limit_keys import as_key
-from jobify.runtime.importable import name_of
+from jobify.model.limit_keys import Key, as_key, key_text
 
 __all__ = (
     "Concurrency",
     "Fair",
-    "Key",
     "Limit",
     "OnExcess",
     "Rate",
@@ -43,11 +41,7 @@ __all__ = (
     "check_definitions",
     "check_limits",
     "definition_of",
-    "key_text",
 )
-
-Key: TypeAlias = str | Callable[..., Any]
-"""A path into the arguments, or a function of them."""
 
 OnExcess: TypeAlias = Literal["wait", "skip", "fail"]
 """What becomes of a job that is enqueued, due at once, while its limit is reached."""
@@ -176,24 +170,6 @@ def _check_common(limit: Concurrency | Rate, kind: str) -> None:
         )
     if limit.key is not None:
         key_text(limit.key)
-
-
-def key_text(key: Key) -> str:
-    """The text under which a key is stored: a path, or the name of a function."""
-    if isinstance(key, str):
-        if not all(part.isidentifier() or part.isdecimal() for part in key.split(".")):
-            raise ConfigurationError(
-                f"The key {key!r} is no path into the arguments: names (or places in lists) with dots between them, "
-                "such as 'order.customer_id'."
-            )
-        return key
-    name = getattr(key, "__qualname__", "<")
-    if not callable(key) or "<" in name:
-        raise ConfigurationError(
-            f"The key {key!r} must be a path into the arguments, such as 'order.customer_id', or a function at the top "
-            "level of a module: other processes have to find it by its name."
-        )
-    return name_of(key)
 
 
 def check_limits(value: Any, task: str) -> tuple[Limit, ...]:

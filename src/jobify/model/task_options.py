@@ -9,10 +9,12 @@ from typing import Any, Final, TypedDict, cast
 from jobify.exceptions import ConfigurationError, UnknownOptionError, did_you_mean
 from jobify.model.batch import Batch, check_batch
 from jobify.model.cron import Cron
+from jobify.model.debounce import Debounce, check_debounce
 from jobify.model.durations import Duration, check_duration
 from jobify.model.ids import check_text
 from jobify.model.limits import Limit, check_limits
 from jobify.model.retry import SmartRetry, as_retry
+from jobify.model.unique import Unique, check_unique
 from jobify.types import MappingExceptionHandlers
 
 __all__ = (
@@ -51,7 +53,8 @@ class TaskOptions(TypedDict, total=False):
     seconds once the task is registered. Jobify does not use ``metadata``. ``queue`` is where its jobs wait ("default");
     in a queue, jobs of a higher ``priority`` (0) run first. ``aliases`` are earlier names of the task: jobs, schedules
     and declared crons that are stored under them belong to it. ``limits`` say how many of its jobs may run at once, or
-    start in a time; see :mod:`jobify.model.limits`.
+    start in a time; see :mod:`jobify.model.limits`. ``unique`` says that of the jobs with one key one alone waits or
+    runs (:class:`~jobify.Unique`), ``debounce`` that calls in quick succession are merged (:class:`~jobify.Debounce`).
     """
 
     name: str
@@ -66,6 +69,8 @@ class TaskOptions(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     exception_handlers: MappingExceptionHandlers | None
     limits: Sequence[Limit]
+    unique: Unique | None
+    debounce: Debounce | None
 
 
 class RouteOptions(TaskOptions, total=False):
@@ -108,6 +113,10 @@ def check_options(raw: Mapping[str, Any], *, task: str) -> RouteOptions:
         options["limits"] = check_limits(options["limits"], task)
     if "batch" in options:
         check_batch(options["batch"], task)
+    if "unique" in options:
+        check_unique(options["unique"], task)
+    if "debounce" in options:
+        check_debounce(options["debounce"], task)
     return cast("RouteOptions", options)
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, cast
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.jobs.context import JobContext
+from jobify.jobs.merging import UNIQUE_KEY, CallRules
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, ExceptionHandlerMiddleware, chain
 from jobify.middleware.timeout import TimeoutMiddleware
 from jobify.model.batch import BatchFunction, rule_of
@@ -23,8 +24,8 @@ from jobify.model.durations import as_seconds
 from jobify.model.hooks import Hooks
 from jobify.model.job_options import JobOptions
 from jobify.model.limit_gates import LimitDefinition, LimitKind
-from jobify.model.limit_keys import KeyReader
-from jobify.model.limits import Key, check_definitions, definition_of, key_text
+from jobify.model.limit_keys import Key, KeyReader, key_text
+from jobify.model.limits import check_definitions, definition_of
 from jobify.model.retry import SmartRetry
 from jobify.model.signature import FuncSpec, is_async_callable
 from jobify.model.state import State
@@ -90,8 +91,12 @@ class Endpoint:
     """Classes by their earlier names, which stored options may contain."""
     limits: tuple[LimitDefinition, ...] = ()
     """What is stored of its limits."""
+    rules: CallRules
+    """What becomes of calls that meet an earlier job."""
     takes_places: bool = field(init=False)
     """Whether its jobs stand in a line of a limit from their insert on: it may refuse them, or has turns."""
+    needs_steps: bool = field(init=False)
+    """Whether more than an insert is needed to store a job: it takes places, or may meet an earlier one."""
     limit_keys: KeyReader | None = None
     """Reads the keys of its limits and of its batches; None: they have none."""
     batch: BatchFunction | None = None
@@ -117,6 +122,7 @@ class Endpoint:
             "takes_places",
             any(limit.on_excess != "wait" or limit.kind == LimitKind.FAIR for limit in self.limits),
         )
+        object.__setattr__(self, "needs_steps", self.takes_places or self.rules.has_steps)
 
     def fingerprint(self) -> str | None:
         """A digest of the code of the task, its timeout, its retries and its run mode. None if there is none."""
@@ -222,7 +228,7 @@ def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_f
                 f"Task {name!r} runs in a child process, where nothing of the app can be injected: "
                 f"{', '.join(route.function_spec.inject_params)}. Remove INJECT, or use a thread."
             )
-    _check_limit_keys(route)
+    _check_keys(route)
     check_injectable(route.function_spec, app=app)
     if route.element is not None:
         check_injectable_in_batch(route.function_spec)
@@ -231,9 +237,13 @@ def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_f
         _check_cron(as_cron(cron), route, cron_factory)
 
 
-def _check_limit_keys(route: Route[..., Any]) -> None:
-    parameters = list(route.func_spec.signature.parameters)
-    for owner, key in _keys(route):
+def _check_keys(route: Route[..., Any]) -> None:
+    parameters, options = list(route.func_spec.signature.parameters), route.options
+    unique, debounce = options.get("unique"), options.get("debounce")
+    keys = _limit_keys(route)
+    keys += [("the Unique", key) for key in (None if unique is None else unique.keys) or ()]
+    keys += [("the Debounce", key) for key in (None if debounce is None else debounce.keys) or ()]
+    for owner, key in keys:
         if isinstance(key, str) and (first := key.partition(".")[0]) not in parameters:
             raise ConfigurationError(
                 f"The key {key!r} of {owner} of task {route.name!r} begins with no parameter of the task. "
@@ -257,6 +267,7 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
     path = list(router.chain_head)[::-1]
     layers = _layers(path, route)
     run_mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=route.name)
+    rules = CallRules((route.name, *aliases), spec.signature, options.get("unique"), options.get("debounce"))
     return Endpoint(
         name=route.name,
         app=path[0],
@@ -280,14 +291,25 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
         call=_chain(layers, options, spec),
         outer=tuple(layer for node in path for layer in node.outer_middleware),
         hooks=tuple(node.hooks for node in reversed(path) if isinstance(node, JobRouter)),
-        limits=tuple(definition_of(limit, route.name) for limit in options.get("limits", ())),
-        limit_keys=_key_reader(route),
+        limits=_limits_of(route),
+        limit_keys=_key_reader(route, rules),
+        rules=rules,
         batch=_batch_function(route),
     )
 
 
-def _keys(route: Route[..., Any]) -> list[tuple[str, Key]]:
-    """What has keys, and which."""
+def _limits_of(route: Route[..., Any]) -> tuple[LimitDefinition, ...]:
+    limits = tuple(definition_of(limit, route.name) for limit in route.options.get("limits", ()))
+    unique = route.options.get("unique")
+    if unique is None or unique.on_conflict != "cancel_running":
+        return limits
+    # What is cancelled may take its time, and its thread longer; what follows it waits for that.
+    one_at_a_time = LimitDefinition(f"{route.name}:unique", LimitKind.CONCURRENCY.value, 1, key=UNIQUE_KEY)
+    return (*limits, one_at_a_time)
+
+
+def _limit_keys(route: Route[..., Any]) -> list[tuple[str, Key]]:
+    """The keys that are stored with a job, and what has them."""
     batch = route.options.get("batch")
     found = [("a limit", limit.key) for limit in route.options.get("limits", ())]
     found += [] if batch is None else [("the batch", batch.key)]
@@ -301,8 +323,10 @@ def _batch_function(route: Route[..., Any]) -> BatchFunction | None:
     return BatchFunction(rule_of(batch), route.element, route.function_spec)
 
 
-def _key_reader(route: Route[..., Any]) -> KeyReader | None:
-    keys = {key_text(key): key for _, key in _keys(route)}
+def _key_reader(route: Route[..., Any], rules: CallRules) -> KeyReader | None:
+    keys = {key_text(key): key for _, key in _limit_keys(route)}
+    if rules.unique is not None and rules.unique.on_conflict == "cancel_running":
+        keys[UNIQUE_KEY] = rules.unique_key_of
     return KeyReader(route.name, route.func_spec.signature, keys) if keys else None
 
 

@@ -7,8 +7,20 @@ from typing import Final, NamedTuple
 from jobify.exceptions import JobLostError
 from jobify.model.status import JobStatus
 
-__all__ = ("DELETED", "EXPIRED", "SNOOZED", "Cause", "because_of", "crash_limit_reached", "is_snoozed", "snoozed")
+__all__ = (
+    "DELETED",
+    "EXPIRED",
+    "SNOOZED",
+    "SUPERSEDED",
+    "Cause",
+    "because_of",
+    "crash_limit_reached",
+    "is_snoozed",
+    "snoozed",
+)
 
+SUPERSEDED: Final = "superseded by a later call"
+"""A later call has its unique key."""
 EXPIRED: Final = "expired"
 """It waited longer than it was allowed to."""
 DELETED: Final = "deleted"

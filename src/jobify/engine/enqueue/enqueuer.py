@@ -29,15 +29,16 @@ from jobify.gateway.backend import Backend
 from jobify.gateway.notification import NEW_WORK, STATE_CHANGED
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
+from jobify.jobs.job_request import DEFAULT_SPEC
+from jobify.jobs.merging import StoredJob, store_call
 from jobify.jobs.replacement import (
     ReplaceResult,
     find_identical,
-    insert,
     options_with_request_digest,
     replace,
 )
 from jobify.jobs.schedule_builder import PushRequest, failed_awaitable
-from jobify.model.records import JobRecord, NewJob, SummaryIds
+from jobify.model.records import JobRecord, NewJob, Progress, SummaryIds
 from jobify.model.status import TERMINAL, JobStatus
 from jobify.router.outer_chain import OuterCall, run_outer
 from jobify.runtime.spawn import spawn
@@ -132,7 +133,7 @@ class Enqueuer:
         return await self._store(pending, request)
 
     def _store(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
-        if request.is_replace or request.spec is not None or pending.endpoint.takes_places:
+        if request.is_replace or request.spec is not None or pending.endpoint.needs_steps:
             return self._replace_shielded(pending, request)
         return self._insert(pending, request)
 
@@ -283,20 +284,37 @@ class Enqueuer:
                 put = partial(replace, storage, pending.row(), known=self._registry, is_force=request.is_force)
                 pending.job = self._on_replaced(pending, await call(put, audience=STATE_CHANGED))
                 return pending.job
-            former_keys = () if pending.spec is None else pending.spec.former_keys(pending.endpoint.aliases)
-            delete_at = self._config.limits.retention.cancelled_until
-            store = partial(
-                insert, storage, pending.row(), former_keys, clock=self._pending_jobs.clock, delete_at=delete_at
+            rules = pending.endpoint.rules
+            unique = rules.apply(pending.row(), pending.args, pending.kwargs, pending.spec or DEFAULT_SPEC)
+            now = self._pending_jobs.clock.now()
+            delete_at = self._config.limits.retention.cancelled_until(now)
+            store = partial(store_call, storage, unique, now=now, delete_at=delete_at)
+            return self._on_stored(
+                pending, unique.row, *await call(store, audience=STATE_CHANGED if rules.has_steps else NEW_WORK)
             )
-            other = await call(store, audience=NEW_WORK)
-            if other is not None:
-                pending.job = self._handles.of_record(other)
-                return pending.job
-            pending.job.status = JobStatus.SCHEDULED
-            self._on_waiting(pending)
-            return pending.job
         finally:
             self._insert_done()
+
+    def _on_stored(self, pending: PendingJob, row: NewJob, stored: StoredJob, record: JobRecord | None) -> Job[Any]:
+        """The handle of a call that may have met an earlier job."""
+        if stored.cancelled is not None:
+            attempt = self._attempts.find(stored.cancelled)
+            if attempt is not None:
+                attempt.interrupt(Interruption.CANCEL)
+            self._events.jobs_changed.set()
+        if stored.before is not None:
+            due_at = row.due_at if stored.due_at is None else stored.due_at
+            pending.job = self._handles.make(stored.id, due_at, JobStatus.PENDING)
+            return self._on_replaced(pending, ReplaceResult(stored.before, False, Progress(0, 0), due_at))
+        if record is not None:
+            pending.job = self._handles.of_record(record)
+        elif stored.is_created:
+            pending.job.reschedule(row.due_at, JobStatus.SCHEDULED)
+            pending.due_at = row.due_at
+            self._on_waiting(pending)
+        else:  # it was merged into a job that was deleted since
+            pending.job = self._handles.make(stored.id, row.due_at, JobStatus.CANCELLED)
+        return pending.job
 
     def _on_replaced(self, pending: PendingJob, result: ReplaceResult) -> Job[Any]:
         """The handle that the user already has, brought up to date; or the new one."""

@@ -24,11 +24,11 @@ from jobify.gateway.backend import Backend
 from jobify.gateway.notification import NEW_WORK
 from jobify.model.clock import Clock, seconds
 from jobify.model.cron_rules import CronRuleCache
-from jobify.model.job_options import JobOptions, read_options
+from jobify.model.job_options import START_KEY, JobOptions, read_options
 from jobify.model.limit_gates import RELEASED_LIMITS, LimitState, SettledLimits
 from jobify.model.limit_keys import KeyReader
 from jobify.model.misfire import Plan, plan
-from jobify.model.records import Claim, Settled, Settlement
+from jobify.model.records import Claim, JobRecord, Settled, Settlement, SummaryIds
 from jobify.model.status import Cancelled, Event, Failed, JobStatus, next_status
 from jobify.model.task_options import RunMode
 from jobify.model.zones import CronUnavailableError
@@ -45,6 +45,8 @@ log = get_logger("jobify.engine")
 _DUE_IN: Final = 1.0
 """Seconds until a released job is due again: long enough that a defect does not keep the process busy."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_KEY_PAUSE: Final = 0.25
+"""Seconds between two looks of a retry whether its unique key is free, once the job that has it is due."""
 _RELEASED: Final = next_status(JobStatus.RUNNING, Event.RELEASED).value
 
 Refusal: TypeAlias = Cancelled | Failed | Plan | CronUnavailableError
@@ -99,6 +101,10 @@ class ClaimHandler:
                 refusal = Cancelled()
             elif claim.rule is not None or claim.expires_at is not None or attempt.job is not None:
                 refusal = self._examine(attempt, claim, now)
+            if refusal is None and claim.fence > 1 and claim.options is not None and START_KEY in claim.options:
+                self._reading.add(task := spawn(self._begin_if_key_is_free(attempt, claim)))
+                task.add_done_callback(self._reading.discard)
+                return
         except Exception as error:
             pool.release()
             self.released.release_failed(backend, claim, error)
@@ -153,6 +159,27 @@ class ClaimHandler:
         now = self._clock.now()
         self._completer.complete(attempt, self._completer.decide(attempt, None, error, now), now)
 
+    async def _begin_if_key_is_free(self, attempt: Attempt, claim: Claim) -> None:
+        """Begin a job that has given its unique key up at an earlier start; while another one has it, that goes first.
+        It keeps its slot meanwhile."""
+        backend = attempt.backend
+        try:
+            key = read_options(claim.options).start_key
+            other, is_cancelled = await backend.gate.call(partial(_look, backend, claim.id, key), flush=False)
+        except Exception as error:
+            attempt.free_slot()
+            self.released.release_failed(backend, claim, error)
+            return
+        now = self._clock.now()
+        if other is not None and not is_cancelled:
+            attempt.free_slot()
+            due_at = max(other.due_at, now) + seconds(_KEY_PAUSE)
+            self.released.postpone(backend, claim, due_at, f"job {other.id} has its unique key and goes first")
+        elif is_cancelled:
+            self._completer.complete(attempt, Cancelled(), now)
+        else:
+            self._executor.launch_when_due(attempt)
+
     def _examine(self, attempt: Attempt, claim: Claim, now: Microseconds) -> Refusal | None:
         """Why the attempt is not made. None means that it is."""
         if attempt.job is not None:  # another process may have run it since the handle was last updated
@@ -206,12 +233,13 @@ class ReleasedClaims:
         """Release ``claim``, whose attempt could not be made because of ``error``. Never raises; frees no slot."""
         message = "Job %s (%s) cannot begin and is released: %r"
         self._failures.warn(self, message, claim.id, claim.task, error)
-        settlement = _released(backend, claim, due_at=self._clock.now() + seconds(_DUE_IN))
-        self._write(
-            backend,
-            settlement._replace(ready=False, error=f"could not begin: {type(error).__name__}: {shown(error)}"),
-            _FIRST_PAUSE,
-        )
+        due_at = self._clock.now() + seconds(_DUE_IN)
+        self.postpone(backend, claim, due_at, f"could not begin: {type(error).__name__}: {shown(error)}")
+
+    def postpone(self, backend: Backend, claim: Claim, due_at: Microseconds, why: str) -> None:
+        """Release ``claim``, to be due at this time. Never raises; frees no slot."""
+        settlement = _released(backend, claim, due_at=due_at)
+        self._write(backend, settlement._replace(ready=False, error=why), _FIRST_PAUSE)
 
     def release(self, backend: Backend, claim: Claim, *, options: str | None = None) -> None:
         """Release ``claim`` as it was, to be run later or by another process; ``options``: with these from now on.
@@ -234,6 +262,14 @@ class ReleasedClaims:
             asyncio.get_running_loop().call_later(pause, self._write, backend, settlement, longer)
         elif answer is not Settled.REFUSED:
             self._events.job_due(backend, settlement.due_at)
+
+
+def _look(backend: Backend, id: str, key: str | None) -> tuple[JobRecord | None, bool]:
+    """The job that has this unique key; and whether the cancel of job ``id`` was requested."""
+    storage = backend.storage
+    other = None if key is None else storage.find_unique(key)
+    found = () if other in (None, id) else storage.get(SummaryIds((other,)))
+    return next(iter(found), None), id in storage.cancel_requests(backend.owner)
 
 
 def _released(backend: Backend, claim: Claim, *, due_at: Microseconds) -> Settlement:

@@ -36,7 +36,7 @@ little too long does no harm."""
 
 
 class Janitor(Periodic):
-    """Deletes what its ``delete_at`` says, and old histories of schedules.
+    """Deletes what its ``delete_at`` says, closed windows of debounced calls, and old histories of schedules.
 
     The batches are so small that no insert waits long behind one. By a clock that may be wrong it deletes nothing.
     """
@@ -59,6 +59,7 @@ class Janitor(Periodic):
         now = await self._trusted_now()
         if now is not None:
             await self._repeat(partial(storage.purge, now=now, limit=_BATCH), full=1)
+            await self._repeat(partial(storage.forget_windows, now=now, limit=_BATCH), full=_BATCH)
         if self._rounds % _ROUNDS_PER_TRIM == 1:  # not in the first round, which belongs to the start
             await self._repeat(partial(storage.trim, keep=_HISTORY, limit=_BATCH), full=_BATCH)
         self._rounds += 1

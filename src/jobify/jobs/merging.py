@@ -1,0 +1,382 @@
+"""Calls that meet an earlier job: of a unique task, or of a debounced one.
+
+A call of such a task becomes a row like any other, with its keys (:meth:`CallRules.apply`). It is stored in a
+transaction of several steps (:func:`store_calls`): find the job that has its key, then insert, replace, cancel, or keep
+what is there. Who enqueues does not matter: every way into the storage ends here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
+
+import msgspec
+
+from jobify.exceptions import ConfigurationError, DuplicateJobError
+from jobify.jobs.job_request import JobSpec
+from jobify.jobs.limit_places import refuse_excess
+from jobify.model.clock import seconds
+from jobify.model.debounce import Debounce
+from jobify.model.durations import check_duration
+from jobify.model.job_options import ParentResults, read_options
+from jobify.model.limit_keys import CallKey
+from jobify.model.records import JobRecord, NewJob
+from jobify.model.status import JobStatus
+from jobify.model.unique import OnConflict, Unique
+from jobify.storage.base import Storage
+from jobify.storage.end_reasons import SUPERSEDED
+from jobify.storage.merging import UNTIL_START, Window
+from jobify.types import Microseconds
+
+__all__ = (
+    "UNIQUE_KEY",
+    "CallRules",
+    "StoredJob",
+    "UniqueCall",
+    "collected_payloads",
+    "insert_calls",
+    "store_call",
+    "store_calls",
+)
+
+UNIQUE_KEY: Final = "unique()"
+"""The name of the key of a limit that admits one job at a time of those with a unique key."""
+_SCHEDULED: Final = JobStatus.SCHEDULED.value
+
+
+class _Series(NamedTuple):
+    """How the calls of a debounced task with one key are merged. Times in microseconds."""
+
+    keys: tuple[str, ...]
+    """Those of its window: under the name of the task, then under earlier ones."""
+    delay: Microseconds
+    max_wait: Microseconds | None
+    mode: str
+    collects: bool
+
+    def due_at(self, first_at: Microseconds, now: Microseconds) -> Microseconds:
+        """When the job runs after a call."""
+        latest = now + self.delay
+        return latest if self.max_wait is None else max(min(latest, first_at + self.max_wait), now)
+
+
+class UniqueCall(NamedTuple):
+    """The row of a call, with what its task says about others with its key."""
+
+    row: NewJob
+    on_conflict: OnConflict = "keep"
+    former_keys: tuple[str, ...] = ()
+    """The unique key under earlier names of the task."""
+    series: _Series | None = None
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether more than an insert is needed: an earlier job may have to be changed."""
+        return self.on_conflict not in ("keep", "fail") or self.series is not None
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that it is about."""
+        unique = [] if self.row.unique_key is None else [self.row.unique_key]
+        return [*unique, *self.former_keys, *(() if self.series is None else self.series.keys)]
+
+
+class CallRules:
+    """What becomes of the calls of one task. ``names``: its name, then earlier ones."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        signature: inspect.Signature,
+        unique: Unique | None = None,
+        debounce: Debounce | None = None,
+    ) -> None:
+        self._names = names
+        self.unique = unique
+        self.debounce = debounce
+        self._unique_key = None if unique is None else CallKey(names[0], signature, unique.keys)
+        self._window_key = None if debounce is None else CallKey(names[0], signature, debounce.keys)
+
+    def unique_key_of(self, *args: Any, **kwargs: Any) -> str:
+        """The unique key of a call, without the name of the task."""
+        assert self._unique_key is not None
+        return self._unique_key.of(args, kwargs)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether any call of the task may meet an earlier job."""
+        return self.unique is not None or self.debounce is not None
+
+    def apply(
+        self, row: NewJob, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec, *, is_complete: bool = True
+    ) -> UniqueCall:
+        """The row of a call with its keys. One whose arguments are not complete has only a key of its own.
+
+        TypeError if the arguments do not fit, PayloadError if a key cannot be read, ConfigurationError for options that
+        the task excludes.
+        """
+        if row.rule is not None:
+            return UniqueCall(row)
+        on_conflict: OnConflict = "keep" if self.unique is None else self.unique.on_conflict
+        if on_conflict == "replace" and row.parents:
+            raise ConfigurationError(
+                f"A job of {self._names[0]!r} waits for other jobs, and its task is unique with "
+                "on_conflict='replace': what replaces a job cannot wait. Use on_conflict='keep'."
+            )
+        row, former = self._with_key(row, args, kwargs, spec, is_complete=is_complete)
+        if self.debounce is None or row.parents or not is_complete:
+            return UniqueCall(row, on_conflict, former)
+        return self._in_series(self.debounce, UniqueCall(row, on_conflict, former), args, kwargs, spec)
+
+    def _with_key(
+        self, row: NewJob, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec, *, is_complete: bool
+    ) -> tuple[NewJob, tuple[str, ...]]:
+        text = spec.unique_key
+        if text is None and self._unique_key is not None and is_complete:
+            text = self._unique_key.of(args, kwargs)
+        if text is None:
+            return row, ()
+        prefix = UNTIL_START if self.unique is not None and self.unique.until == "start" else ""
+        if spec.is_unique_everywhere:
+            keys = [f"{prefix}all::{text}"]
+        else:
+            keys = [f"{prefix}task:{name}:{text}" for name in self._names]
+        if prefix:
+            options = msgspec.structs.replace(read_options(row.options), start_key=keys[0])
+            row = row._replace(options=options.text())
+        return row._replace(unique_key=keys[0]), tuple(keys[1:])
+
+    def _in_series(
+        self, debounce: Debounce, call: UniqueCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec
+    ) -> UniqueCall:
+        assert self._window_key is not None
+        row = call.row
+        if spec.delay or spec.eta is not None or row.due_at > row.created_at:
+            raise ConfigurationError(
+                f"A job of {self._names[0]!r} is given a time, and its task is debounced, which says when it runs. "
+                "Leave the time out."
+            )
+        text = self._window_key.of(args, kwargs)
+        longest = debounce.max_wait
+        series = _Series(
+            tuple(f"{name}:{text}" for name in self._names),
+            _microseconds(debounce.delay),
+            None if longest is None else _microseconds(longest),
+            debounce.mode,
+            debounce.collect,
+        )
+        return call._replace(row=_collecting(row) if debounce.collect else row, series=series)
+
+
+def _microseconds(duration: Any) -> Microseconds:
+    return seconds(check_duration(duration, what="duration"))
+
+
+class StoredJob(NamedTuple):
+    """What a call has become."""
+
+    id: str
+    is_created: bool = True
+    before: JobRecord | None = None
+    """The job as it was, if it was replaced."""
+    due_at: Microseconds | None = None
+    """When it is due, if it was replaced."""
+    cancelled: str | None = None
+    """The job that was cancelled for it."""
+
+
+class InsertTarget(Protocol):
+    """The part of a storage that :func:`insert_calls` needs."""
+
+    def insert(self, jobs: Sequence[NewJob]) -> list[bool]: ...
+
+    def find_unique(self, key: str) -> str | None: ...
+
+
+def insert_calls(storage: InsertTarget, calls: Sequence[UniqueCall]) -> list[StoredJob]:
+    """Store calls that need no steps, inside a transaction: all new jobs with one insert. DuplicateJobError if one may
+    not be stored."""
+    rivals = [next(filter(None, map(storage.find_unique, call.former_keys)), None) for call in calls]
+    added = iter(storage.insert([call.row for call, rival in zip(calls, rivals, strict=True) if rival is None]))
+    return [
+        StoredJob(call.row.id) if rival is None and next(added) else _kept(storage, call, rival)
+        for call, rival in zip(calls, rivals, strict=True)
+    ]
+
+
+def _kept(storage: InsertTarget, call: UniqueCall, rival: str | None) -> StoredJob:
+    """The job that has the key of the call; it cannot end meanwhile."""
+    other = rival if rival is not None or call.row.unique_key is None else storage.find_unique(call.row.unique_key)
+    if other is None:
+        raise DuplicateJobError(call.row.id, can_replace=False)
+    if call.on_conflict == "fail":
+        raise DuplicateJobError(other, unique_task=call.row.task)
+    return StoredJob(other, is_created=False)
+
+
+def store_calls(
+    storage: Storage, calls: Sequence[UniqueCall], *, now: Microseconds, delete_at: Microseconds | None
+) -> list[StoredJob]:
+    """Store calls, inside a transaction, in order: the first of two with one key comes first. A call that waits for one
+    before it waits for what that one has become.
+
+    DuplicateJobError if one may not be stored. ``delete_at`` is for jobs that are cancelled.
+    """
+    storage.hold_keys(sorted({key for call in calls for key in call.keys}))
+    step = _Step(storage, now, delete_at)
+    ids: dict[str, str] = {}
+    stored: list[StoredJob] = []
+    for call in calls:
+        row = call.row
+        if not ids.keys().isdisjoint(row.parents):
+            row = _with_parents(row, [ids.get(id, id) for id in row.parents])
+        stored.append(step.store(call._replace(row=row)))
+        if stored[-1].id != row.id:
+            ids[row.id] = stored[-1].id
+    return stored
+
+
+def _with_parents(row: NewJob, parents: Sequence[str]) -> NewJob:
+    """``row``, waiting for these jobs: two of its parents may have become one, whose result it gets twice."""
+    own = read_options(row.options)
+    if own.inputs is not None:
+        inputs = ParentResults(parents=tuple(parents[: own.inputs.count]), is_list=own.inputs.is_list)
+        row = row._replace(options=msgspec.structs.replace(own, inputs=inputs).text())
+    return row._replace(parents=tuple(dict.fromkeys(parents)))
+
+
+def store_call(
+    storage: Storage, call: UniqueCall, *, now: Microseconds, delete_at: Microseconds | None
+) -> tuple[StoredJob, JobRecord | None]:
+    """Store one call, in a transaction. What it has become, and its row, unless it is a new one that waits.
+
+    DuplicateJobError if it may not be stored, LimitExceededError if a limit refuses it.
+    """
+    with storage.transaction():
+        (stored,) = store_calls(storage, (call,), now=now, delete_at=delete_at)
+        is_refused = stored.is_created and refuse_excess(storage, (call.row,), now=now, delete_at=delete_at)
+        is_new = stored.is_created and not is_refused
+        return stored, None if is_new else next(iter(storage.get((stored.id,))), None)
+
+
+class _Step:
+    """Stores one call."""
+
+    def __init__(self, storage: Storage, now: Microseconds, delete_at: Microseconds | None) -> None:
+        self._storage = storage
+        self._now = now
+        self._delete_at = delete_at
+
+    def store(self, call: UniqueCall) -> StoredJob:
+        return self._insert(call) if call.series is None else self._merge(call, call.series)
+
+    # -- unique --------------------------------------------------------------------------------------------------------
+
+    def _insert(self, call: UniqueCall) -> StoredJob:
+        storage, row = self._storage, call.row
+        other = next(filter(None, map(storage.hold_unique, call.former_keys)), None)
+        if other is None:
+            if storage.insert((row,))[0]:
+                return StoredJob(row.id)
+            other = None if row.unique_key is None else storage.hold_unique(row.unique_key)
+            if other is None:
+                raise DuplicateJobError(row.id)
+        return self._resolve(call, other)
+
+    def _resolve(self, call: UniqueCall, other: str) -> StoredJob:
+        """A job has the key of the call."""
+        row = call.row
+        if call.on_conflict == "fail":
+            raise DuplicateJobError(other, unique_task=row.task)
+        if call.on_conflict == "replace":
+            return self._replace(row, self._record(other))
+        if call.on_conflict == "cancel_running":
+            self._storage.cancel([other], reason=SUPERSEDED, now=self._now, delete_at=self._delete_at)
+            self._storage.give_up_key(other)
+            return self._insert(call)._replace(cancelled=other)
+        return StoredJob(other, is_created=False)
+
+    def _replace(self, row: NewJob, before: JobRecord) -> StoredJob:
+        if before.status != _SCHEDULED:  # the new one has the key that it gives up
+            row = row._replace(unique_key=before.unique_key)
+        self._storage.replace(row._replace(id=before.id))
+        return StoredJob(before.id, is_created=False, before=before, due_at=row.due_at)
+
+    def _record(self, id: str) -> JobRecord:
+        return self._storage.get((id,))[0]
+
+    # -- debounced -----------------------------------------------------------------------------------------------------
+
+    def _merge(self, call: UniqueCall, series: _Series) -> StoredJob:
+        now = self._now
+        window, job = self._window(series)
+        if window is not None and job is not None and window.is_trailing and _is_unbegun(job):
+            return self._extend(call, series, window, job)
+        is_open = window is not None and now < window.closes_at
+        if window is not None and is_open and series.mode == "leading":
+            return StoredJob(window.job_id, is_created=False)
+        if series.mode == "trailing":
+            return self._begin(call, series, now)
+        if window is not None and is_open and not window.is_trailing:
+            return self._begin(call, series, window.first_at)
+        stored = self._insert(call)
+        if stored.is_created:
+            self._storage.set_window(series.keys[0], Window(stored.id, now, now + series.delay, is_trailing=False))
+        return stored
+
+    def _window(self, series: _Series) -> tuple[Window | None, JobRecord | None]:
+        """The window of the calls, and its job; none if the job was deleted."""
+        window = next(filter(None, map(self._storage.window, series.keys)), None)
+        job = None if window is None else next(iter(self._storage.get((window.job_id,))), None)
+        return (None, None) if job is None else (window, job)
+
+    def _begin(self, call: UniqueCall, series: _Series, first_at: Microseconds) -> StoredJob:
+        """A job that runs after the last call."""
+        row = self._due(call.row, series, first_at)
+        stored = self._insert(call._replace(row=row))
+        if stored.is_created:
+            window = Window(stored.id, first_at, row.due_at, is_trailing=True)
+            self._storage.set_window(series.keys[0], window)
+        return stored
+
+    def _extend(self, call: UniqueCall, series: _Series, window: Window, job: JobRecord) -> StoredJob:
+        """Another call for a job that still waits."""
+        row = self._due(call.row, series, window.first_at)
+        if row.unique_key not in (None, job.unique_key):
+            other = self._storage.hold_unique(row.unique_key)
+            if other is not None:
+                return self._resolve(call._replace(row=row), other)
+        if series.collects:
+            row = _collecting(row, job)
+        self._storage.set_window(series.keys[0], window._replace(closes_at=row.due_at))
+        return self._replace(row, job)
+
+    def _due(self, row: NewJob, series: _Series, first_at: Microseconds) -> NewJob:
+        due_at = series.due_at(first_at, self._now)
+        return row._replace(due_at=due_at, ready=due_at <= self._now, offset_at=self._now)
+
+
+def _is_unbegun(job: JobRecord) -> bool:
+    return job.status == _SCHEDULED and job.attempt == 0
+
+
+# -- calls that are collected ------------------------------------------------------------------------------------------
+
+
+def _collecting(row: NewJob, before: JobRecord | None = None) -> NewJob:
+    """``row``, whose arguments are those of several calls: of the job before, and its own."""
+    payloads = [row.payload] if before is None else [*_payloads(before), *collected_payloads(row.payload)]
+    own = msgspec.structs.replace(read_options(row.options), calls=len(payloads))
+    is_encoded = all(isinstance(payload, bytes) for payload in payloads)
+    packed = msgspec.msgpack.encode(payloads) if is_encoded else tuple(payloads)
+    return row._replace(payload=cast("bytes", packed), options=own.text())
+
+
+def _payloads(job: JobRecord) -> list[Any]:
+    return collected_payloads(job.payload) if read_options(job.options).calls else [job.payload]
+
+
+def collected_payloads(payload: Any) -> list[Any]:
+    """The arguments of each call that a job has collected, encoded as they were."""
+    return msgspec.msgpack.decode(payload, type=list[bytes]) if isinstance(payload, bytes) else list(payload)
