@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 from jobify import (
+    Call,
     ConfigurationError,
     Debounce,
     DuplicateJobError,
     Jobify,
     JobResult,
+    RunMode,
     SmartRetry,
     Unique,
     chain,
@@ -272,6 +276,137 @@ async def test_both_runs_the_first_and_the_last(make: Make, clock: FakeClock) ->
         clock.advance(5)
         assert await soon((await task.adelay("e")).aresult()) == "e"
     assert ran == ["a", "c", "d", "e"]
+
+
+# -- collect -----------------------------------------------------------------------------------------------------------
+
+
+class Positive(BaseModel):
+    number: int = Field(gt=0)
+
+
+@dataclass
+class Event:
+    user: int
+    what: str
+    at: datetime | None = None
+
+
+async def test_collect_hands_over_all_calls_in_order(make: Make, clock: FakeClock) -> None:
+    app = make()
+    got: list[list[Event]] = []
+
+    @app.task(debounce=Debounce(5, key="user", collect=True))
+    async def task(events: list[Event]) -> int:
+        got.append(events)
+        return len(events)
+
+    first = task.delay(1, "a")
+    second = task.delay(user=1, what="b", at=MONDAY)
+    alone = task.delay(2, "z")
+    assert (second.id, second.created, alone.created) == (first.id, False, True)
+    assert first.args == [[[1, "a"], {"user": 1, "what": "b", "at": "2026-11-30T12:00:00Z"}]]
+    with pytest.raises(TypeError, match="what"):
+        task.delay(1)
+    async with app:
+        pushed = await task.push(1, "c")
+        assert pushed.id == first.id
+        clock.advance(5)
+        assert await soon(first.aresult()) == 3
+        assert await soon(alone.aresult()) == 1
+    assert sorted(got, key=len) == [[Event(2, "z")], [Event(1, "a"), Event(1, "b", MONDAY), Event(1, "c")]]
+
+
+async def test_collected_calls_may_be_any_calls(make: Make, clock: FakeClock) -> None:
+    app = make()
+
+    @app.task(debounce=Debounce(5, collect=True))
+    def task(calls: list[Call]) -> list[object]:
+        return [[*call.args, *call.kwargs.values()] for call in calls]
+
+    jobs = task.map([(number,) for number in range(300)])
+    task.delay(300, more=1)
+    clock.advance(5)
+    async with app:
+        assert await soon(jobs[0].aresult()) == [*([number] for number in range(300)), [300, 1]]
+    assert len({job.id for job in jobs}) == 1
+
+
+async def test_both_collects_what_follows_the_first(make: Make, clock: FakeClock) -> None:
+    app = make()
+
+    @app.task(debounce=Debounce(5, mode="both", collect=True))
+    async def task(events: list[Event]) -> str:
+        return "".join(event.what for event in events)
+
+    async with app:
+        first = await task.adelay(1, "a")
+        assert await soon(first.aresult()) == "a"
+        rest = [await task.adelay(1, what) for what in "bcd"]
+        clock.advance(5)
+        assert await soon(rest[0].aresult()) == "bcd"
+    assert {job.id for job in rest} == {rest[0].id}
+
+
+async def test_a_task_may_begin_and_cease_to_collect(make: Make, clock: FakeClock) -> None:
+    plain, collecting = make(), make()
+
+    @plain.task(name="task", debounce=Debounce(5, key="user"))
+    async def before(user: int, what: str) -> str:
+        return what
+
+    @collecting.task(name="task", debounce=Debounce(5, key="user", collect=True))
+    async def after(events: list[Event]) -> str:
+        return "".join(event.what for event in events)
+
+    first, second = before.delay(1, "a"), before.delay(2, "x")
+    assert (after.delay(1, "b").id, before.delay(2, "y").id) == (first.id, second.id)
+    clock.advance(5)
+    async with collecting:
+        assert await soon(first.aresult()) == "ab"
+        assert await soon(second.aresult()) == "y"
+    third = after.delay(3, "c")
+    after.delay(3, "d")
+    clock.advance(5)
+    async with plain:
+        assert await soon(third.aresult()) == "d"
+
+
+@pytest.mark.parametrize("mode", [RunMode.THREAD, RunMode.PROCESS])
+async def test_collected_calls_run_in_every_mode(tmp_path: Path, clock: FakeClock, mode: RunMode) -> None:
+    app = Jobify(storage=durable(tmp_path), clock=clock)
+    task = app.task(debounce=Debounce(5, collect=True), run_mode=mode, retry=1)(joined)
+    first = task.delay(1, "a")
+    task.delay(1, "b")
+    clock.advance(5)
+    async with app:
+        assert await soon(first.aresult()) == "ab"
+
+
+def joined(events: list[Event]) -> str:
+    return "".join(event.what for event in events)
+
+
+async def test_a_call_that_its_type_refuses_fails_the_job(make: Make, clock: FakeClock) -> None:
+    app = make()
+
+    @app.task(debounce=Debounce(5, collect=True))
+    async def task(rows: list[Positive]) -> int:
+        return len(rows)
+
+    job = task.delay(number=-1)
+    clock.advance(5)
+    async with app:
+        await eventually(lambda: job.status == "failed")
+        assert "greater than 0" in (job.error or "")
+
+
+def test_collect_needs_a_function_of_a_list(tmp_path: Path) -> None:
+    app = Jobify(storage=durable(tmp_path))
+    with pytest.raises(ConfigurationError, match="debounce= of task"):
+
+        @app.task(debounce=Debounce(5, collect=True))
+        def task(number: int) -> None: ...
 
 
 # -- beside unique -----------------------------------------------------------------------------------------------------

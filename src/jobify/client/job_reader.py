@@ -15,7 +15,7 @@ from jobify.client.job_view import (
     failure_of,
     job_to_dict,
     log_lines,
-    plain_call,
+    plain_call_of,
     row_error,
 )
 from jobify.exceptions import JobNotFoundError, PayloadError, ResultNotStoredError
@@ -172,12 +172,12 @@ class JobReader:
 
     def _call(self, record: JobRecord) -> PlainCall:
         """The arguments in a row; PayloadError if they are not stored, or cannot be read here."""
-        call = plain_call(record.payload)
+        call = plain_call_of(record)
         if call.args is not None:
             return call
         if record.payload is NO_ARGUMENTS:
             raise PayloadError(f"Job {record.id!r} has ended in memory, where arguments are not kept.")
-        return PlainCall(*self._values.plain_call(record.payload))
+        return self._values.plain_call(record)
 
     def logs(self, job_id: str) -> list[dict[str, Any]]:
         """See :meth:`jobify.JobResult.logs`."""

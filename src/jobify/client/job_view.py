@@ -14,8 +14,10 @@ from jobify.exceptions import (
     TaskCancelledError,
     TaskFailedError,
 )
+from jobify.jobs.merging import collected_payloads
 from jobify.model.clock import iso
 from jobify.model.cron import rule_as_written
+from jobify.model.job_options import calls_of
 from jobify.model.public_status import public_status
 from jobify.model.records import AttemptRecord, JobRecord, MessageRecord, Parking, Relations
 from jobify.model.status import Event, JobStatus, known_status
@@ -35,6 +37,7 @@ __all__ = (
     "job_to_dict",
     "log_lines",
     "plain_call",
+    "plain_call_of",
     "plain_value",
     "row_error",
     "row_to_dict",
@@ -67,10 +70,13 @@ class ValueCodec:
         """The payload of a call; PayloadError if it could not be decoded again."""
         return (_OBJECTS if self.is_in_memory else self._codec).encode_call(args, kwargs, types)
 
-    def plain_call(self, stored: Any) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments of a call as JSON values; PayloadError if they cannot be read here."""
+    def plain_call(self, record: JobRecord) -> PlainCall:
+        """The arguments in a row as JSON values; PayloadError if they cannot be read here."""
+        return _plain(record, self._plain_call)
+
+    def _plain_call(self, stored: Any) -> PlainCall:
         args, kwargs = (_OBJECTS if self.is_in_memory else self._codec).decode_call(stored)
-        return json_safe(list(args)), json_safe(kwargs)
+        return PlainCall(json_safe(list(args)), json_safe(kwargs))
 
     def result(self, task: str, stored: Any) -> Any:
         """The result of ``task``; PayloadError if it cannot be decoded."""
@@ -127,6 +133,24 @@ def plain_call(payload: Any) -> PlainCall:
             return PlainCall(args, kwargs)
         case _:
             return PlainCall()
+
+
+def plain_call_of(record: JobRecord) -> PlainCall:
+    """:func:`plain_call` of a row. Calls that were collected are one list; each is a list or a dict of arguments."""
+    return _plain(record, plain_call)
+
+
+def _plain(record: JobRecord, read: Callable[[Any], PlainCall]) -> PlainCall:
+    if record.payload is NO_ARGUMENTS or not calls_of(record.options):
+        return read(record.payload)
+    calls = [read(payload) for payload in collected_payloads(record.payload)]
+    if any(call.args is None for call in calls):
+        return PlainCall()
+    return PlainCall([[_as_written(call.args or [], call.kwargs or {}) for call in calls]], {})
+
+
+def _as_written(args: list[Any], kwargs: dict[str, Any]) -> Any:
+    return [*args, kwargs] if args and kwargs else kwargs or args
 
 
 def plain_value(data: bytes) -> Any:
@@ -223,7 +247,7 @@ def job_to_dict(
 
 def row_to_dict(record: JobRecord, *, metadata: Mapping[str, Any], call: PlainCall | None = None) -> dict[str, Any]:
     """The part of the document that the row holds. ``call``: the arguments, if they are not JSON in the row."""
-    call = plain_call(record.payload) if call is None else call
+    call = plain_call_of(record) if call is None else call
     word, expression = public_status(record.status, record.is_dead), rule_as_written(record.rule).get("expression")
     return {
         "id": record.id,

@@ -19,7 +19,7 @@ from jobify.jobs.limit_places import refuse_excess
 from jobify.model.clock import seconds
 from jobify.model.debounce import Debounce
 from jobify.model.durations import check_duration
-from jobify.model.job_options import ParentResults, read_options
+from jobify.model.job_options import ParentResults, calls_of, read_options
 from jobify.model.limit_keys import CallKey
 from jobify.model.records import JobRecord, NewJob
 from jobify.model.status import JobStatus
@@ -374,7 +374,7 @@ def _collecting(row: NewJob, before: JobRecord | None = None) -> NewJob:
 
 
 def _payloads(job: JobRecord) -> list[Any]:
-    return collected_payloads(job.payload) if read_options(job.options).calls else [job.payload]
+    return collected_payloads(job.payload) if calls_of(job.options) else [job.payload]
 
 
 def collected_payloads(payload: Any) -> list[Any]:

@@ -15,11 +15,23 @@ from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.model.retry import SmartRetry
 from jobify.runtime.importable import find, mro, name_of
 
-__all__ = ("START_KEY", "JobOptions", "ParentResults", "StoredRetry", "metadata_of", "read_options", "stored_policy")
+__all__ = (
+    "COLLECTED",
+    "START_KEY",
+    "JobOptions",
+    "ParentResults",
+    "StoredRetry",
+    "calls_of",
+    "metadata_of",
+    "read_options",
+    "stored_policy",
+)
 
 
 START_KEY: Final = '"start_key"'
 """In the text of options that have a ``start_key``."""
+COLLECTED: Final = '"calls"'
+"""In the text of options that have ``calls``."""
 
 
 class ParentResults(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -113,6 +125,17 @@ def read_options(text: str | None) -> JobOptions:
         return msgspec.json.decode(text, type=JobOptions)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PayloadError(f"The options of the job cannot be read: {error}") from error
+
+
+def calls_of(text: str | None) -> int:
+    """How many calls are collected in the arguments of a row; 0 for those of one call, or if the options cannot be
+    read."""
+    if text is None or COLLECTED not in text:
+        return 0
+    try:
+        return read_options(text).calls
+    except PayloadError:
+        return 0
 
 
 def metadata_of(text: str | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from jobify.middleware.timeout import TimeoutMiddleware
 from jobify.model.batch import BatchFunction, rule_of
 from jobify.model.cron import Cron, as_cron, parse_cron
 from jobify.model.durations import as_seconds
+from jobify.model.element_signature import Element
 from jobify.model.hooks import Hooks
 from jobify.model.job_options import JobOptions
 from jobify.model.limit_gates import LimitDefinition, LimitKind
@@ -101,6 +102,10 @@ class Endpoint:
     """Reads the keys of its limits and of its batches; None: they have none."""
     batch: BatchFunction | None = None
     """With ``batch=``: one call of the function runs many jobs."""
+    collected: Element | None = None
+    """With a ``debounce=`` that collects: what a call of the task becomes in the list that the function takes."""
+    run_spec: FuncSpec[Any]
+    """What an attempt gets: the arguments of a call, or with ``collected`` a list of them."""
     is_bare: bool = field(init=False)
     """Whether an attempt only calls the function, on the event loop."""
     timeout: float | None = field(init=False)
@@ -113,7 +118,7 @@ class Endpoint:
         object.__setattr__(self, "is_bare", is_alone and self.call is None and self.run_mode is RunMode.MAIN)
         timeout = self.options.get("timeout")
         object.__setattr__(self, "timeout", None if timeout is None else as_seconds(timeout))
-        is_plain = is_alone and not (self.layers or self.spec.inject_params)
+        is_plain = is_alone and not (self.layers or self.run_spec.inject_params)
         is_limited_child = self.run_mode is RunMode.PROCESS and self.timeout is not None  # which must know its deadline
         is_direct = is_plain and self.run_mode is self.slot_mode is not RunMode.MAIN and not is_limited_child
         object.__setattr__(self, "is_direct", is_direct)
@@ -165,7 +170,7 @@ class Endpoint:
             options=options,
             retry=changed.get("retry", self.retry),
             result_ttl=self.result_ttl if own.result_ttl is None else own.result_ttl,
-            call=_chain(self.layers, options, self.spec),
+            call=_chain(self.layers, options, self.run_spec),
         )
 
 
@@ -230,7 +235,7 @@ def check_route(route: Route[..., Any], app: object, *, is_durable: bool, cron_f
             )
     _check_keys(route)
     check_injectable(route.function_spec, app=app)
-    if route.element is not None:
+    if options.get("batch") is not None:
         check_injectable_in_batch(route.function_spec)
     cron = options.get("cron")
     if cron is not None:
@@ -267,6 +272,8 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
     path = list(router.chain_head)[::-1]
     layers = _layers(path, route)
     run_mode = resolve_run_mode(options, is_async=is_async_callable(route.func), task=route.name)
+    collected = route.element if options.get("batch") is None else None
+    run_spec = spec if collected is None else route.function_spec
     rules = CallRules((route.name, *aliases), spec.signature, options.get("unique"), options.get("debounce"))
     return Endpoint(
         name=route.name,
@@ -288,13 +295,15 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
         priority=options.get("priority", 0),
         result_ttl=None,
         layers=layers,
-        call=_chain(layers, options, spec),
+        call=_chain(layers, options, run_spec),
         outer=tuple(layer for node in path for layer in node.outer_middleware),
         hooks=tuple(node.hooks for node in reversed(path) if isinstance(node, JobRouter)),
         limits=_limits_of(route),
         limit_keys=_key_reader(route, rules),
         rules=rules,
         batch=_batch_function(route),
+        collected=collected,
+        run_spec=run_spec,
     )
 
 

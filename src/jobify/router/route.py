@@ -68,10 +68,14 @@ class Route(ABC, Generic[ParamsT, Return_co]):
         self.func_spec: FuncSpec[Any] = self.function_spec
         """What the calls of the task take."""
         self.element: Element | None = None
-        """With ``batch``: what the function takes a list of."""
+        """What the function takes a list of: with ``batch``, of jobs; with a ``debounce`` that collects, of calls."""
+        debounce = self.options.get("debounce")
         if self.options.get("batch") is not None:
             self.element = element_of(self.func, task=name)
             self.func_spec = self.element.spec(name, result_of_one(self.function_spec.result_type))
+        elif debounce is not None and debounce.collect:
+            self.element = element_of(self.func, task=name, option="debounce")
+            self.func_spec = self.element.spec(name, self.function_spec.result_type)
 
     def __call__(self, /, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Any:
         if self.function_spec.inject_params:

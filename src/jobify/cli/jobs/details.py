@@ -14,7 +14,7 @@ from jobify.cli.documents import attempt_document, job_document
 from jobify.cli.jobs.workflow import draw, summary, workflow_document
 from jobify.cli.output import Column, is_terminal, print_facts, print_line, print_table, terminal_width
 from jobify.cli.time_format import how_long, stamp, until
-from jobify.client.job_view import cancel_reason, error_of, errors_of, plain_call, plain_value
+from jobify.client.job_view import cancel_reason, error_of, errors_of, plain_call_of, plain_value
 from jobify.model.clock import SECOND, iso
 from jobify.model.job_options import metadata_of
 from jobify.model.public_status import public_status
@@ -220,7 +220,7 @@ def _facts(details: Details, zone: tzinfo) -> list[tuple[str, object]]:
 
 def _arguments(job: JobRecord) -> str:
     """The arguments as they are written in a call."""
-    call = plain_call(job.payload)
+    call = plain_call_of(job)
     if call.args is None or call.kwargs is None:
         return text_or_size(job.payload)
     return ", ".join([*map(_text, call.args), *(f"{name}={_text(value)}" for name, value in call.kwargs.items())])

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from jobify.engine.execution.attempt import Attempt
 from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
+from jobify.jobs.merging import collected_payloads
 from jobify.model.job_options import ParentResults
 from jobify.model.records import JobRecord
 from jobify.model.status import JobStatus
@@ -23,7 +24,7 @@ from jobify.runtime.backoff import Backoff
 from jobify.runtime.logs import get_logger
 from jobify.serializers.offload import LARGE_BYTES, off_loop
 
-__all__ = ("decode_arguments", "fetch_parent_results")
+__all__ = ("decode_arguments", "decode_calls", "fetch_parent_results")
 
 log = get_logger("jobify.engine")
 
@@ -34,8 +35,27 @@ Found: TypeAlias = tuple[str, JobRecord | None]
 
 
 def decode_arguments(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """``inputs`` and the stored arguments; PayloadError if they cannot be read, or do not fit the task."""
-    args, kwargs = attempt.backend.codec.decode_call(attempt.payload, attempt.endpoint.types.after(len(inputs)))
+    """``inputs`` and the stored arguments; PayloadError if they cannot be read, or do not fit the task.
+
+    The calls of a task that collects them are one argument, a list. What its element type raises passes.
+    """
+    element = attempt.endpoint.collected
+    if element is None and not attempt.is_collected:
+        return _decoded(attempt, attempt.payload, inputs)
+    calls = decode_calls(attempt, *inputs)
+    if element is None:  # the task collects none any more
+        return calls[-1]
+    return ([element.build(*call, id=attempt.id, attempt=attempt.number) for call in calls],), {}
+
+
+def decode_calls(attempt: Attempt, *inputs: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of each call that the job stands for, one for nearly every job; as :func:`decode_arguments`."""
+    payloads = collected_payloads(attempt.payload) if attempt.is_collected else (attempt.payload,)
+    return [_decoded(attempt, payload, inputs) for payload in payloads]
+
+
+def _decoded(attempt: Attempt, payload: Any, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args, kwargs = attempt.backend.codec.decode_call(payload, attempt.endpoint.types.after(len(inputs)))
     args = (*inputs, *args)
     try:
         attempt.endpoint.spec.check(*args, **kwargs)

@@ -20,6 +20,7 @@ from jobify.jobs.current_job import TIMED_OUT, is_overdue
 from jobify.jobs.job import Job
 from jobify.model.cron import Cron
 from jobify.model.cron_rules import CronRule
+from jobify.model.job_options import calls_of
 from jobify.model.limit_gates import RELEASED_LIMITS, SettledLimits
 from jobify.model.misfire import Missed, NextDue
 from jobify.model.records import Claim, JobRecord, MessageKind
@@ -166,6 +167,11 @@ class Attempt(Struct, eq=False, gc=False):
     def is_readable(self) -> bool:
         """Whether its arguments could be restored (or did not have to be)."""
         return self.args is not UNSET
+
+    @property
+    def is_collected(self) -> bool:
+        """Whether it has the arguments of several calls."""
+        return calls_of(self.options) > 0
 
     @property
     def is_declared(self) -> bool:

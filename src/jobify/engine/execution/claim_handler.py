@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from jobify.engine.events import EngineEvents
-from jobify.engine.execution.arguments import decode_arguments, fetch_parent_results
+from jobify.engine.execution.arguments import decode_calls, fetch_parent_results
 from jobify.engine.execution.attempt import Attempt, ScheduleRun
 from jobify.engine.execution.completer import Completer
 from jobify.engine.execution.executor import Executor
@@ -147,7 +147,7 @@ class ClaimHandler:
         self, attempt: Attempt, claim: Claim, keys: KeyReader, own: JobOptions, *inputs: Any
     ) -> None:
         try:
-            options = keys.options(*decode_arguments(attempt, *inputs), own)
+            options = keys.options(*decode_calls(attempt, *inputs)[-1], own)
         except PayloadError as error:
             self._end(attempt, error)
             return

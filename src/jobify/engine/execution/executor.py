@@ -353,9 +353,9 @@ def build_context(
         state=endpoint.state,
         runnable=Runnable(
             name=endpoint.name,
-            bound=endpoint.spec.bind(attempt.args, attempt.kwargs),
+            bound=endpoint.run_spec.bind(attempt.args, attempt.kwargs),
             strategy=strategy,
-            func_spec=endpoint.spec,
+            func_spec=endpoint.run_spec,
             positional=len(attempt.args),
         ),
         request_state=RequestState(),
