@@ -25,4 +25,19 @@ LIMIT_EXPERIMENTS = (
             gate_share=at_least(0.5, "×"), handing_over_ms=at_most(2, "ms"), beside_waiting=at_most(1.1, "×")
         ),
     ),
+    Experiment(
+        "merging",
+        "merging.py",
+        count=3_000,
+        quick_count=20,
+        ours=NORMAL,
+        metrics=(
+            Metric("per_second", "calls of a debounced task that are merged, one after the other", "/s"),
+            Metric("unique_new_share", "calls of a unique task, each with another key, as a share of plain ones", "×"),
+            Metric("unique_kept_share", "calls of a unique task that find a job, as a share", "×"),
+            Metric("debounce_new_share", "calls of a debounced task, each with another key, as a share", "×"),
+            Metric("debounce_merged_share", "calls of a debounced task that are merged, as a share", "×"),
+        ),
+        rivals=(),
+    ),
 )

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -25,7 +25,7 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest, TransactionSubmitter
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.limit_places import define_missing, refuse_excess
-from jobify.jobs.merging import StoredJob, UniqueCall, insert_calls, store_calls
+from jobify.jobs.merging import UniqueCall, insert_calls, need_steps, store_calls
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
 from jobify.jobs.schedule_builder import PushRequest
@@ -41,8 +41,6 @@ from jobify.types import Microseconds
 __all__ = ("ClientEnqueuer", "PendingCall", "insert_rows", "run_outer_chain", "run_sync")
 
 T = TypeVar("T")
-
-InsertTarget: TypeAlias = Storage | JoinedStorage
 
 
 class PendingCall(Struct):
@@ -254,43 +252,44 @@ class ClientEnqueuer:
             return
         rows = self.build_rows(wanted, [job.job_id for job in jobs])
         with self._connection as storage:
-            self.insert(storage, wanted, rows)
+            self._insert(storage, wanted, rows)
         self._connection.notify(workers=True)
 
-    def insert(self, storage: InsertTarget, jobs: Sequence[PendingCall], rows: Sequence[NewJob]) -> None:
+    def _insert(self, storage: Storage, jobs: Sequence[PendingCall], rows: Sequence[NewJob]) -> None:
         """Insert the rows of jobs, which get their handles."""
         calls = [job.apply_rules(row) for job, row in zip(jobs, rows, strict=True)]
         limits = {job.task.name: job.task.limits for job in jobs if job.task.takes_places}
-        if limits.keys() - self._defined and isinstance(storage, Storage):
+        if limits.keys() - self._defined:
             define_missing(storage, limits, now=self._clock.now())
             self._defined.update(limits)
+        if len(calls) == 1 and not (limits or calls[0].is_conditional) and storage.insert((calls[0].row,))[0]:
+            jobs[0].result = JobResult(calls[0].row.id, self._operations)
+            return
+        now = self._clock.now()
+        delete_at = self._config.limits.retention.cancelled_until(now)
         with storage.transaction():
-            stored = self._store_calls(storage, calls)
-            refused = self._refused(storage, calls, stored) if limits else ()
+            if need_steps(calls):
+                stored = store_calls(storage, calls, now=now, delete_at=delete_at)
+            else:
+                stored = insert_calls(storage, calls)
+            new = [call.row for call, one in zip(calls, stored, strict=True) if one.is_created and limits]
+            refused = refuse_excess(storage, new, now=now, delete_at=delete_at) if new else ()
         for job, one in zip(jobs, stored, strict=True):
             job.result = JobResult(one.id, self._operations, one.is_created and one.id not in refused)
 
-    def _store_calls(self, storage: InsertTarget, calls: Sequence[UniqueCall]) -> list[StoredJob]:
-        has_keys = any(call.row.unique_key is not None for call in calls)
-        if not (any(call.needs_steps for call in calls) or (has_keys and any(call.row.parents for call in calls))):
-            return insert_calls(storage, calls)
-        if not isinstance(storage, Storage):
+    def insert_joined(self, storage: JoinedStorage, jobs: Sequence[PendingCall], rows: Sequence[NewJob]) -> None:
+        """Insert the rows of jobs in a user's transaction. There no limit refuses any: they wait."""
+        calls = [job.apply_rules(row) for job, row in zip(jobs, rows, strict=True)]
+        if need_steps(calls):
             raise ConfigurationError(
                 f"A job of {calls[0].row.task!r} cannot be stored in a transaction of yours: it may have to change an "
                 "earlier job, which is not of this transaction. That is said by debounce=, and by the on_conflict of "
                 "unique=, of its task."
             )
-        now = self._clock.now()
-        return store_calls(storage, calls, now=now, delete_at=self._config.limits.retention.cancelled_until(now))
-
-    def _refused(self, storage: InsertTarget, calls: Sequence[UniqueCall], stored: Sequence[StoredJob]) -> set[str]:
-        """Have the jobs that were created take their places; those that are skipped. In a user's transaction none is:
-        there they wait."""
-        if not isinstance(storage, Storage):
-            return set()
-        now = self._clock.now()
-        new = [call.row for call, one in zip(calls, stored, strict=True) if one.is_created]
-        return refuse_excess(storage, new, now=now, delete_at=self._config.limits.retention.cancelled_until(now))
+        with storage.transaction():
+            stored = insert_calls(storage, calls)
+        for job, one in zip(jobs, stored, strict=True):
+            job.result = JobResult(one.id, self._operations, one.is_created)
 
     def build_rows(self, jobs: Sequence[PendingCall], ids: Sequence[str]) -> list[NewJob]:
         """The rows of jobs; ``ids`` are those of the whole batch, to which their inputs refer by index."""

@@ -127,7 +127,7 @@ class TransactionEnqueuer:
         if is_plain and joined.insert(rows)[0]:  # one statement for most jobs
             jobs[0].result = self._enqueuer.handle(rows[0])
         else:
-            self._enqueuer.insert(joined, jobs, rows)
+            self._enqueuer.insert_joined(joined, jobs, rows)
         return not self._connection.tells_commits and joined.notify()
 
     def _notify_after_commit(self, jobs: Sequence[PendingCall], *, is_notified: bool) -> None:

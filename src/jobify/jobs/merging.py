@@ -36,6 +36,7 @@ __all__ = (
     "UniqueCall",
     "collected_payloads",
     "insert_calls",
+    "need_steps",
     "store_call",
     "store_calls",
 )
@@ -76,10 +77,19 @@ class UniqueCall(NamedTuple):
         return self.on_conflict not in ("keep", "fail") or self.series is not None
 
     @property
+    def is_conditional(self) -> bool:
+        """Whether something has to be known before it may be inserted, besides its id and its key."""
+        return bool(self.former_keys) or self.series is not None
+
+    @property
+    def unique_keys(self) -> tuple[str, ...]:
+        """Its unique key, under each name of the task."""
+        return self.former_keys if self.row.unique_key is None else (self.row.unique_key, *self.former_keys)
+
+    @property
     def keys(self) -> list[str]:
         """The keys that it is about."""
-        unique = [] if self.row.unique_key is None else [self.row.unique_key]
-        return [*unique, *self.former_keys, *(() if self.series is None else self.series.keys)]
+        return [*self.unique_keys, *(() if self.series is None else self.series.keys)]
 
 
 class CallRules:
@@ -186,6 +196,17 @@ class StoredJob(NamedTuple):
     """The job that was cancelled for it."""
 
 
+def need_steps(calls: Sequence[UniqueCall]) -> bool:
+    """Whether :func:`store_calls` is needed: an earlier job may have to be changed, or what waits for one of these
+    calls may have to wait for another job."""
+    has_keys, has_parents = False, False
+    for call in calls:
+        if call.needs_steps:
+            return True
+        has_keys, has_parents = has_keys or call.row.unique_key is not None, has_parents or bool(call.row.parents)
+    return has_keys and has_parents
+
+
 class InsertTarget(Protocol):
     """The part of a storage that :func:`insert_calls` needs."""
 
@@ -197,7 +218,11 @@ class InsertTarget(Protocol):
 def insert_calls(storage: InsertTarget, calls: Sequence[UniqueCall]) -> list[StoredJob]:
     """Store calls that need no steps, inside a transaction: all new jobs with one insert. DuplicateJobError if one may
     not be stored."""
-    rivals = [next(filter(None, map(storage.find_unique, call.former_keys)), None) for call in calls]
+    is_looked_up = len(calls) == 1  # it was in vain to insert it without
+    rivals = [
+        next(filter(None, map(storage.find_unique, call.unique_keys if is_looked_up else call.former_keys)), None)
+        for call in calls
+    ]
     added = iter(storage.insert([call.row for call, rival in zip(calls, rivals, strict=True) if rival is None]))
     return [
         StoredJob(call.row.id) if rival is None and next(added) else _kept(storage, call, rival)
