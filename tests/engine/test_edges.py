@@ -12,7 +12,8 @@ import pytest
 from jobify import Cron, Job, Jobify
 from jobify.exceptions import ApplicationStateError, ConfigurationError, DuplicateJobError
 from jobify.storage import SQLiteStorage
-from support import durable, soon
+from probes import backends_of
+from support import durable, eventually, soon
 
 
 async def test_a_private_sqlite_database_runs_pushed_and_delayed_jobs() -> None:
@@ -90,3 +91,34 @@ def test_a_generator_is_no_task() -> None:
 def test_a_zone_is_a_zone_info() -> None:
     with pytest.raises(ConfigurationError, match="it must be a ZoneInfo"):
         Jobify(tz="Europe/Berlin", storage=False)  # type: ignore[arg-type]
+
+
+async def test_a_cancel_interrupts_once(tmp_path: Path) -> None:
+    """However often the process looks for requests while the job cleans up."""
+    app, other = Jobify(storage=durable(tmp_path)), Jobify(storage=durable(tmp_path))
+    begun, go = asyncio.Event(), asyncio.Event()
+    steps: list[str] = []
+
+    @app.task(name="task")
+    async def task() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            steps.append("cancelled")
+            await go.wait()
+            steps.append("cleaned up")
+            raise
+
+    async with app:
+        queues = backends_of(app)[0].queues
+        job = other.enqueue("task")
+        await soon(begun.wait())
+        cancelling = asyncio.create_task(job.acancel())
+        await eventually(lambda: steps)
+        for number in range(20):
+            await other.apause_queue(f"queue {number}")
+            await eventually(lambda: not queues.is_open(f"queue {number}"))
+        go.set()
+        assert await soon(cancelling)
+        assert (job.status, steps) == ("cancelled", ["cancelled", "cleaned up"])

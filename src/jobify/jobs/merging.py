@@ -44,6 +44,8 @@ __all__ = (
 UNIQUE_KEY: Final = "unique()"
 """The name of the key of a limit that admits one job at a time of those with a unique key."""
 _SCHEDULED: Final = JobStatus.SCHEDULED.value
+_TRIES: Final = 5
+"""How often a key may be given up between two looks. On SQLite and in memory it is not: a transaction is alone."""
 
 
 class _Series(NamedTuple):
@@ -231,13 +233,18 @@ def insert_calls(storage: InsertTarget, calls: Sequence[UniqueCall]) -> list[Sto
 
 
 def _kept(storage: InsertTarget, call: UniqueCall, rival: str | None) -> StoredJob:
-    """The job that has the key of the call; it cannot end meanwhile."""
-    other = rival if rival is not None or call.row.unique_key is None else storage.find_unique(call.row.unique_key)
-    if other is None:
-        raise DuplicateJobError(call.row.id, can_replace=False)
-    if call.on_conflict == "fail":
-        raise DuplicateJobError(other, unique_task=call.row.task)
-    return StoredJob(other, is_created=False)
+    """The job that has the key of the call."""
+    other, row = rival, call.row
+    for _ in range(_TRIES):
+        if other is None and row.unique_key is not None:
+            other = storage.find_unique(row.unique_key)
+        if other is not None and call.on_conflict == "fail":
+            raise DuplicateJobError(other, unique_task=row.task)
+        if other is not None:
+            return StoredJob(other, is_created=False)
+        if row.unique_key is not None and storage.insert((row,))[0]:  # it has been given up meanwhile
+            return StoredJob(row.id)
+    raise DuplicateJobError(row.id, can_replace=False)
 
 
 def store_calls(
@@ -300,14 +307,13 @@ class _Step:
 
     def _insert(self, call: UniqueCall) -> StoredJob:
         storage, row = self._storage, call.row
-        other = next(filter(None, map(storage.hold_unique, call.former_keys)), None)
-        if other is None:
+        for _ in range(_TRIES):
+            other = next(filter(None, map(storage.hold_unique, call.unique_keys)), None)
+            if other is not None:
+                return self._resolve(call, other)
             if storage.insert((row,))[0]:
                 return StoredJob(row.id)
-            other = None if row.unique_key is None else storage.hold_unique(row.unique_key)
-            if other is None:
-                raise DuplicateJobError(row.id)
-        return self._resolve(call, other)
+        raise DuplicateJobError(row.id)
 
     def _resolve(self, call: UniqueCall, other: str) -> StoredJob:
         """A job has the key of the call."""

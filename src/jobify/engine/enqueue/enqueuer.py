@@ -299,7 +299,7 @@ class Enqueuer:
         """The handle of a call that may have met an earlier job."""
         if stored.cancelled is not None:
             attempt = self._attempts.find(stored.cancelled)
-            if attempt is not None:
+            if attempt is not None and attempt.interruption is not Interruption.CANCEL:
                 attempt.interrupt(Interruption.CANCEL)
             self._events.jobs_changed.set()
         if stored.before is not None:

@@ -49,7 +49,9 @@ class CommandListener(Service):
         self._backend.queues.update(paused, version=version)
         for job_id in cancelled:
             attempt = self._attempts.find(job_id)
-            if attempt is not None and not attempt.is_last:  # else this run of a schedule is to finish
+            if attempt is None or attempt.is_last:  # this run of a schedule is to finish
+                continue
+            if attempt.interruption is not Interruption.CANCEL:  # once: what it cleans up must not be interrupted
                 attempt.interrupt(Interruption.CANCEL)
 
     def _read(self) -> tuple[list[str], list[str], frozenset[str]]:
