@@ -172,6 +172,8 @@ _LIMIT_SCANS = {
     "orphaned_holders": ["limit_holders"],
     # All that runs under a limit, after a process died.
     "holders_of_owners": ["limit_holders"],
+    # All limits, after a change of the clock; the gates of those that are rates are searched.
+    "shift_gates": ["limits"],
 }
 
 

@@ -254,6 +254,13 @@ class LimitGate:
         self.active = max(self.active - count, 0)
         self.turned_at = max(self.turned_at, at)
 
+    def shift(self, change: Microseconds) -> None:
+        """The clock was changed by so much: what was taken is as long ago as before."""
+        self.tat = max(self.tat + change, 0)
+        self.turned_at = max(self.turned_at + change, 0)
+        if self.closed_until:
+            self.closed_until = max(self.closed_until + change, 0)
+
     def close(self, until: Microseconds) -> None:
         """No start before this time, of a rate."""
         if self.kind == LimitKind.RATE:

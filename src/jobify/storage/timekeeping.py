@@ -77,7 +77,8 @@ class Timekeeping(Protocol):
         ...
 
     def shift(self, change: Microseconds, *, since: Microseconds, now: Microseconds) -> None:
-        """The clock was changed by so much: move all elapsed times of waiting jobs along.
+        """The clock was changed by so much: move all elapsed times of waiting jobs along, and those of rates: when the
+        next start is due, and until when they are closed.
 
         Times that were counted from a moment between ``since`` and ``now`` are left alone: they were written after the
         change. Jobs that are ready stay so.

@@ -45,6 +45,7 @@ __all__ = (
     "let_go",
     "limits",
     "set_maximum",
+    "shift",
     "settled",
     "take_places",
     "task_limits",
@@ -111,8 +112,9 @@ def _gate(table: Table, key: GateKey) -> LimitGate:
     settings, times = table.side.limit_settings, table.side.gate_times.get(key, GateTimes())
     maximum = settings.get(key, settings.get((key[0], ""), definition.maximum))
     return LimitGate(
-        0, *key, definition.kind, maximum, definition.per, definition.burst, _active(table, key), *times, False
-    )
+        0, *key, definition.kind, maximum, definition.per, definition.burst, _active(table, key),
+        times.tat, times.closed_until, False, times.turned_at,
+    )  # fmt: skip
 
 
 def _active(table: Table, key: GateKey) -> int:
@@ -136,7 +138,11 @@ def _known_gates(table: Table) -> set[GateKey]:
 
 def _keep_times(table: Table, gates: Iterable[LimitGate]) -> None:
     kinds = (LimitKind.RATE, LimitKind.FAIR)
-    times = {(gate.name, gate.key): GateTimes(gate.tat, gate.closed_until) for gate in gates if gate.kind in kinds}
+    times = {
+        (gate.name, gate.key): GateTimes(gate.tat, gate.closed_until, gate.turned_at)
+        for gate in gates
+        if gate.kind in kinds
+    }
     if times:
         table.side = table.side._replace(gate_times={**table.side.gate_times, **times})
 
@@ -316,6 +322,14 @@ def _keep_counts(table: Table, former: Iterable[LimitGate], now: Microseconds) -
     for gate, before in gates:
         gate.keep_count(before, now)
     _keep_times(table, [gate for gate, _ in gates])
+
+
+def shift(table: Table, change: Microseconds, since: Microseconds, now: Microseconds) -> None:
+    """See :meth:`jobify.storage.timekeeping.Timekeeping.shift`."""
+    gates = [gate for gate in _timed(table) if gate.kind == LimitKind.RATE and not since <= gate.turned_at <= now]
+    for gate in gates:
+        gate.shift(change)
+    _keep_times(table, gates)
 
 
 def set_maximum(table: Table, name: str, key: str | None, maximum: int | None, now: Microseconds) -> None:

@@ -91,6 +91,7 @@ class GateTimes(NamedTuple):
 
     tat: Microseconds = 0
     closed_until: Microseconds = 0
+    turned_at: Microseconds = 0
 
 
 class KeptLimits(NamedTuple):

@@ -9,8 +9,10 @@ from itertools import islice
 from typing import Any
 
 from jobify.model.records import JobRecord, NewJob
+from jobify.storage.memory import limits
 from jobify.storage.memory.rows import SCHEDULED, Row
 from jobify.storage.memory.table import Table
+from jobify.storage.memory.transitions import past_gate
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.types import Microseconds
 
@@ -36,6 +38,7 @@ class Times:
                 shifted = _shifted(row, change, since, now)
                 if shifted is not row:
                     table.upsert(shifted)
+            limits.shift(table, change, since, now)
 
     def waiting_schedules(self, *, due_after: Microseconds, after: str, limit: int) -> list[WaitingSchedule]:
         found = (_schedule(row.record) for row in self._table.committed())
@@ -91,7 +94,7 @@ def _shifted(row: Row, change: Microseconds, since: Microseconds, now: Microseco
         )
         row = _changed(row, due_at=record.due_at + change, offset_at=offset_at, fence=record.fence + 1)
     if record.expires_at is not None and not since <= record.created_at <= now and _is_expiry_elapsed(record.options):
-        row = _changed(row, expires_at=record.expires_at + change, fence=row.record.fence + 1)
+        row = _changed(past_gate(row), expires_at=record.expires_at + change, fence=row.record.fence + 1)
     return row
 
 
@@ -130,7 +133,8 @@ def _reschedule(table: Table, move: Moved, now: Microseconds) -> bool:
     if row is None or row.record.status != SCHEDULED or row.record.fence != move.fence:
         return False
     ready = move.due_at <= now
-    table.upsert(_changed(row, due_at=move.due_at, offset_at=move.offset_at, ready=ready, fence=move.fence + 1))
+    row = _changed(past_gate(row), due_at=move.due_at, offset_at=move.offset_at, ready=ready, fence=move.fence + 1)
+    table.upsert(row)
     return True
 
 

@@ -36,6 +36,7 @@ __all__ = (
     "held_back",
     "lost",
     "new",
+    "past_gate",
     "paused",
     "quarantined",
     "refused",
@@ -91,7 +92,7 @@ def replaced(row: Row, job: NewJob, progress: Progress) -> Row:
 
 def rescheduled(row: Row, *, due_at: Microseconds, now: Microseconds) -> Row:
     """A waiting job with another due time, at which it may meet another gate of a limit."""
-    row = _past_gate(row)
+    row = past_gate(row)
     return _changed(row, due_at=due_at, ready=due_at <= now, fence=row.record.fence + 1)
 
 
@@ -113,7 +114,8 @@ def admitted(row: Row, now: Microseconds) -> Row:
     return _changed(unblocked(row, now), waits_for_limit=False)._replace(waits_at=None)
 
 
-def _past_gate(row: Row) -> Row:
+def past_gate(row: Row) -> Row:
+    """A job with another fence: with that goes its place at a gate."""
     if row.waits_at is None:
         return row
     return _changed(row, blockers=row.record.blockers - 1, waits_for_limit=False)._replace(waits_at=None)

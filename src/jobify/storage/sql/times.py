@@ -28,6 +28,7 @@ class Times:
             self._statements.run("shift_delays", change, change, since, now)
             self._statements.run("shift_expiries", change, since, now)
             self._statements.run("shift_successors", change, change, since, now)
+            self._statements.run("shift_gates", change, since, now)
 
     def waiting_schedules(self, *, due_after: Microseconds, after: str, limit: int) -> list[WaitingSchedule]:
         return [WaitingSchedule(*row) for row in self._statements.read("waiting_schedules", due_after, after, limit)]

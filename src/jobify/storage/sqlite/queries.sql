@@ -1305,7 +1305,9 @@ WHERE seq IN (
 )
 
 -- name: shift_expiries
-UPDATE jobs SET expires_at = expires_at + ?, fence = fence + 1
+-- With the fence goes the place at a gate.
+UPDATE jobs SET expires_at = expires_at + ?, fence = fence + 1,
+    blockers = blockers - EXISTS (SELECT 1 FROM limit_waiters AS its WHERE its.seq = jobs.seq AND its.fence = jobs.fence)
 WHERE seq IN (
     SELECT seq FROM jobs INDEXED BY jobs_expiring
     WHERE expires_at IS NOT NULL AND status = 'scheduled' AND created_at NOT BETWEEN ? AND ?
@@ -1315,6 +1317,17 @@ WHERE seq IN (
 -- name: shift_successors
 UPDATE successors SET due_at = due_at + ?, offset_at = offset_at + ?
 WHERE rule IS NULL AND ready = 0 AND offset_at NOT BETWEEN ? AND ?
+
+-- name: shift_gates
+-- The times of rates. (The number is NEVER of model/limit_gates.py.) Parameters: the change; from which to which time a
+-- gate was turned after it.
+UPDATE limit_gates SET
+    tat = max(tat + v.change, 0),
+    closed_until = iif(closed_until = 0, 0, max(closed_until + v.change, 0)),
+    opens_at = iif(opens_at IN (0, 4611686018427387904), opens_at, max(opens_at + v.change, 0)),
+    turned_at = max(turned_at + v.change, 0)
+FROM (SELECT ? AS change, ? AS since, ? AS now) AS v
+WHERE name IN (SELECT name FROM limits WHERE kind = 'rate') AND turned_at NOT BETWEEN v.since AND v.now
 
 -- name: waiting_schedules
 SELECT CAST(json_group_array(json_array(id, fence, rule, due_at, offset_at, started_at, attempt)) AS BLOB) FROM (
@@ -1327,8 +1340,9 @@ SELECT CAST(json_group_array(json_array(id, fence, rule, due_at, offset_at, star
 WHERE id IN ({ids}) AND rule IS NOT NULL AND status = 'scheduled'
 
 -- name: move_schedules
--- Only what is still as it was seen, by its fence.
-UPDATE jobs SET due_at = v.column3, offset_at = v.column4, ready = v.column3 <= ?, fence = jobs.fence + 1
+-- Only what is still as it was seen, by its fence. With that goes its place at a gate.
+UPDATE jobs SET due_at = v.column3, offset_at = v.column4, ready = v.column3 <= ?, fence = jobs.fence + 1,
+    blockers = blockers - EXISTS (SELECT 1 FROM limit_waiters AS its WHERE its.seq = jobs.seq AND its.fence = jobs.fence)
 FROM (VALUES {rows}) AS v
 WHERE v.column1 <> 0 AND jobs.id = v.column1 AND jobs.fence = v.column2 AND jobs.status = 'scheduled'
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from jobify.model.limit_gates import SettledLimits
 from jobify.model.records import Claim, JobRecord, Progress, Settlement
 from jobify.storage.base import Storage
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
-from jobify.testing.rows import NOW, SECOND, after, again, claim, claimed, end, job, one, running
+from jobify.testing.rows import NOW, SECOND, after, again, claim, claim_once, claimed, end, job, one, running
 from jobify.testing.storage_contract.given import StorageCase, undone
+from jobify.testing.storage_contract.limit_rows import at_once, found_ids, rate
 
 __all__ = ("TimekeepingContract",)
 
@@ -105,6 +107,43 @@ class TimekeepingContract(StorageCase):
         assert one(storage, "elapsed").expires_at == expiry + HOUR
         assert {one(storage, id).expires_at for id in ("clock", "plain", "broken", "new")} == {expiry}
         assert [one.id for one in storage.expire(now=expiry, limit=9, delete_at=None)] != ["elapsed"]
+
+    def test_the_times_of_a_rate_move_along(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [rate(1, per=60)], "new": [rate(1, per=60, name="new")]})
+        storage.insert([job("a"), job("b"), job("c", task="new"), job("d", task="new")])
+        assert found_ids(claim(storage, owner)) == ["a"]
+        storage.times.shift(-HOUR, since=NOW - HOUR, now=NOW - HOUR)
+        assert found_ids(claim(storage, owner, now=NOW - HOUR + 59 * SECOND)) == []
+        assert found_ids(claim(storage, owner, now=NOW - HOUR + 60 * SECOND)) == ["b"]
+        assert found_ids(claim(storage, owner, tasks=("new",))) == ["c"]
+        storage.times.shift(-HOUR, since=NOW, now=NOW)  # it has started after the change
+        assert claim_once(storage, owner, tasks=("new",), now=NOW).next_due_at == NOW + 60 * SECOND
+
+    def test_a_rate_that_is_closed_stays_closed_as_long(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [rate(9, per=1)]})
+        found = claimed(storage, owner, "a")
+        storage.settle([again(owner, found, limits=SettledLimits(closed_until=LATER))])
+        storage.times.shift(HOUR, since=NOW + HOUR, now=NOW + HOUR)
+        assert claim(storage, owner, now=LATER + HOUR - 1) == []
+        assert found_ids(claim(storage, owner, now=LATER + HOUR)) == ["a"]
+
+    def test_what_waits_for_a_limit_is_not_lost_when_its_times_move(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [at_once(0)]})
+        storage.insert(
+            [
+                job("expires", expires_at=LATER, options='{"expires":600.0}'),
+                job("cron", due_at=NOW, offset_at=NOW, rule="{}"),
+            ]
+        )
+        assert claim(storage, owner) == []
+        storage.times.shift(-HOUR, since=NOW - HOUR, now=NOW - HOUR)
+        schedule = one(storage, "cron")
+        moved = Moved("cron", schedule.fence, due_at=NOW - HOUR, offset_at=NOW - HOUR)
+        assert storage.times.move_schedules([moved], now=NOW - HOUR) == 1
+        assert [one(storage, id).blockers for id in ("expires", "cron")] == [0, 0]
+        assert claim(storage, owner, now=NOW) == []
+        storage.set_limit("limit", key=None, maximum=2)
+        assert sorted(found_ids(claim(storage, owner, now=NOW))) == ["cron", "expires"]
 
     def test_a_delay_that_waits_for_the_end_of_a_run_moves_along(self, storage: Storage, owner: int) -> None:
         found = claimed(storage, owner, "a")

@@ -26,13 +26,32 @@ WHERE status = 'scheduled' AND NOT ready
     END NOT BETWEEN $3 AND $4
 
 -- name: shift_expiries
-UPDATE @jobs SET expires_at = expires_at + $1, fence = fence + 1
+-- With the fence goes the place at a gate.
+UPDATE @jobs SET expires_at = expires_at + $1, fence = fence + 1,
+    blockers = blockers - EXISTS (
+        SELECT 1 FROM @limit_waiters AS its WHERE its.seq = jobs.seq AND its.fence = jobs.fence
+    )::integer
 WHERE expires_at IS NOT NULL AND status = 'scheduled' AND created_at NOT BETWEEN $2 AND $3
     AND @json_of(options) -> 'expires' IS NOT NULL
 
 -- name: shift_successors
 UPDATE @successors SET due_at = due_at + $1, offset_at = offset_at + $2
 WHERE rule IS NULL AND NOT ready AND offset_at NOT BETWEEN $3 AND $4
+
+-- name: shift_gates
+-- The times of rates. Parameters: the change; from which to which time a gate was turned after it.
+UPDATE @limit_gates AS gates SET
+    tat = greatest(gates.tat + $1::bigint, 0),
+    closed_until = CASE gates.closed_until WHEN 0 THEN 0 ELSE greatest(gates.closed_until + $1::bigint, 0) END,
+    opens_at = CASE
+        WHEN gates.opens_at IN (0, 4611686018427387904) THEN gates.opens_at ELSE greatest(gates.opens_at + $1::bigint, 0)
+    END,
+    turned_at = greatest(gates.turned_at + $1::bigint, 0)
+FROM (
+    SELECT its.id FROM @limit_gates AS its JOIN @limits ON limits.name = its.name
+    WHERE limits.kind = 'rate' AND its.turned_at NOT BETWEEN $2 AND $3 ORDER BY its.id FOR NO KEY UPDATE OF its
+) AS locked
+WHERE gates.id = locked.id
 
 -- name: waiting_schedules
 SELECT id, fence, rule, due_at, offset_at, started_at, attempt FROM @jobs
@@ -43,8 +62,11 @@ SELECT id, fence, rule, due_at, offset_at, started_at, attempt FROM @jobs
 WHERE id = ANY ($1::text[]) AND rule IS NOT NULL AND status = 'scheduled'
 
 -- name: move_schedules
--- Only what is still as it was seen, by its fence.
-UPDATE @jobs SET due_at = v.due_at, offset_at = v.offset_at, ready = v.due_at <= $1, fence = jobs.fence + 1
+-- Only what is still as it was seen, by its fence. With that goes its place at a gate.
+UPDATE @jobs SET due_at = v.due_at, offset_at = v.offset_at, ready = v.due_at <= $1, fence = jobs.fence + 1,
+    blockers = blockers - EXISTS (
+        SELECT 1 FROM @limit_waiters AS its WHERE its.seq = jobs.seq AND its.fence = jobs.fence
+    )::integer
 FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS v (id, fence, due_at, offset_at)
 WHERE jobs.id = v.id AND jobs.fence = v.fence AND jobs.status = 'scheduled'
 
