@@ -342,6 +342,25 @@ async def test_jobs_that_wait_go_by_the_limits_of_the_next_start(make: Make, lim
         await eventually(lambda: all(one == (0, 0) for one in counts(app).values()))
 
 
+async def test_a_long_key_is_a_key(make: Make) -> None:
+    app, meter = make(), Meter()
+
+    @app.task(limits=[Concurrency(1, key="text", name="each")])
+    async def task(text: str) -> None:
+        async with meter.inside():
+            pass
+
+    async with app:
+        app.set_limit("each", 0, key="x" * 300_000)
+        jobs = [await task.push("x" * 300_000) for _ in range(2)]
+        await soon(await task.push("x"))
+        await eventually(lambda: counts(app)["each"] == (0, 2))
+        app.reset_limit("each", key="x" * 300_000)
+        for job in jobs:
+            await soon(job)
+        assert meter.most == 1
+
+
 async def test_a_process_that_does_not_know_the_limits_obeys_them(make_durable: Make) -> None:
     """An older release pushes jobs of a task that has got a limit meanwhile, and runs them."""
     older, newer = make_durable(), make_durable()

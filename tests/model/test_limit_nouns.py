@@ -9,6 +9,7 @@ from datetime import timedelta
 from inspect import signature
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobify import Concurrency, Jobify, Rate
@@ -17,7 +18,7 @@ from jobify.model.clock import SECOND
 from jobify.model.job_options import JobOptions
 from jobify.model.limit_gates import NEVER, LimitDefinition, LimitGate, limits_of_options
 from jobify.model.limit_keys import KeyReader, as_key, key_at, key_text
-from jobify.model.limits import check_cost, check_definitions, check_limits, definition_of
+from jobify.model.limits import check_cost, check_definitions, check_limits, definition_of, definitions_of
 
 
 @dataclass
@@ -28,6 +29,9 @@ class Shop:
 
 def shop_of(order: dict[str, Any], limit: int = 0) -> Any:
     return order["shop"].id
+
+
+async def _asked(order: Any) -> Any: ...
 
 
 def _fails(order: Any) -> Any:
@@ -50,6 +54,7 @@ def _fails(order: Any) -> Any:
         (lambda: Concurrency(1, key=""), "is no path into the arguments"),
         (lambda: Concurrency(1, key="order[0]"), "is no path into the arguments"),
         (lambda: Concurrency(1, key=lambda order: order), "a function at the top level of a module"),
+        (lambda: Concurrency(1, key=_asked), "is an async function"),
         (lambda: Concurrency(1, key=7), "must be a path into the arguments"),  # type: ignore[arg-type]
         (lambda: Rate(1, per=0), "per of a Rate"),
         (lambda: Rate(1, per=-1), "per of a Rate"),
@@ -90,6 +95,15 @@ def test_a_limit_without_a_name_is_its_tasks() -> None:
     assert names == ["mail:concurrency", "mail:concurrency:to.domain", "mail:rate", f"mail:rate:{key_text(shop_of)}"]
     limits = [Concurrency(1), Concurrency(1, key="user"), Rate(1, 1), Rate(1, 1, key="user")]
     assert len(check_limits(iter(limits), "mail")) == 4
+
+
+def test_several_rates_without_a_name_are_numbered() -> None:
+    per_second, per_hour = Rate(10, per=1), Rate(1000, per=3600)
+    assert check_limits([per_second, per_hour, Concurrency(1)], "mail")
+    names = [one.name for one in definitions_of([per_second, per_hour, Rate(1, per=1, key="to"), Rate(9, 9)], "mail")]
+    assert names == ["mail:rate", "mail:rate:2", "mail:rate:to", "mail:rate:3"]
+    with pytest.raises(ConfigurationError, match="two limits called 'mail:rate'"):
+        check_limits([per_second, per_second], "mail")
 
 
 def test_the_time_of_a_rate_may_be_a_timedelta() -> None:
@@ -151,6 +165,27 @@ def test_a_key_is_json_and_the_same_for_equal_dicts() -> None:
     assert as_key({"a": 1, "b": 2}) == as_key({"b": 2, "a": 1})
     assert len({as_key(value) for value in (1, "1", None, "null", True, 1.5, [1], "true")}) == 8
     assert as_key(object).startswith('"')
+
+
+@pytest.mark.parametrize(
+    "key", ["x" * 10_000, "\ud800", {1: 2}, {(1, 2): [3]}, ["é" * 300], 2**70, float("nan"), "\x00"]
+)
+def test_any_value_is_a_short_key(key: Any) -> None:
+    assert len(as_key(key).encode()) <= 500
+    assert as_key(key) == as_key(key)
+    msgspec.json.decode(as_key(key))  # it is shown to users
+
+
+def test_long_keys_differ_by_their_ends() -> None:
+    assert as_key("x" * 10_000 + "a") != as_key("x" * 10_000 + "b")
+    assert as_key("x" * 10_000).startswith('"xxx')
+
+
+def test_an_object_without_a_text_of_its_own_is_no_key() -> None:
+    class Plain: ...
+
+    with pytest.raises(PayloadError, match=r"an object of .*Plain"):
+        as_key(Plain())
 
 
 def _reader(function: Any, *keys: Any) -> KeyReader:

@@ -14,6 +14,7 @@ import msgspec
 
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.model.job_options import JobOptions
+from jobify.model.signature import is_async_callable
 from jobify.runtime.importable import name_of
 from jobify.types import INJECT
 
@@ -27,7 +28,10 @@ Keys: TypeAlias = tuple[Key, ...] | None
 
 _MISSING: Final = object()
 _LONGEST: Final = 200
-"""Characters of a key that is stored as it is; of a longer one a digest is."""
+"""Characters of a key of a call that is stored as it is; of a longer one a digest is."""
+_LONGEST_VALUE: Final = 500
+"""Bytes of a value. An index of PostgreSQL takes 2,700."""
+_SHOWN: Final = 100
 
 
 def key_text(key: Key) -> str:
@@ -39,6 +43,8 @@ def key_text(key: Key) -> str:
                 "such as 'order.customer_id'."
             )
         return key
+    if is_async_callable(key):
+        raise ConfigurationError(f"The key {key!r} is an async function; it must be a plain one, or a path.")
     name = getattr(key, "__qualname__", "<")
     if not callable(key) or "<" in name:
         raise ConfigurationError(
@@ -49,12 +55,19 @@ def key_text(key: Key) -> str:
 
 
 def as_key(value: Any) -> str:
-    """A key as JSON. What JSON does not have is its text; PayloadError if that differs from process to process.
+    """A key as JSON. What JSON does not have is its text; PayloadError if that differs from process to process. A long
+    one is its beginning and a digest.
 
     >>> as_key("shop-7"), as_key(7), as_key(None)
     ('"shop-7"', '7', 'null')
     """
-    return msgspec.json.encode(value, enc_hook=_text, order="sorted").decode()
+    try:
+        encoded = msgspec.json.encode(value, enc_hook=_text, order="sorted")
+    except PayloadError:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError):  # half of a surrogate pair, a dict by tuples
+        encoded = msgspec.json.encode(ascii(value))
+    return encoded.decode() if len(encoded) <= _LONGEST_VALUE else _shortened(encoded)
 
 
 def _text(value: Any) -> str:
@@ -65,6 +78,11 @@ def _text(value: Any) -> str:
             "attributes, or give the class a __str__."
         )
     return str(value)
+
+
+def _shortened(key: bytes) -> str:
+    beginning = key[:_SHOWN].decode(errors="ignore").strip('"')
+    return msgspec.json.encode(f"{beginning}… {blake2b(key, digest_size=16).hexdigest()}").decode()
 
 
 def checked_keys(key: Any) -> Keys:

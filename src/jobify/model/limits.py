@@ -41,6 +41,7 @@ __all__ = (
     "check_definitions",
     "check_limits",
     "definition_of",
+    "definitions_of",
 )
 
 OnExcess: TypeAlias = Literal["wait", "skip", "fail"]
@@ -183,7 +184,7 @@ def check_limits(value: Any, task: str) -> tuple[Limit, ...]:
         if not isinstance(limit, Concurrency | Rate | Fair):
             hint = f" Did you mean {limit.__name__}(...)?" if limit in (Concurrency, Rate, Fair) else ""
             raise ConfigurationError(f"The limits of task {task!r} have {limit!r}, which is no limit.{hint}")
-    names = [definition_of(limit, task).name for limit in limits]
+    names = [one.name for one in definitions_of(limits, task)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigurationError(
@@ -198,8 +199,23 @@ def check_limits(value: Any, task: str) -> tuple[Limit, ...]:
     return limits
 
 
+def definitions_of(limits: Iterable[Limit], task: str) -> tuple[LimitDefinition, ...]:
+    """The limits of ``task`` as they are stored. Rates without a name that would be called the same, such as one per
+    second and one per hour, get numbers."""
+    definitions: list[LimitDefinition] = []
+    numbers: dict[str, list[Limit]] = {}
+    for limit in limits:
+        definition = definition_of(limit, task)
+        others = numbers.setdefault(definition.name, [])
+        if isinstance(limit, Rate) and limit.name is None and others and limit not in others:
+            definition = definition._replace(name=f"{definition.name}:{len(others) + 1}")
+        others.append(limit)
+        definitions.append(definition)
+    return tuple(definitions)
+
+
 def definition_of(limit: Limit, task: str) -> LimitDefinition:
-    """A limit as it is stored for ``task``."""
+    """A limit as it is stored for ``task``, if it is the only one of its kind and key."""
     kind = _KINDS[type(limit)]
     key = None if limit.key is None else key_text(limit.key)
     name = limit.name or ":".join([task, kind.value, *([] if key is None else [key])])

@@ -26,7 +26,7 @@ from jobify.model.hooks import Hooks
 from jobify.model.job_options import JobOptions
 from jobify.model.limit_gates import LimitDefinition, LimitKind
 from jobify.model.limit_keys import Key, KeyReader, key_text
-from jobify.model.limits import check_definitions, definition_of
+from jobify.model.limits import check_definitions, definitions_of
 from jobify.model.retry import SmartRetry
 from jobify.model.signature import FuncSpec, is_async_callable
 from jobify.model.state import State
@@ -308,7 +308,7 @@ def _resolve(router: Router, route: Route[..., Any], aliases: tuple[str, ...]) -
 
 
 def _limits_of(route: Route[..., Any]) -> tuple[LimitDefinition, ...]:
-    limits = tuple(definition_of(limit, route.name) for limit in route.options.get("limits", ()))
+    limits = definitions_of(route.options.get("limits", ()), route.name)
     unique = route.options.get("unique")
     if unique is None or unique.on_conflict != "cancel_running":
         return limits
