@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from elsewhere import World
 
-from jobify import Concurrency, Jobify, Rate
+from jobify import Concurrency, Fair, Jobify, LimitExceededError, Rate
 from jobify.exceptions import ConfigurationError
 from support import until
 
@@ -25,6 +25,15 @@ def declare(app: Jobify) -> None:
     @app.task(name="shared", limits=[Concurrency(2, key="user", name="api"), Rate(50, per=10, burst=3, name="pace")])
     async def shared(user: object) -> None: ...
 
+    @app.task(name="turns", limits=[Fair("user", name="turns")])
+    async def turns(user: int) -> None: ...
+
+    @app.task(name="strict", limits=[Concurrency(1, key="user", name="strict", on_excess="fail")])
+    async def strict(user: int) -> None: ...
+
+    @app.task(name="skips", limits=[Concurrency(1, name="skips", on_excess="skip")])
+    async def skips() -> None: ...
+
 
 @pytest.fixture
 def known(world: World) -> Callable[[], World]:
@@ -37,7 +46,7 @@ def known(world: World) -> Callable[[], World]:
 def test_limits_of_tasks_that_this_process_does_not_know(known: Callable[[], World]) -> None:
     app = known().app
     found = {limit.name: limit for limit in app.limits()}
-    assert sorted(found) == ["api", "one:concurrency", "pace", "several:concurrency:user", "several:rate"]
+    assert {"api", "one:concurrency", "pace", "several:concurrency:user", "several:rate"} < found.keys()
     pace = found["pace"]
     assert (pace.kind, pace.limit, pace.per, pace.burst, pace.is_set) == ("rate", 50, 10.0, 3, False)
     assert (found["api"].active, found["api"].waiting, found["api"].keys) == (0, 0, ())
@@ -79,6 +88,7 @@ async def test_the_same_without_blocking_the_loop(known: Callable[[], World]) ->
         ("pace", 1.5, {}, "The limit is 1.5"),
         ("pace", 1, {"key": "x"}, "has no key"),
         ("shared", 1, {}, "There is no limit 'shared'"),
+        ("turns", 1, {}, "'turns' is a Fair"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -104,6 +114,19 @@ def test_keys_are_given_without_the_code(world: World) -> None:
         assert job.result(timeout=30) is None
         assert other.result(timeout=30) is None
         assert job.waits_for is None
+
+
+def test_limits_refuse_what_is_enqueued_without_the_code(known: Callable[[], World]) -> None:
+    app = known().app
+    assert [app.enqueue("skips").created for _ in range(2)] == [True, False]
+    keys = {"user": 1}
+    assert app.enqueue("strict", [1], limit_keys=keys).created
+    with pytest.raises(LimitExceededError, match="strict"):
+        app.enqueue("strict", [1], limit_keys=keys)
+    assert app.enqueue("strict", [2], limit_keys={"user": 2}).created
+    with pytest.raises(ConfigurationError, match="'pace'.*never admits more than 53"):
+        app.enqueue("shared", ["u"], cost=54)
+    assert app.enqueue("shared", ["u"], cost=53).created
 
 
 @pytest.mark.parametrize("keys", [["user"], {"user": object()}.keys(), "user", {1: 2}])

@@ -184,7 +184,7 @@ def test_long_keys_differ_by_their_ends() -> None:
 def test_an_object_without_a_text_of_its_own_is_no_key() -> None:
     class Plain: ...
 
-    with pytest.raises(PayloadError, match=r"an object of .*Plain"):
+    with pytest.raises(PayloadError, match="Plain is no key"):
         as_key(Plain())
 
 

@@ -262,7 +262,8 @@ class ClientEnqueuer:
         if limits.keys() - self._defined:
             define_missing(storage, limits, now=self._clock.now())
             self._defined.update(limits)
-        if len(calls) == 1 and not (limits or calls[0].is_conditional) and storage.insert((calls[0].row,))[0]:
+        may_refuse = limits or any(job.task.endpoint is None for job in jobs)
+        if len(calls) == 1 and not (may_refuse or calls[0].is_conditional) and storage.insert((calls[0].row,))[0]:
             jobs[0].result = JobResult(calls[0].row.id, self._operations)
             return
         now = self._clock.now()
@@ -272,7 +273,7 @@ class ClientEnqueuer:
                 stored = store_calls(storage, calls, now=now, delete_at=delete_at)
             else:
                 stored = insert_calls(storage, calls)
-            new = [call.row for call, one in zip(calls, stored, strict=True) if one.is_created and limits]
+            new = [call.row for call, one in zip(calls, stored, strict=True) if one.is_created and may_refuse]
             refused = refuse_excess(storage, new, now=now, delete_at=delete_at) if new else ()
         for job, one in zip(jobs, stored, strict=True):
             job.result = JobResult(one.id, self._operations, one.is_created and one.id not in refused)

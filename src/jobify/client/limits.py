@@ -11,7 +11,7 @@ from jobify.client.views import LimitView
 from jobify.exceptions import ConfigurationError, did_you_mean
 from jobify.gateway.connection import StorageConnection
 from jobify.model.clock import SECOND, Clock
-from jobify.model.limit_gates import LimitRecord
+from jobify.model.limit_gates import LimitKind, LimitRecord
 from jobify.model.limit_keys import as_key
 from jobify.router.registry import Registry
 from jobify.storage.base import Storage
@@ -47,7 +47,9 @@ class LimitAdmin:
         """Set a limit, or one key of it; None: as its declaration says."""
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < _HIGHEST):
             raise ConfigurationError(f"The limit is {limit!r}; it must be a whole number, 0 or more.")
-        name, path = self._find(name)
+        name, kind, path = self._find(name)
+        if kind == LimitKind.FAIR:
+            raise ConfigurationError(f"{name!r} is a Fair, which has no number. Pause the queue, or set another limit.")
         if is_keyed and path is None:
             raise ConfigurationError(f"The limit {name!r} has no key. Leave key= out.")
         with self._connection as storage:
@@ -55,15 +57,16 @@ class LimitAdmin:
             storage.set_limit(name, key=its, maximum=limit, now=self._clock.now())
         self._connection.notify(workers=True)
 
-    def _find(self, name: str) -> tuple[str, str | None]:
-        """The name and the key of the limit that is meant: of this name, or the only unnamed one of a task."""
-        declared = {one.name: one.key for endpoint in self._registry().values() for one in endpoint.limits}
-        known = {**declared, **{record.name: record.path for record in self._connection.reader().limits()}}
+    def _find(self, name: str) -> tuple[str, str, str | None]:
+        """The name, kind and key of the limit that is meant: of this name, or the only unnamed one of a task."""
+        declared = {one.name: (one.kind, one.key) for endpoint in self._registry().values() for one in endpoint.limits}
+        stored = {record.name: (record.kind, record.path) for record in self._connection.reader().limits()}
+        known = {**declared, **stored}
         if name in known:
-            return name, known[name]
+            return name, *known[name]
         unnamed = [one for one in known if one.startswith((f"{name}:concurrency", f"{name}:rate", f"{name}:fair"))]
         if len(unnamed) == 1:
-            return unnamed[0], known[unnamed[0]]
+            return unnamed[0], *known[unnamed[0]]
         if unnamed:
             choice = ", ".join(map(repr, sorted(unnamed)))
             raise ConfigurationError(f"Task {name!r} has several limits without a name. Name one of them: {choice}.")

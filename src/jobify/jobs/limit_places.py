@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from jobify.exceptions import LimitExceededError
-from jobify.model.limit_gates import LimitDefinition
+from jobify.model.limit_gates import LimitDefinition, limits_of_options
+from jobify.model.limits import check_cost
 from jobify.model.records import NewJob
 from jobify.storage.base import Storage
 from jobify.storage.end_reasons import limit_reached
@@ -26,7 +27,9 @@ def refuse_excess(
     storage: Storage, jobs: Sequence[NewJob], *, now: Microseconds, delete_at: Microseconds | None
 ) -> set[str]:
     """Have these jobs, which were inserted in this transaction, take their places in the lines of limits that refuse
-    some (``on_excess``). Those that are to be skipped end cancelled; their ids. LimitExceededError for another."""
+    some (``on_excess``). Those that are to be skipped end cancelled; their ids. LimitExceededError for another,
+    ConfigurationError for a cost that a limit never admits."""
+    _check_costs(storage, jobs)
     skipped: set[str] = set()
     for job, refusal in zip(jobs, storage.take_places(jobs, now=now), strict=True):
         if refusal is None:
@@ -36,3 +39,12 @@ def refuse_excess(
         storage.cancel([job.id], reason=limit_reached(refusal.name), now=now, delete_at=delete_at)
         skipped.add(job.id)
     return skipped
+
+
+def _check_costs(storage: Storage, jobs: Sequence[NewJob]) -> None:
+    """Of tasks whose code is not here, too."""
+    costs = [(job.task, limits_of_options(job.options).cost) for job in jobs if job.options is not None]
+    costly = [(task, cost) for task, cost in dict.fromkeys(costs) if cost > 1]
+    definitions = storage.task_limits([task for task, _ in costly]) if costly else {}
+    for task, cost in costly:
+        check_cost(task, definitions.get(task, ()), cost)
