@@ -124,7 +124,7 @@ def test_limits_refuse_what_is_enqueued_without_the_code(known: Callable[[], Wor
     with pytest.raises(LimitExceededError, match="strict"):
         app.enqueue("strict", [1], limit_keys=keys)
     assert app.enqueue("strict", [2], limit_keys={"user": 2}).created
-    with pytest.raises(ConfigurationError, match="'pace'.*never admits more than 53"):
+    with pytest.raises(ConfigurationError, match=r"'pace'.*never admits more than 53"):
         app.enqueue("shared", ["u"], cost=54)
     assert app.enqueue("shared", ["u"], cost=53).created
 

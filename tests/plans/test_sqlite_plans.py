@@ -168,6 +168,8 @@ def test_what_belongs_to_jobs_is_searched_not_scanned(connection: sqlite3.Connec
 _LIMIT_SCANS = {
     # All tasks and queues that wait, at a start.
     "misplaced_waiters": ["lanes"],
+    # All tasks and queues that wait, for a job that several limits may refuse.
+    "count_others": ["lanes"],
     # All that runs under a limit.
     "orphaned_holders": ["limit_holders"],
     # All that runs under a limit, after a process died.

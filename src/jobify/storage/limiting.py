@@ -39,7 +39,8 @@ class LimitPort(Protocol):
     """What a storage does for limits. Part of :class:`jobify.storage.base.Storage`."""
 
     def define_limits(self, tasks: Mapping[str, Sequence[LimitDefinition]], *, now: Microseconds = NEVER) -> None:
-        """These tasks have these limits from now on, and no others; what waits goes by them at once.
+        """These tasks have these limits from now on, and no others; what waits goes by them at once, also where a
+        limit has another key than before.
 
         A limit has one definition: the last one counts for all tasks that list it. What ``set_limit`` has set stays.
         What a rate has admitted before ``now`` counts as so many starts of the new one.

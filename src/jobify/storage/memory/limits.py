@@ -155,11 +155,28 @@ def take_places(table: Table, jobs: Sequence[NewJob], now: Microseconds) -> list
     """See :meth:`jobify.storage.limiting.LimitPort.take_places`."""
     places = places_of(jobs, task_limits(table, [job.task for job in jobs]))
     gates = {key: _gate(table, key) for place in places for key in place.all_gates}
-    given, refused = give_places(places, gates, {key: _waiting(table, key) for key in gates}, now)
+    waiting = {key: _waiting(table, key) for key in gates}
+    for key in {key for place in places if len(place.gates) > 1 for key, _ in place.gates}:
+        waiting[key] += sum(_has_place_beside(table, row, key) for row in _waiting_rows(table))
+    given, refused = give_places(places, gates, waiting, now)
     for one in given:
         table.upsert(transitions.held_back(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
     _keep_times(table, gates.values())
     return [refused.get(job.id) for job in jobs]
+
+
+def _has_place_beside(table: Table, row: Row, key: GateKey) -> bool:
+    """Whether a job has a place at a gate, and stands in the line of another limit that refuses some."""
+    assert row.waits_at is not None
+    limits, (its, _) = table.side.limits, row.waits_at
+    if (
+        its == key[0]
+        or limits[its].on_excess == "wait"
+        or key[0] not in table.side.task_limits.get(row.record.task, ())
+    ):
+        return False
+    path = limits[key[0]].key
+    return path is None or limits_of_options(row.record.options).limit_keys.get(path) == key[1]
 
 
 # -- jobs that wait ----------------------------------------------------------------------------------------------------
@@ -304,9 +321,13 @@ def define(table: Table, tasks: Mapping[str, Sequence[LimitDefinition]], now: Mi
     listed = {**side.task_limits, **{task: tuple(one.name for one in limits) for task, limits in tasks.items()}}
     limits = {**side.limits, **{one.name: one for of_task in tasks.values() for one in of_task}}
     table.side = side._replace(limits=limits, task_limits={task: names for task, names in listed.items() if names})
+    other_keys = {
+        name for name, one in side.limits.items() if (one.kind, one.key) != (limits[name].kind, limits[name].key)
+    }
     for row in _waiting_rows(table):
         assert row.waits_at is not None
-        if row.waits_at[0] not in listed.get(row.record.task, ()):
+        name = row.waits_at[0]
+        if name in other_keys or name not in listed.get(row.record.task, ()):
             table.upsert(transitions.admitted(row, row.record.due_at))
     _keep_counts(table, former, now)
 

@@ -34,9 +34,11 @@ class LimitDefinitions:
             rows = [(task, place, one.name) for task in names for place, one in enumerate(tasks[task])]
             self._statements.run_rows("add_task_limits", rows)
             self._lines.free_misplaced(names)
-            limits = {one.name: tuple(one) for task in names for one in tasks[task]}
+            limits = {one.name: one for task in names for one in tasks[task]}
+            before = self._statements.rows_for("keys_of_limits", list(limits))
+            self._lines.free_all([name for name, *its in before if its != [limits[name].kind, limits[name].key]])
             former = self._gates.locked_of(list(limits))
-            self._statements.run_rows("define_limits", [limits[name] for name in sorted(limits)])
+            self._statements.run_rows("define_limits", [tuple(limits[name]) for name in sorted(limits)])
             self._recompute(former, now)
         return True
 

@@ -157,7 +157,13 @@ class Lines:
 
     def free_misplaced(self, tasks: Sequence[str]) -> None:
         """Let those go on that wait at a limit which their task does not have any more."""
-        found = self._statements.rows_for("misplaced_waiters", tasks)
+        self._free(self._statements.rows_for("misplaced_waiters", tasks))
+
+    def free_all(self, limits: Sequence[str]) -> None:
+        """Let those go on that wait at these limits, whose gates have other keys from now on."""
+        self._free(self._statements.rows_for("waiters_of_limits", limits) if limits else [])
+
+    def _free(self, found: Sequence[Row]) -> None:
         self._statements.run_for("admit_waiters", [seq for seq, is_waiting in found if is_waiting])
         self._statements.run_for("drop_waiters", [seq for seq, _ in found])
 

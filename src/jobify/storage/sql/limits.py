@@ -11,6 +11,7 @@ in a transaction of its own, before it is answered.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, Protocol
@@ -147,14 +148,23 @@ class Limits:
         """See :meth:`jobify.storage.limiting.LimitPort.take_places`."""
         with self._statements.together():
             places = places_of(jobs, self._task_limits([job.task for job in jobs]))
+            if not places:
+                return [None] * len(jobs)
             gates = self._gates.locked(key for place in places for key in place.all_gates)
-            strict = [gates[key].id for place in places for key, _ in place.gates]
-            counts = dict(self._statements.rows_for("count_waiters", list(dict.fromkeys(strict))))
-            waiting = {key: counts.get(gate.id, 0) for key, gate in gates.items()}
+            counts = self._count_waiters([[gates[key].id for key, _ in place.gates] for place in places])
+            waiting = {key: counts[gate.id] for key, gate in gates.items()}
             given, refused = give_places(places, gates, waiting, now)
             self._lines.wait(given, "hold_back")
             self._gates.write(gates.values())
         return [refused.get(job.id) for job in jobs]
+
+    def _count_waiters(self, gates: Sequence[Sequence[int]]) -> Counter[int]:
+        """How many wait for each of these gates, which are those of some jobs."""
+        counts = Counter[int]()
+        one_of_several = {gate for its in gates if len(its) > 1 for gate in its}
+        for name, ids in (("count_waiters", {gate for its in gates for gate in its}), ("count_others", one_of_several)):
+            counts.update(dict(self._statements.rows_for(name, sorted(ids)) if ids else ()))
+        return counts
 
     # -- ends of claims ------------------------------------------------------------------------------------------------
 

@@ -1473,6 +1473,24 @@ SELECT CAST(json_group_array(json_array(gate, number)) AS BLOB) FROM (
     WHERE its.gate IN ({ids}) GROUP BY its.gate
 )
 
+-- name: count_others
+-- Those that have places at these gates, and stand in the line of another limit that refuses some.
+SELECT CAST(json_group_array(json_array(gate, number)) AS BLOB) FROM (
+    SELECT gates.id AS gate, count(*) AS number FROM limit_lanes AS lanes
+    CROSS JOIN limit_gates AS other ON other.id = lanes.gate
+    CROSS JOIN limits AS its ON its.name = other.name AND its.on_excess <> 'wait'
+    CROSS JOIN limit_gates AS gates ON gates.id IN ({ids}) AND gates.name <> other.name
+    CROSS JOIN task_limits ON task_limits.task = lanes.task AND task_limits.name = gates.name
+    CROSS JOIN limits ON limits.name = gates.name
+    CROSS JOIN limit_waiters AS waiter
+        ON waiter.gate = lanes.gate AND waiter.task = lanes.task AND waiter.queue = lanes.queue
+    CROSS JOIN jobs ON jobs.seq = waiter.seq AND jobs.fence = waiter.fence AND jobs.status = 'scheduled'
+    WHERE limits.key IS NULL OR CASE WHEN json_valid(jobs.options)
+        THEN json_extract(jobs.options, '$.limit_keys."' || limits.key || '"') = gates.key
+    END
+    GROUP BY gates.id
+)
+
 -- name: add_waiters
 INSERT OR REPLACE INTO limit_waiters (seq, fence, gate, task, queue, rank, due_at)
 SELECT jobs.seq, jobs.fence, v.column2, jobs.task, jobs.queue, -jobs.priority, ifnull(v.column3, jobs.due_at)
@@ -1564,6 +1582,17 @@ CROSS JOIN limit_waiters ON limit_waiters.gate = lanes.gate AND limit_waiters.ta
     AND limit_waiters.queue = lanes.queue
 WHERE lanes.task IN ({ids})
     AND NOT EXISTS (SELECT 1 FROM task_limits WHERE task_limits.task = lanes.task AND task_limits.name = gates.name)
+
+-- name: keys_of_limits
+-- By which keys these limits have gates.
+SELECT CAST(json_group_array(json_array(name, kind, key)) AS BLOB) FROM limits WHERE name IN ({ids})
+
+-- name: waiters_of_limits
+SELECT CAST(json_group_array(json_array(its.seq, ifnull(
+    (SELECT 1 FROM jobs WHERE jobs.seq = its.seq AND jobs.fence = its.fence AND jobs.status = 'scheduled'), 0
+))) AS BLOB)
+FROM limit_gates AS gates CROSS JOIN limit_waiters AS its ON its.gate = gates.id
+WHERE gates.name IN ({ids})
 
 -- name: set_limit
 INSERT INTO limit_settings (name, key, maximum) VALUES (?, ?, ?)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobify.model.limit_gates import LimitState, SettledLimits
+from jobify.model.limit_gates import LimitDefinition, LimitState, SettledLimits
 from jobify.model.status import ClaimScope
 from jobify.storage.base import Storage
 from jobify.testing.rows import ask, ids_of, suspects
@@ -113,6 +113,18 @@ class RateContract(StorageCase):
         assert place(storage, "c", options=keyed(user=2)) == [None]
         assert sorted(found_ids(claim(storage, owner))) == ["a", "c"]
 
+    @pytest.mark.parametrize("others", [{}, {"key": "shop"}])
+    def test_one_in_the_line_of_a_limit_has_places_at_all(
+        self, storage: Storage, owner: int, others: dict[str, str]
+    ) -> None:
+        limits = [at_once(5, name="user", key="user"), at_once(2, name="two", **others)]
+        storage.define_limits({"task": [one._replace(on_excess="fail") for one in limits]})
+        for id, user in (("a", 1), ("b", 1), ("c", 2), ("d", 1)):
+            assert place(storage, id, options=keyed(user=user, shop=1)) == [None if id < "c" else "two"]
+            storage.cancel([id] if id > "b" else [], reason="x", now=NOW, delete_at=None)
+        assert found_ids(claim(storage, owner)) == ["a", "b"]
+        assert place(storage, "e", options=keyed(user=3, shop=2)) == [None if others else "two"]
+
     def test_a_rate_has_a_place_for_each_start_that_it_allows_now(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [rate(2, 10, burst=1)._replace(on_excess="skip")]})
         assert place(storage, "a", "b", "c") == [None, None, "rate"]
@@ -202,6 +214,20 @@ class RateContract(StorageCase):
         storage.define_limits({"task": []})
         assert [found.limits for found in claim(storage, owner)] == [LimitState.NONE]
         assert storage.limits() == []
+
+    @pytest.mark.parametrize("others", [rate(9, 9, burst=9, name="limit"), at_once(1, key="user")])
+    def test_what_waits_goes_by_another_key_at_once(
+        self, storage: Storage, owner: int, others: LimitDefinition
+    ) -> None:
+        storage.define_limits({"task": [at_once(1)], "other": [at_once(1)]})
+        storage.insert([
+            job("a", options=keyed(user=1)), job("b", options=keyed(user=2)),
+            job("c", task="other", options=keyed(user=3)),
+        ])  # fmt: skip
+        assert found_ids(claim(storage, owner, tasks=("task", "other"))) == ["a"]
+        storage.define_limits({"task": [others]})
+        assert [one(storage, id).blockers for id in ("b", "c")] == [0, 0]
+        assert found_ids(claim(storage, owner, tasks=("task", "other"))) == ["b", "c"]
 
     def test_one_that_is_added_holds_for_those_that_wait_for_another(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [at_once(1, name="first")]})

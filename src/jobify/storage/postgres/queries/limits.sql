@@ -93,6 +93,20 @@ SELECT its.gate, count(*) FROM @limit_waiters AS its
 JOIN @jobs ON jobs.seq = its.seq AND jobs.fence = its.fence AND jobs.status = 'scheduled'
 WHERE its.gate = ANY ($1::bigint[]) GROUP BY its.gate
 
+-- name: count_others
+-- Those that have places at these gates, and stand in the line of another limit that refuses some.
+SELECT gates.id, count(*) FROM @limit_lanes AS lanes
+JOIN @limit_gates AS other ON other.id = lanes.gate
+JOIN @limits AS its ON its.name = other.name AND its.on_excess <> 'wait'
+JOIN @limit_gates AS gates ON gates.id = ANY ($1::bigint[]) AND gates.name <> other.name
+JOIN @task_limits ON task_limits.task = lanes.task AND task_limits.name = gates.name
+JOIN @limits ON limits.name = gates.name
+JOIN @limit_waiters AS waiter
+    ON waiter.gate = lanes.gate AND waiter.task = lanes.task AND waiter.queue = lanes.queue
+JOIN @jobs ON jobs.seq = waiter.seq AND jobs.fence = waiter.fence AND jobs.status = 'scheduled'
+WHERE limits.key IS NULL OR @json_of(jobs.options) -> 'limit_keys' ->> limits.key = gates.key
+GROUP BY gates.id
+
 -- name: add_waiters
 INSERT INTO @limit_waiters (seq, fence, gate, task, queue, rank, due_at)
 SELECT jobs.seq, jobs.fence, v.gate, jobs.task, jobs.queue, -jobs.priority, coalesce(v.place, jobs.due_at)
@@ -185,6 +199,16 @@ JOIN @limit_waiters AS its ON its.gate = lanes.gate AND its.task = lanes.task AN
 LEFT JOIN @jobs ON jobs.seq = its.seq
 WHERE lanes.task = ANY ($1::text[])
     AND NOT EXISTS (SELECT 1 FROM @task_limits WHERE task_limits.task = lanes.task AND task_limits.name = gates.name)
+FOR UPDATE OF its
+
+-- name: keys_of_limits
+-- By which keys these limits have gates.
+SELECT name, kind, key FROM @limits WHERE name = ANY ($1::text[])
+
+-- name: waiters_of_limits
+SELECT its.seq, coalesce(jobs.fence = its.fence AND jobs.status = 'scheduled', false)
+FROM @limit_gates AS gates JOIN @limit_waiters AS its ON its.gate = gates.id LEFT JOIN @jobs ON jobs.seq = its.seq
+WHERE gates.name = ANY ($1::text[])
 FOR UPDATE OF its
 
 -- name: set_limit
