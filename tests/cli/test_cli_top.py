@@ -16,6 +16,8 @@ from contextlib import suppress
 import pytest
 
 from cli_shop import Shop
+from jobify.model.limit_gates import LimitDefinition
+from jobify.model.records import ClaimRequest, TaskSlots
 from support import until
 
 LEAVE = "\x1b[?1049l"
@@ -100,3 +102,10 @@ def test_it_follows_the_size_of_the_terminal(terminal: Terminal) -> None:
     terminal.until("ID")
     terminal.type(b"q")
     assert terminal.process.wait(timeout=30) == 0
+
+
+def test_it_shows_limits_that_hold_jobs_back(shop: Shop, terminal: Terminal) -> None:
+    shop.storage.define_limits({"pack": [LimitDefinition("boxes", "concurrency", 0)]})
+    shop.add()
+    shop.storage.claim(ClaimRequest(shop.worker("pack"), (TaskSlots(("pack",), 9),)), now=shop.now)
+    terminal.until("limit boxes 0/0, 1 waiting")

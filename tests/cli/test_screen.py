@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobify.cli.top.screen import Snapshot, Throughput, draw
-from jobify.client.views import QueueView, WorkerView
+from jobify.client.views import LimitView, QueueView, WorkerView
 from jobify.client.wait_reasons import ClusterState
 from jobify.model.clock import to_datetime
 from jobify.model.public_status import PUBLIC_STATUSES
@@ -98,6 +98,44 @@ def test_stopped_schedules_are_at_the_top() -> None:
     shown = text(snapshot()._replace(stopped=stopped)).splitlines()
     assert shown[3].startswith("schedule job-0 is stopped 0 ms ago: Error: 0")
     assert shown[6] == "… and 2 more stopped schedules"
+
+
+def limit(name: str, waiting: int, *keys: tuple[object, int], **fields: object) -> LimitView:
+    blank = {"key": None, "kind": "concurrency", "limit": 10, "per": 0.0, "burst": 0, "is_set": False, "active": 10}
+    values = {**blank, "name": name, "waiting": waiting, **fields}
+    of_keys = tuple(LimitView(**{**values, "key": key, "waiting": count}) for key, count in keys)  # type: ignore[arg-type]
+    return LimitView(**values, keys=of_keys)  # type: ignore[arg-type]
+
+
+def test_limits_that_hold_jobs_back_are_at_the_top() -> None:
+    limits = [
+        limit("openai", 214),
+        limit("exports", 12, ("a", 5), (7, 4), (None, 2), ("d", 1), ("e", 0), limit=1),
+        limit("api", 3, kind="rate", limit=100, per=60.0, burst=5, is_set=True),
+        limit("mail", 2),
+        limit("sms", 1),
+    ]
+    for width in (60, 80, 200):
+        lines = text(snapshot()._replace(limits=limits), width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        begin = next(number for number, line in enumerate(lines) if line.startswith("limit openai"))
+        assert lines[begin : begin + 4] == [
+            "limit openai 10/10, 214 waiting",
+            'limit exports 1 each, 12 waiting: 5 "a", 4 7, 2 null, …',
+            "limit api 100 / 60 s + 5 (set), 3 waiting",
+            "… and 2 more limits that jobs wait for",
+        ]
+        assert any("queue-1" in line for line in lines[begin:])
+    assert "waiting" not in text(snapshot())
+
+
+def test_a_limit_of_a_long_name_is_shown_in_whole() -> None:
+    name = "module.of.the.shop:synchronise_everything:concurrency:order.customer_id"
+    shown = snapshot()._replace(limits=[limit(name, 5, ("x" * 90, 5), limit=0)])
+    for width in (60, 80):
+        lines = text(shown, width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert f'limit{name}0each,5waiting:5"{"x" * 28}…' in "".join("".join(lines).split())
 
 
 def test_a_narrow_terminal_shows_errors_in_whole_and_every_count() -> None:

@@ -131,9 +131,9 @@ class LimitView:
     key: Any
     """The key, of one in ``keys``; else None."""
     kind: str
-    """``concurrency`` or ``rate``."""
+    """``concurrency``, ``rate`` or ``fair``."""
     limit: int
-    """As it counts: of the code, or as ``set_limit`` has set it."""
+    """As it counts: of the code, or as ``set_limit`` has set it. Of a fair share 1, which says nothing."""
     per: float
     """Of a rate: seconds; else 0."""
     burst: int
@@ -142,7 +142,7 @@ class LimitView:
     active: int
     """Jobs that hold it."""
     waiting: int
-    """Jobs that it holds back."""
+    """Jobs that it holds back; of a fair share, those that wait for their turn."""
     keys: tuple[LimitView, ...] = ()
     """Of a limit with a key: up to 100 keys that jobs wait for, that have reached the limit, or that were set."""
 

@@ -12,7 +12,7 @@ from jobify.cli.options import Json, Source, for_jobs, new_group
 if TYPE_CHECKING:
     from jobify.client.views import LimitView
 
-__all__ = ("limits",)
+__all__ = ("key_text", "limits", "maximum_text")
 
 limits = new_group("List limits, set them for all workers, and reset them.", lists_by_default=True)
 
@@ -52,12 +52,12 @@ def list_limits(source: Source, as_json: Json = False) -> None:
 
 def _rows(limit: LimitView) -> list[tuple[object, ...]]:
     return [
-        (limit.name, limit.kind, _maximum(limit), limit.active, limit.waiting),
-        *((f"  {key_text(key.key)}", "", _maximum(key), key.active, key.waiting) for key in limit.keys),
+        (limit.name, limit.kind, maximum_text(limit), limit.active, limit.waiting),
+        *((f"  {key_text(key.key)}", "", maximum_text(key), key.active, key.waiting) for key in limit.keys),
     ]
 
 
-def _maximum(limit: LimitView) -> str:
+def maximum_text(limit: LimitView) -> str:
     """``10``, ``100 / 60 s``, ``5 (set)``."""
     text = f"{limit.limit} / {limit.per:g} s" if limit.per else f"{limit.limit}"
     burst = f" + {limit.burst}" if limit.burst else ""

@@ -29,7 +29,7 @@ def top(
         float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Time between two refreshes.")
     ] = 1.0,
 ) -> None:
-    """Watch queues, workers and running jobs. q or Ctrl-C ends it."""
+    """Watch queues, workers, running jobs, and limits that hold jobs back. q or Ctrl-C ends it."""
     import sys
 
     from jobify.cli.errors import CommandError

@@ -6,6 +6,7 @@ share leaves the rest to the others, and one that is cut says how many lines are
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,15 +15,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 
+from jobify.cli.commands.limits import maximum_text
 from jobify.cli.documents import queue_note
 from jobify.cli.layout import lay_out, wrapped
 from jobify.cli.output import STATUS_STYLES, Column
 from jobify.cli.time_format import how_long
 from jobify.client.arguments import Filters
-from jobify.client.views import QueueView, WorkerView
+from jobify.client.views import LimitView, QueueView, WorkerView
 from jobify.client.wait_reasons import ClusterState, stopped_note
 from jobify.model.clock import SECOND, to_datetime
 from jobify.model.cron import is_stopped
+from jobify.model.limit_gates import LimitKind
 from jobify.model.public_status import ENDS, PUBLIC_STATUSES, PublicStatus
 from jobify.model.records import JobRecord
 from jobify.runtime.escaping import escaped
@@ -54,6 +57,8 @@ class Snapshot(NamedTuple):
     """Runs of schedules so far. They are counted apart, because a schedule does not end with a run."""
     stopped: Sequence[JobRecord] = ()
     """Schedules that failures have stopped, the most recent first."""
+    limits: Sequence[LimitView] = ()
+    """Limits that hold jobs back, those first that hold back the most."""
 
     @property
     def now(self) -> Microseconds:
@@ -88,7 +93,7 @@ class Throughput:
 
 
 def take_snapshot(session: Session) -> Snapshot:
-    """Read queues, workers, running jobs and schedules."""
+    """Read queues, workers, running jobs, schedules and limits."""
     cluster = session.cluster_state()
     running = session.queries.find(Filters(statuses=("running",)), limit=_MAX_JOBS, is_newest_first=False)
     schedules = list(session.queries.schedule_records())
@@ -99,7 +104,13 @@ def take_snapshot(session: Session) -> Snapshot:
         running=sorted(running, key=lambda job: job.started_at or cluster.now),
         runs=sum(row.run_count for row in schedules),
         stopped=stopped,
+        limits=sorted(filter(_holds_back, session.app.limits()), key=lambda limit: (-limit.waiting, limit.name)),
     )
+
+
+def _holds_back(limit: LimitView) -> bool:
+    """A fair share only says whose turn it is."""
+    return limit.waiting > 0 and limit.kind != LimitKind.FAIR
 
 
 # -- screen ------------------------------------------------------------------------------------------------------------
@@ -115,6 +126,12 @@ _NARROW: Final = 60
 """A terminal with fewer columns has no table of queues."""
 _MAX_STOPPED: Final = 3
 """Stopped schedules that are shown."""
+_MAX_LIMITS: Final = 3
+"""Limits that are shown."""
+_MAX_KEYS: Final = 3
+"""Keys that are named of each."""
+_KEY: Final = 30
+"""Characters of a key."""
 _MIN_HEIGHT: Final = 4
 """Lines of a section that is cut: an empty one, the heading, a line, and how many are missing."""
 
@@ -178,7 +195,13 @@ def _head(snapshot: Snapshot, rates: Sequence[float], *, name: str, width: int) 
     clock = to_datetime(snapshot.now).astimezone().strftime("%H:%M:%S")
     left, right = f"jobify top  {name}", f"{clock}  q: quit"
     title = Text(left if len(left) + len(right) + 2 > width else f"{left}{right:>{width - len(left)}}", style="bold")
-    return [title, *_totals(snapshot, width), _throughput(rates, width), *_stopped(snapshot, width)]
+    return [
+        title,
+        *_totals(snapshot, width),
+        _throughput(rates, width),
+        *_stopped(snapshot, width),
+        *_limits(snapshot, width),
+    ]
 
 
 def _totals(snapshot: Snapshot, width: int) -> list[Text]:
@@ -198,6 +221,27 @@ def _stopped(snapshot: Snapshot, width: int) -> list[Text]:
     lines = [Text(line, style="red") for note in notes for line in wrapped(note, width)]
     more = len(snapshot.stopped) - len(shown)
     return [*lines, Text(f"… and {more} more stopped schedules", style="red")] if more else lines
+
+
+def _limits(snapshot: Snapshot, width: int) -> list[Text]:
+    """The limits that most jobs wait for, with the keys that most of them have."""
+    notes = [escaped(_limit_note(limit)) for limit in snapshot.limits[:_MAX_LIMITS]]
+    lines = [Text(line, style="yellow") for note in notes for line in wrapped(note, width)]
+    more = len(snapshot.limits) - _MAX_LIMITS
+    return [*lines, Text(f"… and {more} more limits that jobs wait for", style="yellow")] if more > 0 else lines
+
+
+def _limit_note(limit: LimitView) -> str:
+    """``limit openai 10/10, 214 waiting``; of one with a key, ``limit exports 1 each, 5 waiting: 3 "a", 2 "b"``."""
+    waited = [key for key in limit.keys if key.waiting]
+    if limit.kind == LimitKind.CONCURRENCY and not waited:
+        state = f"{limit.active}/{limit.limit}"
+    else:
+        state = f"{maximum_text(limit)}{' each' if waited else ''}"
+    keys = [(key.waiting, json.dumps(key.key, ensure_ascii=False)) for key in waited[:_MAX_KEYS]]
+    named = ", ".join(f"{count} {_fit(key, min(len(key), _KEY))}" for count, key in keys)
+    more = ", …" if len(waited) > _MAX_KEYS else ""
+    return f"limit {limit.name} {state}, {limit.waiting} waiting{f': {named}{more}' if named else ''}"
 
 
 def _throughput(rates: Sequence[float], width: int) -> Text:
