@@ -342,6 +342,26 @@ async def test_jobs_that_wait_go_by_the_limits_of_the_next_start(make: Make, lim
         await eventually(lambda: all(one == (0, 0) for one in counts(app).values()))
 
 
+@pytest.mark.parametrize("known", [[], [Concurrency(5, key="user", name="users")]])
+async def test_a_worker_of_an_older_release_reads_new_keys(make: Make, known: list[Concurrency]) -> None:
+    older, newer, client, most = make(), make(), make(), Meter()
+
+    @older.task(name="task", limits=known)
+    @newer.task(name="task", limits=[*known, Concurrency(1, key="shop", name="shops")])
+    async def task(user: int, shop: str) -> None:
+        async with most.inside():
+            pass
+
+    async with older:
+        async with newer:
+            pass  # its limits are stored, and hold for the older one
+        jobs = [await client.aenqueue("task", [user, "a"]) for user in range(4)]
+        for job in jobs:
+            await soon(job.aresult())
+        assert most.most == 1
+        await eventually(lambda: counts(client)["shops"] == (0, 0))
+
+
 async def test_a_long_key_is_a_key(make: Make) -> None:
     app, meter = make(), Meter()
 

@@ -6,7 +6,7 @@ A key is stored as JSON, so that 7 and "7" are two keys, and None is one like an
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 
@@ -127,6 +127,18 @@ class KeyReader:
         self._task = task
         self._signature = signature
         self._keys = keys
+
+    @classmethod
+    def of_paths(cls, task: str, signature: inspect.Signature, paths: Iterable[str]) -> KeyReader:
+        """Reads keys that are declared elsewhere. LookupError for one that is no path into these arguments."""
+        for path in paths:
+            if ":" in path or path.partition(".")[0] not in signature.parameters:
+                raise LookupError(f"the limits of its task have a key that is not known here: {path}")
+        return cls(task, signature, {path: path for path in paths})
+
+    def has_all(self, own: JobOptions) -> bool:
+        """Whether a job has these keys already."""
+        return self._keys.keys() <= own.limit_keys.keys()
 
     def options(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], own: JobOptions | None = None) -> str | None:
         """The options of a job with its keys, those that it has already unchanged. TypeError if the arguments do not

@@ -122,21 +122,27 @@ class ClaimHandler:
     def _add_keys(self, backend: Backend, claim: Claim, pool: SlotPool) -> None:
         """Put a job back with the keys of its limits, which the process that enqueued it could not read."""
         endpoint, own = self._registry[claim.task], read_options(claim.options)
-        if endpoint.limit_keys is None:  # they are those of a newer release, which has to read them
-            raise LookupError("the limits of its task have keys that are not known here")
         attempt = Attempt.of_claim(claim, backend=backend, endpoint=endpoint, pool=pool, job=None)
-        if own.inputs is not None:
-            self._reading.add(task := spawn(self._add_keys_of_results(attempt, claim, endpoint.limit_keys, own)))
-            task.add_done_callback(self._reading.discard)
+        keys = endpoint.limit_keys
+        if own.inputs is None and keys is not None and not keys.has_all(own):
+            self._release_with_keys(attempt, claim, keys, own)
         else:
-            self._release_with_keys(attempt, claim, endpoint.limit_keys, own)
+            self._reading.add(task := spawn(self._read_and_add_keys(attempt, claim, own)))
+            task.add_done_callback(self._reading.discard)
 
-    async def _add_keys_of_results(self, attempt: Attempt, claim: Claim, keys: KeyReader, own: JobOptions) -> None:
-        """:meth:`_add_keys`, for a job whose first argument comes from other jobs. It keeps its slot meanwhile."""
-        assert own.inputs is not None
+    async def _read_and_add_keys(self, attempt: Attempt, claim: Claim, own: JobOptions) -> None:
+        """:meth:`_add_keys`, for a job whose first argument comes from other jobs, or whose limits another release has
+        declared, with keys that are not known here: paths can be read here, too. It keeps its slot meanwhile."""
         try:
-            value = await fetch_parent_results(attempt, own.inputs, self._registry)
-            self._release_with_keys(attempt, claim, keys, own, value)
+            keys, storage = attempt.endpoint.limit_keys, attempt.backend.storage
+            if keys is None or keys.has_all(own):
+                limits = await attempt.backend.read(lambda: storage.task_limits([claim.task]).get(claim.task, []))
+                paths = {one.key for one in limits if one.key is not None} - own.limit_keys.keys()
+                keys = KeyReader.of_paths(claim.task, attempt.endpoint.spec.signature, paths)
+            inputs = ()
+            if own.inputs is not None:
+                inputs = (await fetch_parent_results(attempt, own.inputs, self._registry),)
+            self._release_with_keys(attempt, claim, keys, own, *inputs)
         except ResultNotStoredError as error:
             self._end(attempt, error)
         except Exception as error:
