@@ -110,3 +110,25 @@ def test_a_job_says_what_it_waits_for(limited: Shop) -> None:
     limited("queues", "pause", "default")
     note = next(job["note"] for job in limited("jobs", "list", "--json").json["jobs"] if job["id"] == first)
     assert note == "the queue is paused"
+
+
+def test_a_job_is_enqueued_with_keys_and_a_cost(limited: Shop) -> None:
+    keys = ["--limit-key", "size=big", "--limit-key", "order.id=7"]
+    done = limited("enqueue", "pack", *keys, "--cost", "5")
+    (job,) = limited.storage.get([done.out.split("\t")[0]])
+    assert json.loads(job.options) == {"limit_keys": {"size": '"big"', "order.id": "7"}, "cost": 5}
+    done = limited("enqueue", "pack", "--limit-key", "size")
+    assert (done.code, "--limit-key 'size' is not a pair" in done.err) == (2, True)
+    done = limited("enqueue", "pack", "--cost", "106", "--database", "shop.db")
+    assert (done.code, "never admits more than 105" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(("on_excess", "code"), [("skip", 0), ("fail", 1)])
+def test_a_job_that_a_limit_refuses_is_not_enqueued(shop: Shop, on_excess: str, code: int) -> None:
+    limit = LimitDefinition("boxes", "concurrency", 0, on_excess=on_excess)
+    shop.storage.define_limits({"pack": [limit]})
+    done = shop("enqueue", "pack", "--database", "shop.db")
+    assert done.code == code
+    assert "boxes" in done.err
+    if on_excess == "skip":
+        assert done.out.split("\t")[1].strip() == "skipped"

@@ -66,6 +66,17 @@ _DependsOn: TypeAlias = Annotated[
 _Metadata: TypeAlias = Annotated[
     list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="May be repeated.")
 ]
+_LimitKey: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit-key",
+        metavar="KEY=VALUE",
+        help="A key of a limit, such as order.shop=shop-7 (or JSON), with --database; may be repeated.",
+    ),
+]
+_Cost: TypeAlias = Annotated[
+    int | None, typer.Option("--cost", metavar="N", min=1, help="How many starts of a rate it counts as.")
+]
 
 
 @for_jobs
@@ -85,6 +96,8 @@ def enqueue(
     job_id: _JobId = None,
     depends_on: _DependsOn = None,
     metadata: _Metadata = None,
+    limit_key: _LimitKey = None,
+    cost: _Cost = None,
     as_json: Json = False,
 ) -> None:
     """Store one job of a task, for a worker to run, and print its id.
@@ -111,6 +124,8 @@ def enqueue(
         "job_id": job_id,
         "depends_on": depends_on or None,
         "metadata": dict(metadata_pairs(metadata)) if metadata else None,
+        "limit_keys": dict(metadata_pairs(limit_key, "--limit-key")) if limit_key else None,
+        "cost": cost,
     }
     call = _value("--args", args, list), _value("--kwargs", kwargs, dict)
     with open_session(source) as session:
@@ -130,8 +145,12 @@ def _enqueue(session: Session, task: str, call: tuple[Any, Any], options: dict[s
         job = session.app.enqueue(task, *call, **{key: value for key, value in options.items() if value is not None})
     except TypeError as error:
         raise CommandError(f"The arguments do not fit the task {task!r}: {error}", ExitCode.USAGE) from error
+    is_skipped = not job.created and job.status == "cancelled"
     with result_printer("jobs", as_json) as print_result:
-        print_result(job.id, "pending" if job.created else "exists")
+        print_result(job.id, "pending" if job.created else "skipped" if is_skipped else "exists")
+    if is_skipped:
+        print_note(f"The job does not run: {job.reason}.")
+        return
     if not job.created:
         print_note("Nothing was stored: this job has the unique key and is unfinished.")
     problem = session.cluster_state().problem(task, job.queue_name)

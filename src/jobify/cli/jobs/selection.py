@@ -216,20 +216,20 @@ def _moment(text: str | None, app: Jobify) -> datetime | None:
     return None if text is None else to_datetime(moment(text, now=app.now(), zone=app.zone))
 
 
-def metadata_pairs(texts: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+def metadata_pairs(texts: Sequence[str], option: str = "--metadata") -> tuple[tuple[str, Any], ...]:
     """Read ``key=value`` texts. A value that is JSON (3, true, null, "3") means that; any other text means itself.
 
     >>> metadata_pairs(["user=ada", "tries=3", 'code="3"'])
     (('user', 'ada'), ('tries', 3), ('code', '3'))
     """
-    return tuple(_pairs(texts))
+    return tuple(_pairs(texts, option))
 
 
-def _pairs(texts: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _pairs(texts: Sequence[str], option: str) -> Iterator[tuple[str, Any]]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise CommandError(f"--metadata {text!r} is not a pair. Write key=value.", ExitCode.USAGE)
+            raise CommandError(f"{option} {text!r} is not a pair. Write key=value.", ExitCode.USAGE)
         try:
             read = json.loads(value)
         except ValueError:
