@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from jobify.model.limit_gates import (
     JobLimits,
@@ -15,7 +15,8 @@ from jobify.model.limit_gates import (
     LimitState,
     limits_of_options,
 )
-from jobify.model.records import Claim, NewJob
+from jobify.model.records import Claim, NewJob, Settlement
+from jobify.model.status import JobStatus
 from jobify.types import Microseconds
 
 __all__ = (
@@ -28,12 +29,15 @@ __all__ = (
     "admit",
     "give_places",
     "held_batches",
+    "is_next_in_line",
     "left_room",
     "needs_of",
     "openings",
     "places_of",
     "with_states",
 )
+
+_SCHEDULED: Final = JobStatus.SCHEDULED.value
 
 GateKey: TypeAlias = tuple[str, str]
 """The name of a limit, and a key of it."""
@@ -344,3 +348,9 @@ def with_states(claims: Iterable[Claim], decisions: GateDecisions, unkeyed: Iter
         for claim in claims
         if claim.id not in refused
     ]
+
+
+def is_next_in_line(settlement: Settlement) -> bool:
+    """Whether a job that had its turn was released without having run. One that is tried again at once, or has put
+    itself off, says why (``error``): it goes to the end of its line, or it would take every turn."""
+    return settlement.ready and settlement.status == _SCHEDULED and settlement.error is None

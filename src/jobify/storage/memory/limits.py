@@ -25,6 +25,7 @@ from jobify.storage.limit_decisions import (
     admit,
     give_places,
     held_batches,
+    is_next_in_line,
     left_room,
     needs_of,
     openings,
@@ -273,7 +274,7 @@ def settled(table: Table, row: Row, settlement: Settlement) -> Settled:
         table.upsert(after._replace(record=after.record._replace(options=its.options)))
     after = table.find(row.record.id)
     turn = next((key for key in row.held if table.side.limits[key[0]].kind == LimitKind.FAIR), None)
-    if turn is not None and after is not None and settlement.ready and after.record.status == SCHEDULED:
+    if turn is not None and after is not None and is_next_in_line(settlement) and after.record.status == SCHEDULED:
         place = _gate(table, turn).tat  # it has not run: it is the next one in its line
         table.upsert(transitions.held_back(after, turn, place))
     if its.closed_until is not None:

@@ -24,6 +24,7 @@ from jobify.storage.limit_decisions import (
     admit,
     give_places,
     held_batches,
+    is_next_in_line,
     left_room,
     needs_of,
     openings,
@@ -201,12 +202,11 @@ class Limits:
         released = [holder for holder in holders if (holder.id, holder.fence) not in kept]
         gates, freed = self._gates.release_settled(released, closings, at)
         self._lines.go_back([
-            # It had its turn and was released, so it has not run: it is the next one in its line.
             (holder.id, holder.gate, gates[holder.gate].tat)
             for holder in holders
             if holder.gate in gates
             and gates[holder.gate].kind == LimitKind.FAIR
-            and _is_released(ends[holder.id, holder.fence])
+            and is_next_in_line(ends[holder.id, holder.fence])
         ])  # fmt: skip
         waited = {gate for gate in freed if gates[gate].is_waited}
         return {(holder.id, holder.fence) for holder in holders if holder.gate in waited}
@@ -229,7 +229,3 @@ class Limits:
 
     def _orphans(self) -> list[Holder]:
         return self._gates.holders(self._statements.rows("orphaned_holders"))
-
-
-def _is_released(settlement: Settlement) -> bool:
-    return settlement.ready and settlement.status == _SCHEDULED

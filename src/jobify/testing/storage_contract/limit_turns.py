@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import pytest
+
 from jobify.model.limit_gates import LimitDefinition, LimitState, SettledLimits
 from jobify.model.records import Claim
 from jobify.storage.base import Storage
@@ -91,9 +93,26 @@ class TurnContract(StorageCase):
         _jobs(storage, "a", 9)
         _jobs(storage, "b", 9)
         claims = claim(storage, owner, limit=4)
-        released = SettledLimits()
-        storage.settle([again(owner, one, attempt=0, due_at=NOW, ready=True, limits=released) for one in claims[:2]])
+        for found in claims[:2]:
+            released = again(owner, found, attempt=0, due_at=NOW, ready=True, error=None, limits=SettledLimits())
+            storage.settle([released])
         assert set(found_ids(claims[:2])) <= set(found_ids(claim(storage, owner, limit=4)))
+
+    @pytest.mark.parametrize("error", ["ValueError: no", "put off"])
+    def test_one_that_is_tried_again_at_once_does_not_take_every_turn(
+        self, storage: Storage, owner: int, error: str
+    ) -> None:
+        storage.define_limits({"task": [TURNS]})
+        _jobs(storage, "a", 1)
+        (bad,) = claim(storage, owner)
+        _jobs(storage, "b", 2)
+        storage.settle([again(owner, bad, due_at=NOW, ready=True, error=error, limits=SettledLimits())])
+        order = []
+        while len(order) < 3:
+            claims = claim(storage, owner, limit=1)
+            order += _shops(claims)
+            storage.settle([ended(owner, found) for found in claims])
+        assert order.index("a") > 0
 
     def test_turns_beside_another_limit(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [at_once(2), TURNS]})
