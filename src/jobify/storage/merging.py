@@ -3,7 +3,7 @@
 **Unique keys.** The insert itself decides which job has a key (``unique_key`` of a row). Besides, inside a transaction:
 ``hold_keys`` has others wait with theirs, ``hold_unique`` finds that job and keeps it as it is; ``give_up_key`` lets
 another job have the key while this one runs on. A key that begins with :data:`UNTIL_START` is given up by the claim
-itself, for good: a retry has no key.
+itself, once the limits of the job admit it, for good: a retry has no key.
 
 **Windows.** A window is the time in which the calls of a debounced task with one key are merged, and the job that they
 are merged into. It is known by its key; nothing else of a storage looks at it.

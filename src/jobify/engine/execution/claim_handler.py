@@ -139,7 +139,7 @@ class ClaimHandler:
                 limits = await attempt.backend.read(lambda: storage.task_limits([claim.task]).get(claim.task, []))
                 paths = {one.key for one in limits if one.key is not None} - own.limit_keys.keys()
                 keys = KeyReader.of_paths(claim.task, attempt.endpoint.spec.signature, paths)
-            inputs = ()
+            inputs: tuple[Any, ...] = ()
             if own.inputs is not None:
                 inputs = (await fetch_parent_results(attempt, own.inputs, self._registry),)
             self._release_with_keys(attempt, claim, keys, own, *inputs)

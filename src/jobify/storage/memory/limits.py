@@ -78,6 +78,8 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     decisions = admit(needs, gates, places, now, claimed.batches)
     for need in decisions.held:
         _hold(table, need)
+    for id in unkeyed:
+        table.upsert(transitions.not_started(_found(table, id)))
     for one in decisions.refused:
         table.upsert(transitions.refused(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
     _keep_times(table, gates.values())

@@ -141,6 +141,8 @@ class Row(NamedTuple):
     """The gate of a limit that it waits at; one of its blockers."""
     place: int | None = None
     """Its place there, in a line of turns."""
+    claimed_key: str | None = None
+    """The unique key that it had before its last claim."""
     cause: Edge | None = None
     """What it was cancelled for: a job that ended, or was deleted, and took this one with it."""
 

@@ -36,6 +36,7 @@ __all__ = (
     "held_back",
     "lost",
     "new",
+    "not_started",
     "past_gate",
     "paused",
     "quarantined",
@@ -100,8 +101,15 @@ def refused(row: Row, gate: GateKey, place: int | None = None) -> Row:
     """A job that was claimed just now, and that a limit does not admit: neither an attempt nor a start."""
     attempt = row.record.attempt - 1
     return held_back(
-        _changed(row, status=SCHEDULED, ready=True, owner=None, started_at=None, attempt=attempt), gate, place
+        _changed(not_started(row), status=SCHEDULED, ready=True, owner=None, started_at=None, attempt=attempt),
+        gate,
+        place,
     )
+
+
+def not_started(row: Row) -> Row:
+    """A job that was claimed just now, and does not start: it keeps a unique key that it has until then."""
+    return _changed(row, unique_key=row.claimed_key)
 
 
 def held_back(row: Row, gate: GateKey, place: int | None = None) -> Row:
@@ -126,7 +134,7 @@ def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
     job, owner = row.record, request.owner
     started_at = job.due_at if now < job.due_at <= now + request.ahead else now
     return _changed(
-        row._replace(held=(), unit=None),
+        row._replace(held=(), unit=None, claimed_key=job.unique_key),
         status=RUNNING,
         ready=True,
         owner=owner,

@@ -127,6 +127,7 @@ class Limits:
             for key in need.holds
         ]
         self._statements.run_rows("hold_limits", holders)
+        self._statements.run_for("give_up_keys", [need.claim.id for need in decisions.held])
         self._lines.leave(opened.jobs, {claim.id for claim in claims})
         self._lines.wait(decisions.refused, "refuse")
         self._lines.forget_ended(opened.ended, gates)

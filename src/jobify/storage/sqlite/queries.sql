@@ -454,7 +454,11 @@ SELECT max(CAST(id AS BLOB)) FROM jobs WHERE seq = ?
 -- later, now.
 UPDATE jobs SET
     status = 'running', owner = ?, started_at = iif(due_at > ? AND due_at <= ?, due_at, ?), fence = fence + 1,
-    attempt = attempt + 1, unique_key = iif(substr(jobs.unique_key, 1, 6) = 'start:', NULL, unique_key)
+    attempt = attempt + 1, unique_key = iif(
+        substr(jobs.unique_key, 1, 6) = 'start:'
+            AND NOT EXISTS (SELECT 1 FROM task_limits WHERE task_limits.task = jobs.task),
+        NULL, unique_key
+    )
 FROM (VALUES {rows}) AS picked
 WHERE jobs.seq = picked.column1 AND jobs.fence = picked.column2 - 1 AND jobs.status = 'scheduled' AND jobs.ready = 1
     AND jobs.blockers = 0 AND jobs.queue NOT IN (SELECT name FROM paused_queues)
@@ -494,7 +498,11 @@ SELECT {claim} FROM (
 -- name: take_apart
 UPDATE jobs SET
     status = 'running', ready = 1, owner = ?, started_at = ?, fence = fence + 1, attempt = attempt + 1,
-    unique_key = iif(substr(unique_key, 1, 6) = 'start:', NULL, unique_key)
+    unique_key = iif(
+        substr(jobs.unique_key, 1, 6) = 'start:'
+            AND NOT EXISTS (SELECT 1 FROM task_limits WHERE task_limits.task = jobs.task),
+        NULL, unique_key
+    )
 WHERE seq IN ({ids})
 
 -- name: add_suspects
@@ -565,7 +573,11 @@ SELECT {claim} FROM (
 -- name: take_parked
 UPDATE jobs SET
     status = 'running', ready = 1, owner = ?, started_at = ?, fence = fence + 1, attempt = attempt + 1, is_parked = 0,
-    blockers = blockers - 1, unique_key = iif(substr(unique_key, 1, 6) = 'start:', NULL, unique_key)
+    blockers = blockers - 1, unique_key = iif(
+        substr(jobs.unique_key, 1, 6) = 'start:'
+            AND NOT EXISTS (SELECT 1 FROM task_limits WHERE task_limits.task = jobs.task),
+        NULL, unique_key
+    )
 WHERE seq IN ({ids})
 
 -- name: parked_before
@@ -1454,6 +1466,10 @@ DELETE FROM limit_holders WHERE job_id IN ({ids}) AND is_kept = 0
 -- name: drop_holder
 -- Of a claim: the job, the fence.
 DELETE FROM limit_holders WHERE job_id = ? AND fence = ?
+
+-- name: give_up_keys
+-- Of jobs with limits, which have admitted them: so long they have a key that is theirs until the start.
+UPDATE jobs SET unique_key = NULL WHERE id IN ({ids}) AND substr(unique_key, 1, 6) = 'start:'
 
 -- name: refuse
 -- Jobs that were claimed in this transaction wait at a gate instead: neither an attempt nor a start.

@@ -107,7 +107,7 @@ class TurnContract(StorageCase):
         (bad,) = claim(storage, owner)
         _jobs(storage, "b", 2)
         storage.settle([again(owner, bad, due_at=NOW, ready=True, error=error, limits=SettledLimits())])
-        order = []
+        order: list[str] = []
         while len(order) < 3:
             claims = claim(storage, owner, limit=1)
             order += _shops(claims)

@@ -46,6 +46,17 @@ class LimitContract(StorageCase):
         after = one(storage, "a")
         assert after == before._replace(blockers=1, fence=after.fence, waits_for_limit=True)
 
+    def test_one_that_waits_keeps_a_key_that_it_has_until_it_starts(self, storage: Storage, owner: int) -> None:
+        storage.define_limits({"task": [at_once(1)], "keyed": [at_once(1, name="users", key="user")]})
+        storage.insert([job("a"), job("b", unique_key="start:b"), job("c", task="keyed", unique_key="start:c")])
+        claims = claim_once(storage, owner, tasks=("task", "keyed")).claims
+        assert sorted(found_ids(claims)) == ["a", "c"]
+        assert [one(storage, id).unique_key for id in ("b", "c")] == ["start:b", "start:c"]  # c has no key of its limit
+        assert storage.insert([job("d", unique_key="start:b")]) == [False]
+        storage.settle([ended(owner, found) for found in claims if found.id == "a"])
+        assert found_ids(claim(storage, owner)) == ["b"]
+        assert storage.insert([job("d", unique_key="start:b")]) == [True]
+
     def test_the_end_of_one_is_the_beginning_of_the_next(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [at_once(1)]})
         storage.insert([job("a"), job("b"), job("c")])

@@ -66,7 +66,10 @@ locked AS MATERIALIZED (
 taken AS (
     UPDATE @jobs SET
         status = 'running', owner = $3, fence = fence + 1, attempt = attempt + 1, claim = $7,
-        unique_key = CASE WHEN unique_key LIKE 'start:%' THEN NULL ELSE unique_key END,
+        unique_key = CASE
+            WHEN unique_key LIKE 'start:%' AND NOT EXISTS (SELECT 1 FROM @task_limits AS its WHERE its.task = jobs.task)
+            THEN NULL ELSE unique_key
+        END,
         started_at = CASE WHEN due_at > $4 AND due_at <= $5 THEN due_at ELSE $4 END
     FROM locked WHERE jobs.seq = locked.seq
     RETURNING {claim}

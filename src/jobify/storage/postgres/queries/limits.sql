@@ -77,6 +77,10 @@ DELETE FROM @limit_holders WHERE job_id = ANY ($1::text[]) AND NOT is_kept
 -- Of a claim: the job, the fence.
 DELETE FROM @limit_holders WHERE job_id = $1 AND fence = $2
 
+-- name: give_up_keys
+-- Of jobs with limits, which have admitted them: so long they have a key that is theirs until the start.
+UPDATE @jobs SET unique_key = NULL WHERE id = ANY ($1::text[]) AND unique_key LIKE 'start:%'
+
 -- name: refuse
 -- Jobs that were claimed in this transaction wait at a gate instead: neither an attempt nor a start.
 UPDATE @jobs SET status = 'scheduled', ready = true, owner = NULL, started_at = NULL, attempt = attempt - 1,

@@ -27,7 +27,10 @@ picked AS MATERIALIZED (
 taken AS (
     UPDATE @jobs SET
         status = 'running', ready = true, owner = $5, started_at = $2, fence = fence + 1, attempt = attempt + 1,
-        unique_key = CASE WHEN unique_key LIKE 'start:%' THEN NULL ELSE unique_key END
+        unique_key = CASE
+            WHEN unique_key LIKE 'start:%' AND NOT EXISTS (SELECT 1 FROM @task_limits AS its WHERE its.task = jobs.task)
+            THEN NULL ELSE unique_key
+        END
     FROM picked WHERE jobs.seq = picked.seq
     RETURNING {claim}
 )
@@ -50,7 +53,10 @@ taken AS (
     UPDATE @jobs SET
         status = 'running', ready = true, owner = $5, started_at = $2, fence = fence + 1, attempt = attempt + 1,
         is_parked = false, blockers = blockers - 1,
-        unique_key = CASE WHEN unique_key LIKE 'start:%' THEN NULL ELSE unique_key END
+        unique_key = CASE
+            WHEN unique_key LIKE 'start:%' AND NOT EXISTS (SELECT 1 FROM @task_limits AS its WHERE its.task = jobs.task)
+            THEN NULL ELSE unique_key
+        END
     FROM picked WHERE jobs.seq = picked.seq
     RETURNING {claim}
 )
