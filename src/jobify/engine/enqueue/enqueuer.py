@@ -20,7 +20,7 @@ from typing import Any
 from jobify.config import JobifyConfiguration
 from jobify.engine.enqueue.pending_job import PendingJob, PendingJobFactory, PushFuture
 from jobify.engine.events import EngineEvents
-from jobify.engine.execution.attempt import Interruption, RunningAttempts
+from jobify.engine.execution.attempt import Interruption, Phase, RunningAttempts
 from jobify.engine.execution.claim_handler import ReleasedClaims
 from jobify.engine.execution.executor import Executor
 from jobify.engine.execution.slots import SlotPools
@@ -253,6 +253,10 @@ class Enqueuer:
         """A job was stored that waits for its due time, or for a slot."""
         if pending.rule is not None:
             self._handles.attach_schedule(pending.job, pending.rule, 0, 0)
+        attempt = self._attempts.running.get(pending.job.id)
+        if attempt is not None and attempt.job is None:  # it was claimed before this process learned that it is stored
+            attempt.job = pending.job
+            pending.job.status = JobStatus.RUNNING if attempt.phase is Phase.RUNNING else JobStatus.SCHEDULED
         self._handles.add(pending.job)
         self._events.job_due(pending.backend, pending.due_at)
 
