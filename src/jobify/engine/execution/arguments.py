@@ -34,27 +34,16 @@ Found: TypeAlias = tuple[str, JobRecord | None]
 """The id of a parent, and its row."""
 
 
-def decode_arguments(attempt: Attempt, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def decode_arguments(attempt: Attempt, *inputs: Any, payload: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """``inputs`` and the stored arguments; PayloadError if they cannot be read, or do not fit the task.
 
-    The calls of a task that collects them are one argument, a list. What its element type raises passes.
+    ``payload``: those of one of the calls that are collected. Without it, these are one argument, a list; what its
+    element type raises passes.
     """
-    element = attempt.endpoint.collected
-    if element is None and not attempt.is_collected:
-        return _decoded(attempt, attempt.payload, inputs)
-    calls = decode_calls(attempt, *inputs)
-    if element is None:  # the task collects none any more
-        return calls[-1]
-    return ([element.build(*call, id=attempt.id, attempt=attempt.number) for call in calls],), {}
-
-
-def decode_calls(attempt: Attempt, *inputs: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The arguments of each call that the job stands for, one for nearly every job; as :func:`decode_arguments`."""
-    payloads = collected_payloads(attempt.payload) if attempt.is_collected else (attempt.payload,)
-    return [_decoded(attempt, payload, inputs) for payload in payloads]
-
-
-def _decoded(attempt: Attempt, payload: Any, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if payload is None:
+        if attempt.endpoint.collected is not None or (attempt.options is not None and attempt.is_collected):
+            return _collected_arguments(attempt, inputs)
+        payload = attempt.payload
     args, kwargs = attempt.backend.codec.decode_call(payload, attempt.endpoint.types.after(len(inputs)))
     args = (*inputs, *args)
     try:
@@ -65,6 +54,19 @@ def _decoded(attempt: Attempt, payload: Any, inputs: tuple[Any, ...]) -> tuple[t
             f"{error}"
         ) from error
     return args, kwargs
+
+
+def _collected_arguments(attempt: Attempt, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    calls, element = decode_calls(attempt, *inputs), attempt.endpoint.collected
+    if element is None:  # the task collects none any more
+        return calls[-1]
+    return ([element.build(*call, id=attempt.id, attempt=attempt.number) for call in calls],), {}
+
+
+def decode_calls(attempt: Attempt, *inputs: Any) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of each call that the job stands for, one for nearly every job; as :func:`decode_arguments`."""
+    payloads = collected_payloads(attempt.payload) if attempt.is_collected else (attempt.payload,)
+    return [decode_arguments(attempt, *inputs, payload=payload) for payload in payloads]
 
 
 async def fetch_parent_results(attempt: Attempt, inputs: ParentResults, registry: Registry) -> Any:

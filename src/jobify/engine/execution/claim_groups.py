@@ -81,6 +81,8 @@ class ClaimGroups:
         self.single: list[ClaimGroup] = []
         """One group for each pool, in which each job is claimed by itself: jobs that run apart, and parked calls."""
         self._of_task: dict[str, ClaimGroup] = {}
+        self.find: Callable[[str], ClaimGroup | None] = self._of_task.get
+        """The group of a task, by any of its names. (No method of ours: it is called for every claim.)"""
         self.batched: frozenset[str] = frozenset(_names(each for each in endpoints if each.batch is not None))
         """The names of the tasks with ``batch=``."""
         self._is_unchanged = False
@@ -97,10 +99,6 @@ class ClaimGroups:
         groups += [ClaimGroup(pool, each.names, each.batch.rule) for each in endpoints if each.batch is not None]
         self._groups.append(groups)
         self._of_task.update({name: group for group in groups for name in group.tasks})
-
-    def find(self, task: str) -> ClaimGroup | None:
-        """The group of a task, by any of its names."""
-        return self._of_task.get(task)
 
     def find_single(self, task: str) -> ClaimGroup | None:
         """The group in which its jobs are claimed by themselves."""
