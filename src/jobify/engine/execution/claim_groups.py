@@ -6,7 +6,8 @@ the rest. Nothing is claimed ahead in such a pool while another group waits for 
 
 Where a pool has several groups, one whose last claim found less than it had slots for *rests* until the storage
 changes, or a job is due, so that it takes no slot from the others. A group of batches takes one slot at first, and more
-as long as it fills them.
+as long as it fills them; after a claim that found no batch it rests a moment in any case, if its jobs wait for others,
+because each job that is stored would be a reason to look at all that wait.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ __all__ = ("ClaimGroup", "ClaimGroups", "Reserved", "batches_of")
 
 _LONGEST_REST: Final = 5 * SECOND
 """The cost of a lost wake-up."""
+_PAUSE: Final = SECOND // 25
+"""The shortest rest of a group of batches; a tenth of the time that its jobs wait, if that is less."""
 _MOST_IN_BATCHES: Final = 2 * MAX_CLAIM
 """Jobs of a group of batches in one claim at most, unless one batch has more."""
 
@@ -33,7 +36,7 @@ _MOST_IN_BATCHES: Final = 2 * MAX_CLAIM
 class ClaimGroup:
     """Tasks of one pool whose jobs are claimed together. ``rule``: in batches; they are the names of one task."""
 
-    __slots__ = ("pool", "rests_until", "rule", "tasks", "wanted")
+    __slots__ = ("_not_before", "_pause", "pool", "rests_until", "rule", "tasks", "wanted")
 
     def __init__(self, pool: SlotPool, tasks: tuple[str, ...], rule: BatchRule | None = None) -> None:
         self.pool = pool
@@ -42,6 +45,8 @@ class ClaimGroup:
         self.wanted = 1
         """How many batches the next claim is for."""
         self.rests_until: Microseconds | None = None
+        self._pause = 0 if rule is None else min(_PAUSE, rule.wait // 10)
+        self._not_before: Microseconds = 0
 
     def on_claimed(self, found: int, limit: int, claimed: Claimed, now: Microseconds, *, may_rest: bool) -> None:
         """A claim has found so many of ``limit`` jobs or batches."""
@@ -49,9 +54,19 @@ class ClaimGroup:
             self.wanted = min(2 * limit, max(1, _MOST_IN_BATCHES // self.rule.size))
             return
         self.wanted = 1
-        if may_rest and found < limit and not claimed.has_more:
-            longest = now + _LONGEST_REST
+        if found < limit and not claimed.has_more and (may_rest or self._pause):
+            self._not_before = now + self._pause
+            longest = now + _LONGEST_REST if may_rest else self._not_before
             self.rests_until = longest if claimed.next_due_at is None else min(claimed.next_due_at, longest)
+
+    def wake(self, due_at: Microseconds | None) -> None:
+        """There may be jobs for it: now, or at ``due_at``."""
+        if self.rests_until is None:
+            return
+        at = 0 if due_at is None else min(self.rests_until, due_at)
+        if self._pause:
+            at = min(self.rests_until, max(at, self._not_before))
+        self.rests_until = at or None
 
 
 class Reserved(NamedTuple):
@@ -134,8 +149,7 @@ class ClaimGroups:
         self._is_unchanged = False
         for groups in self._groups:
             for group in groups:
-                if group.rests_until is not None:
-                    group.rests_until = None if due_at is None else min(group.rests_until, due_at)
+                group.wake(due_at)
 
     def next_due_at(self) -> Microseconds | None:
         """When the first group is to be claimed from again that rests."""

@@ -289,7 +289,7 @@ class SharedFunctionCall(FunctionCall):
     def let_go(self) -> None:
         """Its outcome is known, or not waited for."""
         self._is_let_go = True
-        self.args = ()
+        self.args: tuple[Any, ...] = ()
         for part in self._parts:
             part.refusal, part.misfit = self.refusal, self.misfit
         if not self.is_running:
