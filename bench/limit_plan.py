@@ -18,6 +18,7 @@ LIMIT_EXPERIMENTS = (
             Metric("keys_10000_share", "Concurrency(1) for each of 10,000 keys, as a share", "×"),
             Metric("rate_share", "a Rate that holds nothing back, as a share", "×"),
             Metric("fair_share", "Fair with 100 keys, as a share", "×"),
+            Metric("batch_share", "one call for up to 500 of them, Batch(500), as a share", "×"),
             Metric("handing_over_ms", "from the end of a job to the start of the next at a gate for one, p50", "ms"),
             Metric("beside_waiting", "jobs of other tasks, beside 100,000 that wait at a closed gate", "×"),
         ),

@@ -1,6 +1,6 @@
 """What limits cost: the same no-op jobs drained with each kind of limit and without one, in turns in one process.
 
-Also: from the end of a job to the start of the next one at a gate for one; and claims of other tasks while many jobs
+Also: the same where one call runs many; from the end of a job to the start of the next one at a gate for one; and claims of other tasks while many jobs
 wait at a closed gate.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from measuring import argument, report
 
-from jobify import Concurrency, Fair, Jobify, Rate
+from jobify import Batch, Call, Concurrency, Fair, Jobify, Rate
 from jobify.storage import SQLiteStorage
 
 OPTIONS = json.loads(os.environ.get("BENCH_STORAGE", "{}"))
@@ -49,6 +49,28 @@ async def drain(limits: Sequence[Any], count: int) -> float:
 
         async with app:  # its limits are stored
             pass
+        app.enqueue_many(noop, [(number % 10_000, number % 100) for number in range(count)])
+        app.close()
+        gc.collect()
+        started = time.perf_counter()
+        async with app:
+            await is_done.wait()
+            return count / (time.perf_counter() - started)
+
+
+async def drain_batches(count: int) -> float:
+    """Jobs a second, as :func:`drain` has them, where one call of the function runs up to 500."""
+    with tempfile.TemporaryDirectory() as directory:
+        app = Jobify(storage=SQLiteStorage(Path(directory) / "jobs.db", **OPTIONS))
+        begun, is_done = 0, asyncio.Event()
+
+        @app.task(name="noop", batch=Batch(500))
+        async def noop(calls: list[Call]) -> None:
+            nonlocal begun
+            begun += len(calls)
+            if begun == count:
+                is_done.set()
+
         app.enqueue_many(noop, [(number % 10_000, number % 100) for number in range(count)])
         app.close()
         gc.collect()
@@ -111,12 +133,13 @@ async def beside_waiting(waiting: int, count: int) -> float:
 
 
 async def main(count: int) -> None:
-    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    rates: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "batch")}
     for _ in range(ROUNDS):
         for kind, limits in KINDS.items():
             rates[kind].append(await drain(limits, count))
+        rates["batch"].append(await drain_batches(count))
     medians = {kind: statistics.median(values) for kind, values in rates.items()}
-    shares = {f"{kind}_share": medians[kind] / medians["unlimited"] for kind in KINDS if kind != "unlimited"}
+    shares = {f"{kind}_share": medians[kind] / medians["unlimited"] for kind in rates if kind != "unlimited"}
     report(
         per_second=medians["gate"],
         **shares,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-NAMES = ("scheduling.py", "queueing.py", "configuring.py", "transactions.py")
+NAMES = ("scheduling.py", "queueing.py", "configuring.py", "transactions.py", "batches.py")
 FILES = [str(Path(__file__).parent / name) for name in NAMES]
 ROOT = Path(__file__).parents[2]
 
