@@ -1,7 +1,7 @@
 """What limits cost: the same no-op jobs drained with each kind of limit and without one, in turns in one process.
 
-Also: the same where one call runs many; from the end of a job to the start of the next one at a gate for one; and claims of other tasks while many jobs
-wait at a closed gate.
+Also: the same jobs where one call runs many; from the end of a job to the start of the next one at a gate for one; and
+claims of other tasks while many jobs wait at a closed gate.
 """
 
 from __future__ import annotations
