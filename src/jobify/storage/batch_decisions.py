@@ -1,9 +1,13 @@
 """Which jobs of a task make batches: the same decisions in every storage.
 
-A batch has jobs of one key, in the order of claims. It goes when it is full, or when the oldest of its jobs has been
-ready for the time of the rule. A claim looks at a bounded number of ready jobs (:func:`window`). If more are ready than
-that, none need wait for others: where no batch of them goes by itself, the largest one goes as it is. So whatever is
-ready comes into view as long as there is a free slot, and nothing starves behind jobs of many other keys.
+A batch has jobs of one key, in the order of claims, at most as many as its rule says. It goes when it is full, or when
+the oldest of its jobs could run for the time of the rule (since its due time, or its insert if that was later). The
+batch with the first job goes first.
+
+A claim looks at a bounded number of ready jobs (:func:`window`). If more are ready than that, none need wait for others:
+where no batch of them goes by itself, the largest one goes as it is. So whatever is ready comes into view as long as
+there is a free slot, and nothing starves behind jobs of many other keys. With many thousands of ready jobs of as many
+keys, batches are smaller than they could be.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from jobify.model.limit_gates import (
     LimitWait,
     limits_of_options,
 )
-from jobify.model.records import BatchRule, Claimed, ClaimRequest, NewJob, Settled, Settlement, TaskSlots
-from jobify.storage.batch_decisions import batch_lanes, choose, in_order, window, without_batches
+from jobify.model.records import Claimed, ClaimRequest, NewJob, Settled, Settlement
+from jobify.storage.batch_decisions import batch_lanes, without_batches
 from jobify.storage.limit_decisions import (
     GateKey,
     Need,
@@ -32,10 +32,12 @@ from jobify.storage.limit_decisions import (
     places_of,
     with_states,
 )
-from jobify.storage.limit_waiters import InLine, WaitingLine, call_up, call_up_batches
+from jobify.storage.limit_waiters import InLine, WaitingLine, call_up
 from jobify.storage.memory import claiming, transitions
+from jobify.storage.memory.batch_lines import open_batches
+from jobify.storage.memory.gates import active_of, gate_of, keep_times, known_gates, row_of, task_limits, waited_gates
 from jobify.storage.memory.queue import Queue
-from jobify.storage.memory.rows import SCHEDULED, GateTimes, KeptLimits, Row
+from jobify.storage.memory.rows import SCHEDULED, KeptLimits, Row
 from jobify.storage.memory.table import Table
 from jobify.types import Microseconds
 
@@ -63,7 +65,7 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     if request.scope.covers_ordinary:
         called, has_more = _open(table, without_batches(request), now)
         for lane, rule in batch_lanes(request):
-            some, opens_at, is_more_left = _open_batches(table, lane, rule, request, now)
+            some, opens_at, is_more_left = open_batches(table, lane, rule, request, now)
             called.update(some)
             due.append(opens_at)
             has_more = has_more or is_more_left
@@ -73,21 +75,21 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
         if row.record.id not in taken:
             table.upsert(row)  # it waits as before
     needs, unkeyed = needs_of(claimed.claims, task_limits(table, [claim.task for claim in claimed.claims]))
-    gates = {key: _gate(table, key) for need in needs for key in need.all_gates}
+    gates = {key: gate_of(table, key) for need in needs for key in need.all_gates}
     places = {id: _place_of(row) for id, row in called.items()}
     decisions = admit(needs, gates, places, now, claimed.batches)
     for need in decisions.held:
         _hold(table, need)
     for id in unkeyed:
-        table.upsert(transitions.not_started(_found(table, id)))
+        table.upsert(transitions.not_started(row_of(table, id)))
     for one in decisions.refused:
-        table.upsert(transitions.refused(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
-    _keep_times(table, gates.values())
+        table.upsert(transitions.refused(row_of(table, one.job.id), (one.gate.name, one.gate.key), one.place))
+    keep_times(table, gates.values())
     gates_of_called = {id: row.waits_at for id, row in called.items()}
     due += [
         claimed.next_due_at,
         *openings(decisions),
-        *(gate.opens_at(_wanted(table, gate)) for gate in _waited(table) if gate.is_timed),
+        *(gate.opens_at(_wanted(table, gate)) for gate in waited_gates(table) if gate.is_timed),
     ]
     return claimed._replace(
         claims=with_states(claimed.claims, decisions, unkeyed),
@@ -107,64 +109,24 @@ def _wanted(table: Table, gate: LimitGate) -> int:
 
 
 def _hold(table: Table, need: Need) -> None:
-    table.upsert(_found(table, need.claim.id)._replace(held=need.holds, unit=need.unit))
-
-
-def _gate(table: Table, key: GateKey) -> LimitGate:
-    definition = table.side.limits[key[0]]
-    settings, times = table.side.limit_settings, table.side.gate_times.get(key, GateTimes())
-    maximum = settings.get(key, settings.get((key[0], ""), definition.maximum))
-    return LimitGate(
-        0, *key, definition.kind, maximum, definition.per, definition.burst, _active(table, key),
-        times.tat, times.closed_until, False, times.turned_at,
-    )  # fmt: skip
-
-
-def _active(table: Table, key: GateKey) -> int:
-    """How many functions run that hold it."""
-    if not table.side.kept_limits:
-        return table.gates.held[key]
-    kept = [one.unit for one in table.side.kept_limits.values() if key in one.gates]
-    units = {unit for unit in kept if unit is not None and not table.gates.is_held(key, unit)}
-    return table.gates.held[key] + kept.count(None) + len(units)
+    table.upsert(row_of(table, need.claim.id)._replace(held=need.holds, unit=need.unit))
 
 
 def _waiting_rows(table: Table) -> list[Row]:
     return [row for rows in table.gates.waiting.values() for row in rows.values()]
 
 
-def _known_gates(table: Table) -> set[GateKey]:
-    """Those that are held, or waited for."""
-    kept = (key for one in table.side.kept_limits.values() for key in one.gates)
-    return {*table.gates.held, *table.gates.waiting, *kept}
-
-
-def _keep_times(table: Table, gates: Iterable[LimitGate]) -> None:
-    kinds = (LimitKind.RATE, LimitKind.FAIR)
-    times = {
-        (gate.name, gate.key): GateTimes(gate.tat, gate.closed_until, gate.turned_at)
-        for gate in gates
-        if gate.kind in kinds
-    }
-    if times:
-        table.side = table.side._replace(gate_times={**table.side.gate_times, **times})
-
-
-def _waited(table: Table) -> list[LimitGate]:
-    return [_gate(table, key) for key in table.gates.waiting]
-
-
 def take_places(table: Table, jobs: Sequence[NewJob], now: Microseconds) -> list[LimitRefusal | None]:
     """See :meth:`jobify.storage.limiting.LimitPort.take_places`."""
     places = places_of(jobs, task_limits(table, [job.task for job in jobs]))
-    gates = {key: _gate(table, key) for place in places for key in place.all_gates}
+    gates = {key: gate_of(table, key) for place in places for key in place.all_gates}
     waiting = {key: _waiting(table, key) for key in gates}
     for key in {key for place in places if len(place.gates) > 1 for key, _ in place.gates}:
         waiting[key] += sum(_has_place_beside(table, row, key) for row in _waiting_rows(table))
     given, refused = give_places(places, gates, waiting, now)
     for one in given:
-        table.upsert(transitions.held_back(_found(table, one.job.id), (one.gate.name, one.gate.key), one.place))
-    _keep_times(table, gates.values())
+        table.upsert(transitions.held_back(row_of(table, one.job.id), (one.gate.name, one.gate.key), one.place))
+    keep_times(table, gates.values())
     return [refused.get(job.id) for job in jobs]
 
 
@@ -192,7 +154,7 @@ def _open(table: Table, request: ClaimRequest, now: Microseconds) -> tuple[dict[
     left = [lane.limit for lane in request.slots]
     room: dict[GateKey, int] = {}
     lines: list[WaitingLine] = []
-    for gate in _waited(table):
+    for gate in waited_gates(table):
         key, number = (gate.name, gate.key), gate.room(now)
         for (_, task), line in (
             table.gates.lines(key, lanes, request.queues, table.side.paused_queues) if number else ()
@@ -203,51 +165,10 @@ def _open(table: Table, request: ClaimRequest, now: Microseconds) -> tuple[dict[
             lines.append(WaitingLine(key, key, lanes[task], [_in_line(row) for row in rows[:most]], len(rows) <= most))
         room[key] = number
     calls = call_up(lines, room, left)
-    called = {job.id: _found(table, job.id) for _, job in calls.called}
-    for row in (*called.values(), *(_found(table, job.id) for job in calls.passed)):
+    called = {job.id: row_of(table, job.id) for _, job in calls.called}
+    for row in (*called.values(), *(row_of(table, job.id) for job in calls.passed)):
         table.upsert(transitions.admitted(row, now))
     return called, calls.has_more
-
-
-def _open_batches(
-    table: Table, lane: TaskSlots, rule: BatchRule, request: ClaimRequest, now: Microseconds
-) -> tuple[dict[str, Row], Microseconds | None, bool]:
-    """Let jobs go on that make whole batches, with others that are ready: their rows before, by id. Besides, when the
-    next one may go, and whether there is room for more."""
-    most = window(rule, lane.limit)
-    gates = {(gate.name, gate.key): gate for gate in _waited(table) if gate.room(now)}
-    rows: dict[GateKey, list[Row]] = {}
-    lines: list[list[Row]] = []
-    for key in gates:
-        for _, line in table.gates.lines(key, lane.tasks, request.queues, table.side.paused_queues):
-            lines.append([row for row in line.peek(most + 1) if row.record.blockers == 1])
-            rows.setdefault(key, []).extend(lines[-1])
-    if not rows:
-        return {}, None, False
-    lines += claiming.ready_rows(table, lane, request.queues, most + 1)
-    candidates = [[(claiming.order_of(row), claiming.candidate_of(row, rule)) for row in line] for line in lines]
-    jobs = in_order(candidates, most + 1)
-    choice = choose(rule, jobs, len(jobs), now + request.ahead, most=most)
-    waiting = {row.record.id: key for key, some in rows.items() for row in some}
-    shared = [_gate(table, (one.name, "")) for one in _shared_limits(table, lane.tasks)]
-    calls = call_up_batches(choice.batches, waiting, gates, shared, lane.limit, now)
-    called = {id: _found(table, id) for id in calls.called}
-    for row in called.values():
-        table.upsert(transitions.admitted(row, now))
-    due = [at for at in (choice.next_at, calls.opens_at) if at is not None]
-    return called, min(due, default=None), calls.has_more
-
-
-def _shared_limits(table: Table, tasks: Sequence[str]) -> list[LimitDefinition]:
-    """The limits without a key that each job of a task must pass."""
-    found = {one.name: one for limits in task_limits(table, tasks).values() for one in limits}
-    return [one for one in found.values() if one.key is None and one.kind != LimitKind.FAIR]
-
-
-def _found(table: Table, id: str) -> Row:
-    row = table.find(id)
-    assert row is not None
-    return row
 
 
 def _in_line(row: Row) -> InLine:
@@ -260,7 +181,7 @@ def _fair_room(table: Table, gate: LimitGate, task: str, now: Microseconds) -> i
     need not be called, because they would have to go on waiting."""
     if gate.kind != LimitKind.FAIR:
         return NEVER
-    rooms = [_gate(table, (one.name, "")).room(now) for one in task_limits(table, [task])[task] if one.key is None]
+    rooms = [gate_of(table, (one.name, "")).room(now) for one in task_limits(table, [task])[task] if one.key is None]
     return min(rooms, default=NEVER)
 
 
@@ -277,13 +198,13 @@ def settled(table: Table, row: Row, settlement: Settlement) -> Settled:
     after = table.find(row.record.id)
     turn = next((key for key in row.held if table.side.limits[key[0]].kind == LimitKind.FAIR), None)
     if turn is not None and after is not None and is_next_in_line(settlement) and after.record.status == SCHEDULED:
-        place = _gate(table, turn).tat  # it has not run: it is the next one in its line
+        place = gate_of(table, turn).tat  # it has not run: it is the next one in its line
         table.upsert(transitions.held_back(after, turn, place))
     if its.closed_until is not None:
-        gates = [_gate(table, key) for key in row.held]
+        gates = [gate_of(table, key) for key in row.held]
         for gate in gates:
             gate.close(its.closed_until)
-        _keep_times(table, gates)
+        keep_times(table, gates)
     if its.is_kept and row.held:
         kept = KeptLimits(row.held, row.unit)
         table.side = table.side._replace(kept_limits={**table.side.kept_limits, _claim_of(settlement): kept})
@@ -337,15 +258,15 @@ def define(table: Table, tasks: Mapping[str, Sequence[LimitDefinition]], now: Mi
 
 def _timed(table: Table) -> list[LimitGate]:
     """The gates that have admitted something by a rate."""
-    return [_gate(table, key) for key in table.side.gate_times]
+    return [gate_of(table, key) for key in table.side.gate_times]
 
 
 def _keep_counts(table: Table, former: Iterable[LimitGate], now: Microseconds) -> None:
     """Definitions or settings of these gates may have changed."""
-    gates = [(_gate(table, (before.name, before.key)), before) for before in former]
+    gates = [(gate_of(table, (before.name, before.key)), before) for before in former]
     for gate, before in gates:
         gate.keep_count(before, now)
-    _keep_times(table, [gate for gate, _ in gates])
+    keep_times(table, [gate for gate, _ in gates])
 
 
 def shift(table: Table, change: Microseconds, since: Microseconds, now: Microseconds) -> None:
@@ -353,7 +274,7 @@ def shift(table: Table, change: Microseconds, since: Microseconds, now: Microsec
     gates = [gate for gate in _timed(table) if gate.kind == LimitKind.RATE and not since <= gate.turned_at <= now]
     for gate in gates:
         gate.shift(change)
-    _keep_times(table, gates)
+    keep_times(table, gates)
 
 
 def set_maximum(table: Table, name: str, key: str | None, maximum: int | None, now: Microseconds) -> None:
@@ -369,20 +290,14 @@ def set_maximum(table: Table, name: str, key: str | None, maximum: int | None, n
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def task_limits(table: Table, tasks: Iterable[str]) -> dict[str, list[LimitDefinition]]:
-    """See :meth:`jobify.storage.limiting.LimitPort.task_limits`."""
-    side = table.side
-    return {task: [side.limits[name] for name in side.task_limits[task]] for task in tasks if task in side.task_limits}
-
-
 def limits(table: Table) -> list[LimitRecord]:
     """See :meth:`jobify.storage.limiting.LimitPort.limits`."""
     names = {name for listed in table.side.task_limits.values() for name in listed}
     records = [_record(table, (name, "")) for name in sorted(names)]
-    known = _known_gates(table)
+    known = known_gates(table)
     return [
         record._replace(
-            active=sum(_active(table, key) for key in known if key[0] == record.name),
+            active=sum(active_of(table, key) for key in known if key[0] == record.name),
             waiting=sum(_waiting(table, key) for key in known if key[0] == record.name),
         )
         for record in records
@@ -391,13 +306,13 @@ def limits(table: Table) -> list[LimitRecord]:
 
 def keys(table: Table, name: str, limit: int) -> list[LimitRecord]:
     """See :meth:`jobify.storage.limiting.LimitPort.limit_keys`."""
-    known = {key for key in (*_known_gates(table), *table.side.limit_settings) if key[0] == name and key[1]}
+    known = {key for key in (*known_gates(table), *table.side.limit_settings) if key[0] == name and key[1]}
     found = [_record(table, key) for key in known]
     return sorted(found, key=lambda one: (-one.waiting, -one.active, one.key))[:limit]
 
 
 def _record(table: Table, key: GateKey) -> LimitRecord:
-    gate, is_set = _gate(table, key), key in table.side.limit_settings
+    gate, is_set = gate_of(table, key), key in table.side.limit_settings
     return LimitRecord(
         *key, gate.kind, gate.maximum, gate.per, gate.burst, is_set, gate.active, _waiting(table, key),
         table.side.limits[key[0]].key,
@@ -413,7 +328,7 @@ def waits(table: Table, ids: Iterable[str]) -> dict[str, LimitWait]:
     found: dict[str, LimitWait] = {}
     for row in filter(None, map(table.find, ids)):
         if row.waits_at is not None and row.record.status == SCHEDULED:
-            gate = _gate(table, row.waits_at)
+            gate = gate_of(table, row.waits_at)
             line = [other for other in _waiting_rows(table) if _stands_before(other, row)]
             wait = LimitWait(gate.name, gate.key, gate.kind, gate.maximum, gate.active, len(line) + 1)
             found[row.record.id] = wait

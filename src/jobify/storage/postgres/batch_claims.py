@@ -2,7 +2,7 @@
 
 A look writes nothing and waits for nothing. If it finds a batch, one claim at a time looks again and takes: an advisory
 lock of the task is held until the end of the transaction, so that no two claims share a batch out between them. Jobs
-that another transaction has locked otherwise are passed over: what is left of them is chosen anew.
+that another transaction has locked otherwise are passed over: what is left of them is looked at again.
 """
 
 from __future__ import annotations

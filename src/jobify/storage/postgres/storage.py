@@ -5,7 +5,7 @@
                        ``errors`` what the server's errors mean
 ``schema``             migrations
 ``queries/``           every statement; ``statements`` fills them in, ``rows`` reads their answers
-``claims``             one statement for each lane; suspects that run apart, and parked calls
+``claims``             one statement for each lane; suspects that run apart, and parked calls; ``batch_claims`` batches
 ``jobs``               insert, replace, purge
 ``settlements``        the ends of attempts
 ``doubt``              calls whose answers were lost with the connection

@@ -108,8 +108,8 @@ class Gates:
         return {gate.id: gate for gate in gates}, counts.keys() & {gate.id for gate in gates}
 
     def _places(self, holders: Sequence[Holder]) -> Counter[int]:
-        """How many places of each gate these claims give back: of a batch, the last one gives back its own. The gates
-        are locked, so that two ends of a batch at once see each other."""
+        """How many places of each gate these claims release: of a batch, the last one releases its own. The gates are
+        locked, so that two ends of a batch at once see each other."""
         counts = Counter(holder.gate for holder in holders if holder.batch is None)
         batches = list(dict.fromkeys(holder.batch for holder in holders if holder.batch is not None))
         if batches:

@@ -42,6 +42,12 @@ class BatchLanes:
         self._database = database
         self._damage = damage
 
+    @property
+    def are_locked(self) -> bool:
+        """Whether a transaction is open, so that no other process changes what is chosen."""
+        writer = self._database.connections.writer
+        return writer is not None and writer.in_transaction
+
     def choose(
         self, lane: TaskSlots, rule: BatchRule, queues: tuple[str, ...] | None, due_by: Microseconds, now: Microseconds
     ) -> tuple[BatchChoice, Look]:

@@ -137,7 +137,7 @@ class Claims:
         due_by = now + request.ahead
         self._damage.is_found = False
         staged = self._stage_if_due(self._next_due_at, due_by)
-        is_locked = self._database.is_in_block
+        is_locked = self._batches.are_locked
         for _ in range(_TRIES):
             page = self._pick(request, now, is_locked=is_locked)
             if staged is None and (staged := self._stage_if_due(page.next_due_at, due_by)) is not None:

@@ -243,11 +243,6 @@ class Database:
         self._block_thread = threading.get_ident()
         return writing
 
-    @property
-    def is_in_block(self) -> bool:
-        """Whether this thread has a transaction open."""
-        return self._block_thread == threading.get_ident()
-
     @contextmanager
     def atomic(self) -> Iterator[None]:
         """Statements of one call, all or none, inside a block and outside of one."""

@@ -5,7 +5,8 @@
                        the write-ahead log, ``log_room`` room in that; ``file_identity`` whether the files are
                        those that were opened, ``descriptors`` theirs; ``schema`` whose file it is, migrations
 ``queries.sql``        every statement; ``statements`` fills them in, ``rows`` reads their answers
-``claims``             pick, then take; ``special_claims`` suspects that run apart, and parked calls
+``claims``             pick, then take; ``batch_claims`` batches; ``special_claims`` suspects that run apart, and
+                       parked calls
 ``jobs``               insert, replace, purge; ``settlements`` the ends of attempts
 ``storage.sql``        beside this package, what is the same in every SQL database: cancel, retry, pause, delete;
                        what jobs are to each other; settlements that are not plain; recovery; reports; the clock;

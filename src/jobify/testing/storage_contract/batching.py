@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,18 +37,14 @@ def claim_batches(
     owner: int,
     size: int,
     *,
-    wait: int = SECOND,
-    key: str | None = None,
     limit: int = 100,
     now: int = NOW,
-    ahead: int = 0,
     tasks: tuple[str, ...] = ("task",),
-    queues: tuple[str, ...] | None = None,
-    scope: ClaimScope = ClaimScope.ORDINARY,
+    **fields: Any,
 ) -> Claimed:
-    """Claim from one lane of batches."""
-    lane = TaskSlots(tasks, limit, BatchRule(size, wait, key))
-    return storage.claim(ClaimRequest(owner, (lane,), queues, ahead, scope), now=now)
+    """Claim from one lane of batches. ``fields``: of the rule and of the request."""
+    rule = BatchRule(size, fields.pop("wait", SECOND), fields.pop("key", None))
+    return storage.claim(ClaimRequest(owner, (TaskSlots(tasks, limit, rule),), **fields), now=now)
 
 
 def _insert(storage: Storage, ids: Sequence[str], **fields: object) -> None:
