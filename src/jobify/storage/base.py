@@ -211,11 +211,7 @@ class Storage(StorageTraits, OwnerPort, LimitPort, MergePort, Protocol):
         (:func:`~jobify.storage.end_reasons.is_snoozed`). Of jobs that wait to run apart it takes one group, if
         ``request.scope`` says so.
 
-        A lane with a ``batch`` gets up to ``limit`` whole batches, after the claims of the others, and no two claims share
-        one: ``batches``. A job that lacks the key of the rule is claimed in none, UNKEYED; one that runs apart, or was
-        parked, is a batch of one. What makes no batch yet is not changed; ``next_due_at`` says when the first one goes
-        that is not full. See :mod:`jobify.storage.batch_decisions`.
-
+        A lane with a ``batch`` gets up to ``limit`` whole batches; see :mod:`jobify.storage.batch_decisions`.
         The cost does not depend on how many jobs have ended, wait for the future, or wait for another task. To bound
         the cost of one call, jobs that have become due since the last one may be considered in steps, the earliest due
         first: ``has_more`` is True until all of them are, also where this call returned nothing; then ask again at

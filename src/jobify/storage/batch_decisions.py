@@ -4,10 +4,14 @@ A batch has jobs of one key, in the order of claims, at most as many as its rule
 the oldest of its jobs could run for the time of the rule (since its due time, or its insert if that was later). The
 batch with the first job goes first.
 
-A claim looks at a bounded number of ready jobs (:func:`window`). If more are ready than that, none need wait for others:
-where no batch of them goes by itself, the largest one goes as it is. So whatever is ready comes into view as long as
-there is a free slot, and nothing starves behind jobs of many other keys. With many thousands of ready jobs of as many
-keys, batches are smaller than they could be.
+No two claims share a batch. What makes none yet is not changed; ``next_due_at`` of the answer says when the first one
+goes that is not full. A job that lacks the key of the rule is claimed in no batch, UNKEYED. One that runs apart, or was
+parked, is a batch of one. The claims of batches come after those of other lanes.
+
+A claim looks at a bounded number of ready jobs (:func:`window`). If more are ready than that, none need wait for
+others: where no batch of them goes by itself, the largest one goes as it is. So whatever is ready comes into view as
+long as there is a free slot, and nothing starves behind jobs of many other keys. With many thousands of ready jobs of
+as many keys, batches are smaller than they could be.
 """
 
 from __future__ import annotations

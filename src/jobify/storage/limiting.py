@@ -16,11 +16,11 @@ among those that have never waited. So nothing that cannot run here takes a plac
 its own key (start-time fair queueing). All jobs of its tasks go through that line, from their insert on
 (``take_places``) or from the first claim that meets them. A job that is let go on and not taken keeps its place.
 
-**Batches.** A batch is one unit: all of its jobs are admitted or none. It takes one place of each limit on jobs at once,
-however many of its jobs need that, until the last of these jobs has ended; and of a rate the costs of all of them. Jobs
-leave it that need a gate which does not admit it, lack a key, or are more than a rate ever admits at once: they wait, and
-what is left is a smaller batch. Those that wait at open gates go on as whole batches, together with others that are
-ready; such a batch goes no earlier than any other one. Of a task with turns, jobs go on in their turns.
+**Batches.** A batch is one unit: all of its jobs are admitted or none. It takes one place of each limit on jobs at
+once, however many of its jobs need that, until the last of these has ended; and of a rate the costs of all of them.
+Jobs leave it that need a gate which does not admit it, lack a key, or are more than a rate ever admits at once: they
+wait, and what is left is a smaller batch. Those that wait at open gates go on as whole batches, with others that are
+ready, and no earlier than any other batch. Of a task with turns, jobs go on in their turns.
 
 **Keys.** A limit with a key has a gate for each of its values. The keys of a job are in its options (``limit_keys``,
 JSON by the text of the key). A job without the key of one of its limits is claimed without any
