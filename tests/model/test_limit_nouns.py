@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobify import Concurrency, Jobify, Rate
+from jobify import Concurrency, Fair, Jobify, Rate
 from jobify.exceptions import ConfigurationError, PayloadError
 from jobify.model.clock import SECOND
 from jobify.model.job_options import JobOptions
@@ -49,6 +49,8 @@ def _fails(order: Any) -> Any:
         (lambda: Concurrency(1.5), "limit of a Concurrency is 1.5"),  # type: ignore[arg-type]
         (lambda: Concurrency(2**31), "must be a whole number"),
         (lambda: Concurrency(1, name=""), "name of a Concurrency"),
+        (lambda: Concurrency(1, name="x" * 201), "has 201 characters"),
+        (lambda: Fair("user", name="x" * 201), "has 201 characters"),
         (lambda: Concurrency(1, on_excess="drop"), "must be 'wait', 'skip' or 'fail'"),  # type: ignore[arg-type]
         (lambda: Concurrency(1, key="order..id"), "is no path into the arguments"),
         (lambda: Concurrency(1, key=""), "is no path into the arguments"),

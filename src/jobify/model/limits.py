@@ -48,6 +48,7 @@ OnExcess: TypeAlias = Literal["wait", "skip", "fail"]
 """What becomes of a job that is enqueued, due at once, while its limit is reached."""
 
 _HIGHEST: Final = 2**31
+_LONGEST_NAME: Final = 200
 _ON_EXCESS: Final = ("wait", "skip", "fail")
 
 
@@ -135,8 +136,7 @@ class Fair:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name is not None:
-            check_text(self.name, what="name of a Fair")
+        _check_name(self.name, "Fair")
         key_text(self.key)
         if not isinstance(self.weight, Mapping):
             raise ConfigurationError(f"The weight of a Fair is {self.weight!r}; it must be a dict of keys and numbers.")
@@ -162,9 +162,15 @@ def _check_count(value: Any, what: str, *, least: int) -> None:
         raise ConfigurationError(f"The {what} is {value!r}; it must be a whole number, {least} or more.")
 
 
+def _check_name(name: Any, kind: str) -> None:
+    if name is not None and len(check_text(name, what=f"name of a {kind}")) > _LONGEST_NAME:
+        raise ConfigurationError(
+            f"The name of a {kind} has {len(name)} characters; it must have {_LONGEST_NAME} at most: {name[:50]!r}…"
+        )
+
+
 def _check_common(limit: Concurrency | Rate, kind: str) -> None:
-    if limit.name is not None:
-        check_text(limit.name, what=f"name of a {kind}")
+    _check_name(limit.name, kind)
     if limit.on_excess not in _ON_EXCESS:
         raise ConfigurationError(
             f"The on_excess of a {kind} is {limit.on_excess!r}; it must be 'wait', 'skip' or 'fail'."
