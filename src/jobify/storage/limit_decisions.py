@@ -267,9 +267,12 @@ def openings(decisions: GateDecisions) -> list[Microseconds]:
 
 
 def left_room(called: Mapping[str, int | GateKey | None], decisions: GateDecisions, unkeyed: Iterable[str]) -> bool:
-    """Whether a job was let go on that does not hold the gate which had room for it, so that the next one in its line
-    may go. ``called``: those gates, by the ids of the jobs."""
+    """Whether another claim may take more at once: a job was let go on that does not hold the gate which had room for
+    it, so that the next one in its line may go; or one has a place in a line only now. ``called``: those gates, by the
+    ids of the jobs."""
     for one in decisions.refused:
+        if one.place is not None:  # it has a place in its line from now on, which may be the first one
+            return True
         if called.get(one.job.id) not in {None, one.gate.id, (one.gate.name, one.gate.key)}:
             return True
     return not called.keys().isdisjoint(unkeyed)

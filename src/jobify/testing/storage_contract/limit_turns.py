@@ -88,6 +88,15 @@ class TurnContract(StorageCase):
         storage.settle([again(owner, first, due_at=NOW, ready=True)])
         assert sorted(found_ids([*claim(storage, owner), *claim(storage, owner)])) == ["a0000", "a0001"]
 
+    def test_one_that_gets_its_place_from_a_claim_is_for_the_next_claim_at_once(
+        self, storage: Storage, owner: int
+    ) -> None:
+        storage.define_limits({"task": [TURNS]})
+        storage.insert([job("a", options=keyed(shop="a"))])
+        first = claim_once(storage, owner)
+        assert (first.claims, first.has_more) == ([], True)
+        assert found_ids(claim_once(storage, owner).claims) == ["a"]
+
     def test_a_released_one_is_the_next_in_its_line(self, storage: Storage, owner: int) -> None:
         storage.define_limits({"task": [TURNS]})
         _jobs(storage, "a", 9)
