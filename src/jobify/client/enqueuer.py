@@ -20,12 +20,13 @@ from jobify.client.threads import ClientThreads
 from jobify.config import JobifyConfiguration
 from jobify.exceptions import ApplicationStateError, ConfigurationError, DuplicateJobError
 from jobify.gateway.connection import StorageConnection
+from jobify.jobs.call_rules import UniqueCall
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest, TransactionSubmitter
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.limit_places import define_missing, refuse_excess
-from jobify.jobs.merging import UniqueCall, insert_calls, need_steps, store_calls
+from jobify.jobs.merging import insert_calls, need_steps, store_calls
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
 from jobify.jobs.schedule_builder import PushRequest

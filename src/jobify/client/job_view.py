@@ -14,7 +14,7 @@ from jobify.exceptions import (
     TaskCancelledError,
     TaskFailedError,
 )
-from jobify.jobs.merging import collected_payloads
+from jobify.jobs.collected_calls import collected_payloads
 from jobify.model.clock import iso
 from jobify.model.cron import rule_as_written
 from jobify.model.job_options import calls_of

@@ -8,7 +8,7 @@ from inspect import Signature
 from typing import Any
 
 from jobify.exceptions import ConfigurationError
-from jobify.jobs.merging import CallRules
+from jobify.jobs.call_rules import CallRules
 from jobify.model.limit_gates import LimitDefinition
 from jobify.model.limit_keys import KeyReader
 from jobify.model.task_options import DEFAULT_QUEUE

@@ -1,188 +1,34 @@
-"""Calls that meet an earlier job: of a unique task, or of a debounced one.
+"""Calls that meet an earlier job: how they are stored.
 
-A call of such a task becomes a row like any other, with its keys (:meth:`CallRules.apply`). It is stored in a
-transaction of several steps (:func:`store_calls`): find the job that has its key, then insert, replace, cancel, or keep
-what is there. Who enqueues does not matter: every way into the storage ends here.
+A call is stored in a transaction of several steps: find the job that has its key, then insert, replace, cancel, or keep
+what is there. Who enqueues does not matter: every way into the storage ends here. What a task says of its calls is in
+:mod:`jobify.jobs.call_rules`.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, cast
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from jobify.exceptions import ConfigurationError, DuplicateJobError
-from jobify.jobs.job_request import JobSpec
+from jobify.exceptions import DuplicateJobError
+from jobify.jobs.call_rules import CallSeries, UniqueCall
+from jobify.jobs.collected_calls import collecting
 from jobify.jobs.limit_places import refuse_excess
-from jobify.model.clock import seconds
-from jobify.model.debounce import Debounce
-from jobify.model.durations import check_duration
-from jobify.model.job_options import ParentResults, calls_of, read_options
-from jobify.model.limit_keys import CallKey
+from jobify.model.job_options import ParentResults, read_options
 from jobify.model.records import JobRecord, NewJob
 from jobify.model.status import JobStatus
-from jobify.model.unique import OnConflict, Unique
 from jobify.storage.base import Storage
 from jobify.storage.end_reasons import SUPERSEDED
-from jobify.storage.merging import UNTIL_START, Window
+from jobify.storage.merging import Window
 from jobify.types import Microseconds
 
-__all__ = (
-    "UNIQUE_KEY",
-    "CallRules",
-    "StoredJob",
-    "UniqueCall",
-    "collected_payloads",
-    "insert_calls",
-    "need_steps",
-    "store_call",
-    "store_calls",
-)
+__all__ = ("StoredJob", "insert_calls", "need_steps", "store_call", "store_calls")
 
-UNIQUE_KEY: Final = "unique()"
-"""The name of the key of a limit that admits one job at a time of those with a unique key."""
 _SCHEDULED: Final = JobStatus.SCHEDULED.value
 _TRIES: Final = 5
 """How often a key may be given up between two looks. On SQLite and in memory it is not: a transaction is alone."""
-
-
-class _Series(NamedTuple):
-    """How the calls of a debounced task with one key are merged. Times in microseconds."""
-
-    keys: tuple[str, ...]
-    """Those of its window: under the name of the task, then under earlier ones."""
-    delay: Microseconds
-    max_wait: Microseconds | None
-    mode: str
-    collects: bool
-
-    def due_at(self, first_at: Microseconds, now: Microseconds) -> Microseconds:
-        """When the job runs after a call."""
-        latest = now + self.delay
-        return latest if self.max_wait is None else max(min(latest, first_at + self.max_wait), now)
-
-
-class UniqueCall(NamedTuple):
-    """The row of a call, with what its task says about others with its key."""
-
-    row: NewJob
-    on_conflict: OnConflict = "keep"
-    former_keys: tuple[str, ...] = ()
-    """The unique key under earlier names of the task."""
-    series: _Series | None = None
-
-    @property
-    def needs_steps(self) -> bool:
-        """Whether more than an insert is needed: an earlier job may have to be changed."""
-        return self.on_conflict not in ("keep", "fail") or self.series is not None
-
-    @property
-    def is_conditional(self) -> bool:
-        """Whether something has to be known before it may be inserted, besides its id and its key."""
-        return bool(self.former_keys) or self.series is not None
-
-    @property
-    def unique_keys(self) -> tuple[str, ...]:
-        """Its unique key, under each name of the task."""
-        return self.former_keys if self.row.unique_key is None else (self.row.unique_key, *self.former_keys)
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys that it is about."""
-        return [*self.unique_keys, *(() if self.series is None else self.series.keys)]
-
-
-class CallRules:
-    """What becomes of the calls of one task. ``names``: its name, then earlier ones."""
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        signature: inspect.Signature,
-        unique: Unique | None = None,
-        debounce: Debounce | None = None,
-    ) -> None:
-        self._names = names
-        self.unique = unique
-        self.debounce = debounce
-        self._unique_key = None if unique is None else CallKey(names[0], signature, unique.keys)
-        self._window_key = None if debounce is None else CallKey(names[0], signature, debounce.keys)
-
-    def unique_key_of(self, *args: Any, **kwargs: Any) -> str:
-        """The unique key of a call, without the name of the task."""
-        assert self._unique_key is not None
-        return self._unique_key.of(args, kwargs)
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether any call of the task may meet an earlier job."""
-        return self.unique is not None or self.debounce is not None
-
-    def apply(
-        self, row: NewJob, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec, *, is_complete: bool = True
-    ) -> UniqueCall:
-        """The row of a call with its keys. One whose arguments are not complete has only a key of its own.
-
-        TypeError if the arguments do not fit, PayloadError if a key cannot be read, ConfigurationError for options that
-        the task excludes.
-        """
-        if row.rule is not None:
-            return UniqueCall(row)
-        on_conflict: OnConflict = "keep" if self.unique is None else self.unique.on_conflict
-        if on_conflict == "replace" and row.parents:
-            raise ConfigurationError(
-                f"A job of {self._names[0]!r} waits for other jobs, and its task is unique with "
-                "on_conflict='replace': what replaces a job cannot wait. Use on_conflict='keep'."
-            )
-        row, former = self._with_key(row, args, kwargs, spec, is_complete=is_complete)
-        if self.debounce is None or row.parents or not is_complete:
-            return UniqueCall(row, on_conflict, former)
-        return self._in_series(self.debounce, UniqueCall(row, on_conflict, former), args, kwargs, spec)
-
-    def _with_key(
-        self, row: NewJob, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec, *, is_complete: bool
-    ) -> tuple[NewJob, tuple[str, ...]]:
-        text = spec.unique_key
-        if text is None and self._unique_key is not None and is_complete:
-            text = self._unique_key.of(args, kwargs)
-        if text is None:
-            return row, ()
-        prefix = UNTIL_START if self.unique is not None and self.unique.until == "start" else ""
-        if spec.is_unique_everywhere:
-            keys = [f"{prefix}all::{text}"]
-        else:
-            keys = [f"{prefix}task:{name}:{text}" for name in self._names]
-        if prefix:
-            options = msgspec.structs.replace(read_options(row.options), start_key=keys[0])
-            row = row._replace(options=options.text())
-        return row._replace(unique_key=keys[0]), tuple(keys[1:])
-
-    def _in_series(
-        self, debounce: Debounce, call: UniqueCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec
-    ) -> UniqueCall:
-        assert self._window_key is not None
-        row = call.row
-        if spec.delay or spec.eta is not None or row.due_at > row.created_at:
-            raise ConfigurationError(
-                f"A job of {self._names[0]!r} is given a time, and its task is debounced, which says when it runs. "
-                "Leave the time out."
-            )
-        text = self._window_key.of(args, kwargs)
-        longest = debounce.max_wait
-        series = _Series(
-            tuple(f"{name}:{text}" for name in self._names),
-            _microseconds(debounce.delay),
-            None if longest is None else _microseconds(longest),
-            debounce.mode,
-            debounce.collect,
-        )
-        return call._replace(row=_collecting(row) if debounce.collect else row, series=series)
-
-
-def _microseconds(duration: Any) -> Microseconds:
-    return seconds(check_duration(duration, what="duration"))
 
 
 class StoredJob(NamedTuple):
@@ -339,7 +185,7 @@ class _Step:
 
     # -- debounced -----------------------------------------------------------------------------------------------------
 
-    def _merge(self, call: UniqueCall, series: _Series) -> StoredJob:
+    def _merge(self, call: UniqueCall, series: CallSeries) -> StoredJob:
         now = self._now
         window, job = self._window(series)
         if window is not None and job is not None and window.is_trailing and _is_unbegun(job):
@@ -356,13 +202,13 @@ class _Step:
             self._storage.set_window(series.keys[0], Window(stored.id, now, now + series.delay, is_trailing=False))
         return stored
 
-    def _window(self, series: _Series) -> tuple[Window | None, JobRecord | None]:
+    def _window(self, series: CallSeries) -> tuple[Window | None, JobRecord | None]:
         """The window of the calls, and its job; none if the job was deleted."""
         window = next(filter(None, map(self._storage.window, series.keys)), None)
         job = None if window is None else next(iter(self._storage.get((window.job_id,))), None)
         return (None, None) if job is None else (window, job)
 
-    def _begin(self, call: UniqueCall, series: _Series, first_at: Microseconds) -> StoredJob:
+    def _begin(self, call: UniqueCall, series: CallSeries, first_at: Microseconds) -> StoredJob:
         """A job that runs after the last call."""
         row = self._due(call.row, series, first_at)
         stored = self._insert(call._replace(row=row))
@@ -371,7 +217,7 @@ class _Step:
             self._storage.set_window(series.keys[0], window)
         return stored
 
-    def _extend(self, call: UniqueCall, series: _Series, window: Window, job: JobRecord) -> StoredJob:
+    def _extend(self, call: UniqueCall, series: CallSeries, window: Window, job: JobRecord) -> StoredJob:
         """Another call for a job that still waits."""
         row = self._due(call.row, series, window.first_at)
         if row.unique_key not in (None, job.unique_key):
@@ -379,35 +225,14 @@ class _Step:
             if other is not None:
                 return self._resolve(call._replace(row=row), other)
         if series.collects:
-            row = _collecting(row, job)
+            row = collecting(row, job)
         self._storage.set_window(series.keys[0], window._replace(closes_at=row.due_at))
         return self._replace(row, job)
 
-    def _due(self, row: NewJob, series: _Series, first_at: Microseconds) -> NewJob:
+    def _due(self, row: NewJob, series: CallSeries, first_at: Microseconds) -> NewJob:
         due_at = series.due_at(first_at, self._now)
         return row._replace(due_at=due_at, ready=due_at <= self._now, offset_at=self._now)
 
 
 def _is_unbegun(job: JobRecord) -> bool:
     return job.status == _SCHEDULED and job.attempt == 0
-
-
-# -- calls that are collected ------------------------------------------------------------------------------------------
-
-
-def _collecting(row: NewJob, before: JobRecord | None = None) -> NewJob:
-    """``row``, whose arguments are those of several calls: of the job before, and its own."""
-    payloads = [row.payload] if before is None else [*_payloads(before), *collected_payloads(row.payload)]
-    own = msgspec.structs.replace(read_options(row.options), calls=len(payloads))
-    is_encoded = all(isinstance(payload, bytes) for payload in payloads)
-    packed = msgspec.msgpack.encode(payloads) if is_encoded else tuple(payloads)
-    return row._replace(payload=cast("bytes", packed), options=own.text())
-
-
-def _payloads(job: JobRecord) -> list[Any]:
-    return collected_payloads(job.payload) if calls_of(job.options) else [job.payload]
-
-
-def collected_payloads(payload: Any) -> list[Any]:
-    """The arguments of each call that a job has collected, encoded as they were."""
-    return msgspec.msgpack.decode(payload, type=list[bytes]) if isinstance(payload, bytes) else list(payload)

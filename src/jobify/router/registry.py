@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, cast
 
 from jobify.crontab import CronFactory
 from jobify.exceptions import ConfigurationError, did_you_mean
+from jobify.jobs.call_rules import UNIQUE_KEY, CallRules
 from jobify.jobs.context import JobContext
-from jobify.jobs.merging import UNIQUE_KEY, CallRules
 from jobify.middleware.base import BaseMiddleware, BaseOuterMiddleware, CallNext, ExceptionHandlerMiddleware, chain
 from jobify.middleware.timeout import TimeoutMiddleware
 from jobify.model.batch import BatchFunction, rule_of

@@ -152,7 +152,7 @@ class Enqueuer:
                 self._require_free(
                     request.job_id, await pending.backend.gate.call(lambda: storage.get(SummaryIds(ids)))
                 )
-            requested = self._requested_row(pending)
+            requested = _requested_row(pending)
             if requested is not None and request.is_replace and not request.is_force:
                 record = await pending.backend.gate.call(partial(find_identical, storage, requested))
                 if record is not None:
@@ -171,14 +171,6 @@ class Enqueuer:
         await run_outer(call, store, self._config)
         pending.job.mark_not_scheduled()
         return pending.job
-
-    def _requested_row(self, pending: PendingJob) -> NewJob | None:
-        """The row that the user requests; None if it cannot be encoded before the middleware has changed it."""
-        try:
-            pending.payload = pending.backend.codec.encode_call(pending.args, pending.kwargs, pending.endpoint.types)
-            return pending.row()
-        except PayloadError:
-            return None
 
     # -- encode and insert ---------------------------------------------------------------------------------------------
 
@@ -339,6 +331,15 @@ class Enqueuer:
         self._handles.add(job)
         self._events.job_due(pending.backend, result.due_at)
         return job
+
+
+def _requested_row(pending: PendingJob) -> NewJob | None:
+    """The row that the user requests; None if it cannot be encoded before the middleware has changed it."""
+    try:
+        pending.payload = pending.backend.codec.encode_call(pending.args, pending.kwargs, pending.endpoint.types)
+        return pending.row()
+    except PayloadError:
+        return None
 
 
 async def _shielded(storing: asyncio.Task[Job[Any]]) -> Job[Any]:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from jobify.engine.execution.attempt import Attempt
 from jobify.exceptions import PayloadError, ResultNotStoredError, StorageUnavailableError
-from jobify.jobs.merging import collected_payloads
+from jobify.jobs.collected_calls import collected_payloads
 from jobify.model.job_options import ParentResults
 from jobify.model.records import JobRecord
 from jobify.model.status import JobStatus

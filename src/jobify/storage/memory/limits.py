@@ -33,7 +33,7 @@ from jobify.storage.limit_decisions import (
     with_states,
 )
 from jobify.storage.limit_waiters import InLine, WaitingLine, call_up
-from jobify.storage.memory import claiming, transitions
+from jobify.storage.memory import claiming, gate_transitions, transitions
 from jobify.storage.memory.batch_lines import open_batches
 from jobify.storage.memory.gates import active_of, gate_of, keep_times, known_gates, row_of, task_limits, waited_gates
 from jobify.storage.memory.queue import Queue
@@ -81,9 +81,9 @@ def claim(table: Table, request: ClaimRequest, now: Microseconds) -> Claimed:
     for need in decisions.held:
         _hold(table, need)
     for id in unkeyed:
-        table.upsert(transitions.not_started(row_of(table, id)))
+        table.upsert(gate_transitions.not_started(row_of(table, id)))
     for one in decisions.refused:
-        table.upsert(transitions.refused(row_of(table, one.job.id), (one.gate.name, one.gate.key), one.place))
+        table.upsert(gate_transitions.refused(row_of(table, one.job.id), (one.gate.name, one.gate.key), one.place))
     keep_times(table, gates.values())
     gates_of_called = {id: row.waits_at for id, row in called.items()}
     due += [
@@ -125,7 +125,7 @@ def take_places(table: Table, jobs: Sequence[NewJob], now: Microseconds) -> list
         waiting[key] += sum(_has_place_beside(table, row, key) for row in _waiting_rows(table))
     given, refused = give_places(places, gates, waiting, now)
     for one in given:
-        table.upsert(transitions.held_back(row_of(table, one.job.id), (one.gate.name, one.gate.key), one.place))
+        table.upsert(gate_transitions.held_back(row_of(table, one.job.id), (one.gate.name, one.gate.key), one.place))
     keep_times(table, gates.values())
     return [refused.get(job.id) for job in jobs]
 
@@ -199,7 +199,7 @@ def settled(table: Table, row: Row, settlement: Settlement) -> Settled:
     turn = next((key for key in row.held if table.side.limits[key[0]].kind == LimitKind.FAIR), None)
     if turn is not None and after is not None and is_next_in_line(settlement) and after.record.status == SCHEDULED:
         place = gate_of(table, turn).tat  # it has not run: it is the next one in its line
-        table.upsert(transitions.held_back(after, turn, place))
+        table.upsert(gate_transitions.held_back(after, turn, place))
     if its.closed_until is not None:
         gates = [gate_of(table, key) for key in row.held]
         for gate in gates:

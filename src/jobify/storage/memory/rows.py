@@ -8,7 +8,7 @@ Edges name a job by number and version, so that another job with the same id is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from jobify.model.records import AttemptRecord, JobRecord, MessageRecord, NewJob, Progress
 from jobify.model.status import FAILURES, TERMINAL, JobStatus
@@ -30,6 +30,7 @@ __all__ = (
     "PendingCancel",
     "Row",
     "can_be_retried",
+    "changed",
     "edge_of",
     "edges_of",
     "has_ended",
@@ -171,3 +172,7 @@ def runs_apart(row: Row) -> bool:
     """Whether it is on trial, or waits to be: whatever else blocks a job is gone when it runs, but a pause."""
     others = row.is_paused + (row.record.parking is not None) + (row.waits_at is not None)
     return row.record.blockers > others
+
+
+def changed(row: Row, **fields: Any) -> Row:
+    return row._replace(record=row.record._replace(**fields))

@@ -10,9 +10,9 @@ from typing import Any
 
 from jobify.model.records import JobRecord, NewJob
 from jobify.storage.memory import limits
+from jobify.storage.memory.gate_transitions import past_gate
 from jobify.storage.memory.rows import SCHEDULED, Row
 from jobify.storage.memory.table import Table
-from jobify.storage.memory.transitions import past_gate
 from jobify.storage.timekeeping import ClockState, Moved, WaitingSchedule, WrongEnds
 from jobify.types import Microseconds
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jobify.model.records import (
     AttemptRecord,
     Claim,
@@ -19,8 +17,8 @@ from jobify.model.records import (
 )
 from jobify.model.status import Event, JobStatus, Lost
 from jobify.storage.end_reasons import EXPIRED, crash_limit_reached, is_snoozed
-from jobify.storage.limit_decisions import GateKey
-from jobify.storage.memory.rows import ENDED, RUNNING, SCHEDULED, PendingCancel, Row, runs_apart
+from jobify.storage.memory.gate_transitions import past_gate
+from jobify.storage.memory.rows import ENDED, RUNNING, SCHEDULED, PendingCancel, Row, changed, runs_apart
 from jobify.storage.merging import UNTIL_START
 from jobify.storage.parking import merged
 from jobify.storage.suspicion import Suspicion, Verdict, is_unfinished
@@ -33,14 +31,10 @@ __all__ = (
     "claim_of",
     "claimed",
     "expired",
-    "held_back",
     "lost",
     "new",
-    "not_started",
-    "past_gate",
     "paused",
     "quarantined",
-    "refused",
     "released",
     "released_uncounted",
     "replaced",
@@ -94,46 +88,19 @@ def replaced(row: Row, job: NewJob, progress: Progress) -> Row:
 def rescheduled(row: Row, *, due_at: Microseconds, now: Microseconds) -> Row:
     """A waiting job with another due time, at which it may meet another gate of a limit."""
     row = past_gate(row)
-    return _changed(row, due_at=due_at, ready=due_at <= now, fence=row.record.fence + 1)
-
-
-def refused(row: Row, gate: GateKey, place: int | None = None) -> Row:
-    """A job that was claimed just now, and that a limit does not admit: neither an attempt nor a start."""
-    attempt = row.record.attempt - 1
-    return held_back(
-        _changed(not_started(row), status=SCHEDULED, ready=True, owner=None, started_at=None, attempt=attempt),
-        gate,
-        place,
-    )
-
-
-def not_started(row: Row) -> Row:
-    """A job that was claimed just now, and does not start: it keeps a unique key that it has until then."""
-    return _changed(row, unique_key=row.claimed_key)
-
-
-def held_back(row: Row, gate: GateKey, place: int | None = None) -> Row:
-    """A waiting job that waits for a limit, too."""
-    return _changed(row, blockers=row.record.blockers + 1, waits_for_limit=True)._replace(waits_at=gate, place=place)
+    return changed(row, due_at=due_at, ready=due_at <= now, fence=row.record.fence + 1)
 
 
 def admitted(row: Row, now: Microseconds) -> Row:
     """A job that does not wait for a limit any more; the next claim looks at its limits again."""
-    return _changed(unblocked(row, now), waits_for_limit=False)._replace(waits_at=None)
-
-
-def past_gate(row: Row) -> Row:
-    """A job with another fence: with that goes its place at a gate."""
-    if row.waits_at is None:
-        return row
-    return _changed(row, blockers=row.record.blockers - 1, waits_for_limit=False)._replace(waits_at=None)
+    return changed(unblocked(row, now), waits_for_limit=False)._replace(waits_at=None)
 
 
 def claimed(row: Row, request: ClaimRequest, now: Microseconds) -> Row:
     """A waiting job that runs from now on, or from its due time if that comes within the request's ``ahead``."""
     job, owner = row.record, request.owner
     started_at = job.due_at if now < job.due_at <= now + request.ahead else now
-    return _changed(
+    return changed(
         row._replace(held=(), unit=None, claimed_key=job.unique_key),
         status=RUNNING,
         ready=True,
@@ -230,7 +197,7 @@ def _settled_record(job: JobRecord, settlement: Settlement) -> JobRecord:
 def _parked(row: Row, parking: Parking) -> Row:
     """A job that waits for code that its call fits."""
     parking = merged(parking, row.codes)
-    return _changed(row, parking=parking, blockers=row.record.blockers + 1)._replace(codes=parking.codes)
+    return changed(row, parking=parking, blockers=row.record.blockers + 1)._replace(codes=parking.codes)
 
 
 def unparked(row: Row, now: Microseconds) -> Row:
@@ -246,9 +213,9 @@ def _no_longer_blocked(row: Row, settlement: Settlement) -> Row:
     """A paused schedule, or a job that runs apart, whose attempt has ended."""
     job = row.record
     if runs_apart(row) and not is_unfinished(settlement, job.attempt, job.run_count):
-        row = _changed(row, blockers=job.blockers - 1, is_apart=False)._replace(suspicion=None)
+        row = changed(row, blockers=job.blockers - 1, is_apart=False)._replace(suspicion=None)
     if settlement.status in ENDED and row.successor is None:
-        row = _changed(row, blockers=0)._replace(is_paused=False)
+        row = changed(row, blockers=0)._replace(is_paused=False)
     return row
 
 
@@ -258,7 +225,7 @@ def released(row: Row) -> Row:
         return replaced(row, *row.successor)
     if row.cancel is not None:
         return cancelled(row, row.cancel)
-    return _changed(row, status=SCHEDULED, ready=True, owner=None)
+    return changed(row, status=SCHEDULED, ready=True, owner=None)
 
 
 def released_uncounted(row: Row, now: Microseconds) -> Row:
@@ -268,13 +235,13 @@ def released_uncounted(row: Row, now: Microseconds) -> Row:
 
 def uncounted(row: Row) -> Row:
     """Without the attempt that is under way."""
-    return _changed(row, attempt=max(row.record.attempt - 1, 0))
+    return changed(row, attempt=max(row.record.attempt - 1, 0))
 
 
 def lost(row: Row, verdict: Verdict, now: Microseconds) -> Row:
     """A running job that had begun and whose owner is dead, before it is released: a line that says so, and what it
     is suspected of."""
-    return _changed(with_history(row, (_line(row.record, Event.LOST, Lost().reason, now),)), crashes=verdict.crashes)
+    return changed(with_history(row, (_line(row.record, Event.LOST, Lost().reason, now),)), crashes=verdict.crashes)
 
 
 def _line(job: JobRecord, event: Event, error: str | None, now: Microseconds) -> AttemptRecord:
@@ -294,13 +261,13 @@ def _line(job: JobRecord, event: Event, error: str | None, now: Microseconds) ->
 def suspected(row: Row, suspicion: Suspicion) -> Row:
     """A running job that is to be released, and of which so much is known from now on."""
     blockers = row.record.blockers + (suspicion.is_apart and not runs_apart(row))
-    return _changed(row, blockers=blockers, is_apart=suspicion.is_apart)._replace(suspicion=suspicion)
+    return changed(row, blockers=blockers, is_apart=suspicion.is_apart)._replace(suspicion=suspicion)
 
 
 def tried_again(row: Row, *, crashes: int) -> Row:
     """A job that was held and runs apart once more."""
     assert row.suspicion is not None
-    return _changed(row, crashes=crashes)._replace(suspicion=row.suspicion._replace(is_held=False))
+    return changed(row, crashes=crashes)._replace(suspicion=row.suspicion._replace(is_held=False))
 
 
 def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> Row:
@@ -308,7 +275,7 @@ def quarantined(row: Row, *, now: Microseconds, delete_at: Microseconds | None) 
     delete_at = delete_at if row.record.rule is None else None
     reason = crash_limit_reached(row.record.id, row.record.crashes)
     row = _ended(row, _FAILED, reason, finished_at=now, delete_at=delete_at)
-    return _changed(row, is_dead=True)
+    return changed(row, is_dead=True)
 
 
 def cancelled(row: Row, cancel: PendingCancel) -> Row:
@@ -323,7 +290,7 @@ def expired(row: Row, *, now: Microseconds, delete_at: Microseconds | None) -> R
 
 def retried(row: Row, now: Microseconds) -> Row:
     """A job that has ended badly and gets another chance."""
-    return _changed(
+    return changed(
         row._replace(codes=()),
         status=SCHEDULED,
         ready=True,
@@ -356,12 +323,12 @@ def revived(row: Row, now: Microseconds, blockers: int) -> Row:
 def unblocked(row: Row, now: Microseconds) -> Row:
     """A waiting job that waits for one thing less. If its time has come, it need not wait for a claim to see that."""
     job = row.record
-    return _changed(row, blockers=job.blockers - 1, ready=job.ready or job.due_at <= now)
+    return changed(row, blockers=job.blockers - 1, ready=job.ready or job.due_at <= now)
 
 
 def paused(row: Row) -> Row:
     """A schedule that waits until it is resumed."""
-    return _changed(row, blockers=row.record.blockers + 1)._replace(is_paused=True)
+    return changed(row, blockers=row.record.blockers + 1)._replace(is_paused=True)
 
 
 def resumed(row: Row, now: Microseconds) -> Row:
@@ -384,7 +351,7 @@ def reported(row: Row, report: Report) -> Row:
 
 
 def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, delete_at: Microseconds | None) -> Row:
-    return _changed(
+    return changed(
         row._replace(cancel=None, is_paused=False, waits_at=None),
         status=status,
         owner=None,
@@ -398,7 +365,3 @@ def _ended(row: Row, status: str, error: str, *, finished_at: Microseconds, dele
         parking=None,
         waits_for_limit=False,
     )
-
-
-def _changed(row: Row, **fields: Any) -> Row:
-    return row._replace(record=row.record._replace(**fields))
