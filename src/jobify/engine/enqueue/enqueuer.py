@@ -123,24 +123,19 @@ class Enqueuer:
         if request.job_id is not None and self._backends.durable is not None:
             if pending.backend is self._backends.memory:
                 return self._enqueue_in_memory(pending, request, self._backends.durable)
-            self._require_free(request.job_id, self._backends.memory.storage.get((request.job_id,)))
+            _require_free(request.job_id, self._backends.memory.storage.get((request.job_id,)))
         return self._store(pending, request)
 
     async def _enqueue_in_memory(self, pending: PendingJob, request: PushRequest, durable: Backend) -> Job[Any]:
         """Store a job that stays in memory, under an id that may be in use in the database."""
         id = pending.job.id
-        self._require_free(id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((id,)))))
+        _require_free(id, await durable.gate.call(lambda: durable.storage.get(SummaryIds((id,)))))
         return await self._store(pending, request)
 
     def _store(self, pending: PendingJob, request: PushRequest) -> Coroutine[Any, Any, Job[Any]]:
         if request.is_replace or request.spec is not None or pending.endpoint.needs_steps:
             return self._replace_shielded(pending, request)
         return self._insert(pending, request)
-
-    @staticmethod
-    def _require_free(job_id: str, records: Sequence[JobRecord]) -> None:
-        if any(record.status not in TERMINAL for record in records):
-            raise DuplicateJobError(job_id)
 
     # -- outer middleware ----------------------------------------------------------------------------------------------
 
@@ -149,9 +144,7 @@ class Enqueuer:
         if request.job_id is not None:
             storage, ids = pending.backend.storage, (request.job_id,)
             if not request.is_replace:  # because no middleware may announce what will be refused
-                self._require_free(
-                    request.job_id, await pending.backend.gate.call(lambda: storage.get(SummaryIds(ids)))
-                )
+                _require_free(request.job_id, await pending.backend.gate.call(lambda: storage.get(SummaryIds(ids))))
             requested = _requested_row(pending)
             if requested is not None and request.is_replace and not request.is_force:
                 record = await pending.backend.gate.call(partial(find_identical, storage, requested))
@@ -331,6 +324,11 @@ class Enqueuer:
         self._handles.add(job)
         self._events.job_due(pending.backend, result.due_at)
         return job
+
+
+def _require_free(job_id: str, records: Sequence[JobRecord]) -> None:
+    if any(record.status not in TERMINAL for record in records):
+        raise DuplicateJobError(job_id)
 
 
 def _requested_row(pending: PendingJob) -> NewJob | None:
