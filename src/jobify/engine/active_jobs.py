@@ -12,6 +12,7 @@ from jobify.jobs.job import Job
 from jobify.model.records import JobQuery, SummaryIds
 from jobify.model.status import ACTIVE
 from jobify.router.registry import Registry
+from jobify.storage.base import Storage
 
 __all__ = ("ActiveJobs",)
 
@@ -31,6 +32,8 @@ class ActiveJobs:
         self._backends = backends
         self._attempts = attempts
         self._handles = handles
+        self._unfinished: dict[int, str | None] = {}
+        """Of each storage, a job that was waiting or running when it was looked at."""
 
     def find(self, job_id: str) -> Job[Any] | None:
         """The handle of a job that is waiting or running; None for any other id."""
@@ -57,14 +60,22 @@ class ActiveJobs:
 
     def has_active(self) -> bool:
         """Whether any job is waiting or running, here or elsewhere."""
-        return any(self._attempts) or any(backend.storage.find(self._any_active()) for backend in self._backends)
+        return any(self._attempts) or any(self._has_active_in(backend.storage) for backend in self._backends)
 
     async def has_active_async(self) -> bool:
         """:meth:`has_active`, read on the storages' threads."""
         for backend in self._backends:
-            if await backend.gate.call(partial(backend.storage.find, self._any_active()), flush=False):
+            if await backend.gate.call(partial(self._has_active_in, backend.storage), flush=False):
                 return True
         return False
 
-    def _any_active(self) -> JobQuery:
-        return JobQuery(statuses=ACTIVE, tasks=tuple(self._registry), limit=1, has_values=False)
+    def _has_active_in(self, storage: Storage) -> bool:
+        """Look first at the job that was found the last time: to read one row by its id costs far less than a search.
+        It was the newest one, which is likely to run last."""
+        seen = self._unfinished.get(id(storage))
+        if seen is not None and any(record.status in ACTIVE for record in storage.get(SummaryIds((seen,)))):
+            return True
+        query = JobQuery(statuses=ACTIVE, tasks=tuple(self._registry), is_newest_first=True, limit=1, has_values=False)
+        found = storage.find(query)
+        self._unfinished[id(storage)] = found[0].id if found else None
+        return bool(found)
