@@ -29,8 +29,8 @@ def test_between_pick_and_take_others_may_be_faster(tmp_path: Path, monkeypatch:
         pick = type(storage._claims)._pick
         tries = []
 
-        def interfere(claims: Any, request: Any, now: int) -> Any:
-            picked = pick(claims, request, now)
+        def interfere(claims: Any, request: Any, now: int, **how: bool) -> Any:
+            picked = pick(claims, request, now, **how)
             if claims is storage._claims and not tries:
                 tries.append(1)
                 taken = {claim.id: claim for claim in claim_once(other, theirs, limit=2).claims}
@@ -69,8 +69,8 @@ def test_who_loses_every_time_picks_under_the_lock(
         pick = type(storage._claims)._pick
         lost: list[str] = []
 
-        def interfere(claims: Any, request: Any, now: int) -> Any:
-            picked = pick(claims, request, now)
+        def interfere(claims: Any, request: Any, now: int, **how: bool) -> Any:
+            picked = pick(claims, request, now, **how)
             if claims is storage._claims and len(lost) < losses:
                 lost.extend(claim.id for claim in claim_once(other, theirs, limit=1).claims)
             return picked
@@ -193,8 +193,8 @@ def test_a_pause_between_pick_and_take_is_heeded(tmp_path: Path, monkeypatch: py
         storage.insert([job("a", rule="{}"), job("b", queue="other")])
         pick = type(storage._claims)._pick
 
-        def interfere(claims: Any, request: Any, now: int) -> Any:
-            picked = pick(claims, request, now)
+        def interfere(claims: Any, request: Any, now: int, **how: bool) -> Any:
+            picked = pick(claims, request, now, **how)
             if pause == "schedule":
                 other.pause(["a"])
             else:
