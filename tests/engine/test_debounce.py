@@ -251,6 +251,24 @@ async def test_leading_runs_the_first_call_and_drops_those_that_follow(make: Mak
     assert ran == ["a", "d"]
 
 
+@pytest.mark.parametrize("end", ["cancel", "delete", "expire"])
+async def test_a_first_call_that_never_runs_drops_none(make: Make, clock: FakeClock, end: str) -> None:
+    app = make()
+
+    @app.task(debounce=Debounce(60, mode="leading"))
+    def task() -> None: ...
+
+    first = task.configure(expires=10).delay()
+    assert not task.delay().created
+    clock.advance(10 if end == "expire" else 1)
+    if end == "cancel":
+        first.cancel()
+    elif end == "delete":
+        app.delete_jobs([first])
+    second, third = task.delay(), task.delay()
+    assert (second.created, third.created, third.id) == (True, False, second.id)
+
+
 async def test_both_runs_the_first_and_the_last(make: Make, clock: FakeClock) -> None:
     app = make()
     ran: list[str] = []

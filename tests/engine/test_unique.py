@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from jobify import (
     group,
 )
 from jobify.storage.memory import MemoryStorage
+from jobify.testing.clock import FakeClock
 from support import durable, eventually, soon
 
 Make = Callable[..., Jobify]
@@ -311,6 +312,42 @@ async def test_whatever_ends_a_job_frees_its_key(make: Make, end: str) -> None:
         job = task.configure(delay=600).delay(1)
         job.cancel() if end == "cancel" else app.delete_jobs([job])
     assert task.delay(1).created
+
+
+@pytest.mark.parametrize("on_conflict", ["keep", "fail"])
+@pytest.mark.parametrize("way", ["delay", "map", "chain"])
+async def test_no_call_gives_way_to_a_job_that_has_expired(make: Make, on_conflict: Any, way: str) -> None:
+    clock = FakeClock(datetime(2026, 11, 30, tzinfo=UTC))
+    app = make(clock=clock)
+
+    @app.task(unique=Unique("user", on_conflict=on_conflict))
+    def task(user: int) -> None: ...
+
+    @app.task
+    def other() -> None: ...
+
+    expired = task.configure(delay=600, expires=10).delay(1)
+    clock.advance(10)
+    if way == "delay":
+        assert task.delay(1).created
+    elif way == "map":
+        assert task.map([(1,)])[0].created
+    else:
+        end = chain(other.si(), task.si(1), other.si()).apply()
+        assert expired.id not in end.dependencies
+    assert (expired.status, expired.reason) == ("cancelled", "expired")
+
+
+async def test_until_it_expires_a_job_keeps_its_key(make: Make) -> None:
+    clock = FakeClock(datetime(2026, 11, 30, tzinfo=UTC))
+    app = make(clock=clock)
+
+    @app.task(unique=Unique("user"))
+    def task(user: int) -> None: ...
+
+    first = task.configure(delay=600, expires=10).delay(1)
+    clock.advance(9)
+    assert task.delay(1).id == first.id
 
 
 # -- conflicts ---------------------------------------------------------------------------------------------------------

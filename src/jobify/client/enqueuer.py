@@ -26,7 +26,7 @@ from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest, TransactionSubmitter
 from jobify.jobs.job_result import JobResult
 from jobify.jobs.limit_places import define_missing, refuse_excess
-from jobify.jobs.merging import insert_calls, need_steps, store_calls
+from jobify.jobs.merging import end_expired, insert_calls, need_steps, store_calls
 from jobify.jobs.result_backend import ResultBackend
 from jobify.jobs.row_builder import PLACEHOLDER, RowBuilder, args_with_placeholder
 from jobify.jobs.schedule_builder import PushRequest
@@ -273,7 +273,7 @@ class ClientEnqueuer:
             if need_steps(calls):
                 stored = store_calls(storage, calls, now=now, delete_at=delete_at)
             else:
-                stored = insert_calls(storage, calls)
+                stored = insert_calls(storage, calls, partial(end_expired, storage, now=now, delete_at=delete_at))
             new = [call.row for call, one in zip(calls, stored, strict=True) if one.is_created and may_refuse]
             refused = refuse_excess(storage, new, now=now, delete_at=delete_at) if new else ()
         for job, one in zip(jobs, stored, strict=True):

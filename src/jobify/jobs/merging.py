@@ -7,7 +7,7 @@ what is there. Who enqueues does not matter: every way into the storage ends her
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -18,9 +18,9 @@ from jobify.jobs.collected_calls import collecting
 from jobify.jobs.limit_places import refuse_excess
 from jobify.model.job_options import ParentResults, read_options
 from jobify.model.records import JobRecord, NewJob
-from jobify.model.status import JobStatus
+from jobify.model.status import TERMINAL, JobStatus
 from jobify.storage.base import Storage
-from jobify.storage.end_reasons import SUPERSEDED
+from jobify.storage.end_reasons import EXPIRED, SUPERSEDED
 from jobify.storage.merging import Window
 from jobify.types import Microseconds
 
@@ -63,9 +63,24 @@ class InsertTarget(Protocol):
     def find_unique(self, key: str) -> str | None: ...
 
 
-def insert_calls(storage: InsertTarget, calls: Sequence[UniqueCall]) -> list[StoredJob]:
+def end_expired(storage: Storage, id: str, *, now: Microseconds, delete_at: Microseconds | None) -> bool:
+    """Cancel a job that waits and has expired: it will not run, so no call may give way to it. Whether it did."""
+    record = next(iter(storage.get((id,))), None)
+    if record is None or not _has_expired(record, now):
+        return False
+    storage.cancel([id], reason=EXPIRED, now=now, delete_at=delete_at)
+    return True
+
+
+def _has_expired(job: JobRecord, now: Microseconds) -> bool:
+    return job.status == _SCHEDULED and job.expires_at is not None and job.expires_at <= now
+
+
+def insert_calls(
+    storage: InsertTarget, calls: Sequence[UniqueCall], has_ended: Callable[[str], bool] | None = None
+) -> list[StoredJob]:
     """Store calls that need no steps, inside a transaction: all new jobs with one insert. DuplicateJobError if one may
-    not be stored."""
+    not be stored. ``has_ended`` may end a job that has the key of a call, and says whether it did."""
     is_looked_up = len(calls) == 1  # it was in vain to insert it without
     rivals = [
         next(filter(None, map(storage.find_unique, call.unique_keys if is_looked_up else call.former_keys)), None)
@@ -73,17 +88,21 @@ def insert_calls(storage: InsertTarget, calls: Sequence[UniqueCall]) -> list[Sto
     ]
     added = iter(storage.insert([call.row for call, rival in zip(calls, rivals, strict=True) if rival is None]))
     return [
-        StoredJob(call.row.id) if rival is None and next(added) else _kept(storage, call, rival)
+        StoredJob(call.row.id) if rival is None and next(added) else _kept(storage, call, rival, has_ended)
         for call, rival in zip(calls, rivals, strict=True)
     ]
 
 
-def _kept(storage: InsertTarget, call: UniqueCall, rival: str | None) -> StoredJob:
+def _kept(
+    storage: InsertTarget, call: UniqueCall, rival: str | None, has_ended: Callable[[str], bool] | None
+) -> StoredJob:
     """The job that has the key of the call."""
     other, row = rival, call.row
     for _ in range(_TRIES):
         if other is None and row.unique_key is not None:
             other = storage.find_unique(row.unique_key)
+        if other is not None and has_ended is not None and has_ended(other):
+            other = None
         if other is not None and call.on_conflict == "fail":
             raise DuplicateJobError(other, unique_task=row.task)
         if other is not None:
@@ -164,6 +183,8 @@ class _Step:
     def _resolve(self, call: UniqueCall, other: str) -> StoredJob:
         """A job has the key of the call."""
         row = call.row
+        if call.on_conflict in ("keep", "fail") and self._ends(other):
+            return self._insert(call)._replace(cancelled=other)
         if call.on_conflict == "fail":
             raise DuplicateJobError(other, unique_task=row.task)
         if call.on_conflict == "replace":
@@ -173,6 +194,9 @@ class _Step:
             self._storage.give_up_key(other)
             return self._insert(call)._replace(cancelled=other)
         return StoredJob(other, is_created=False)
+
+    def _ends(self, id: str) -> bool:
+        return end_expired(self._storage, id, now=self._now, delete_at=self._delete_at)
 
     def _replace(self, row: NewJob, before: JobRecord) -> StoredJob:
         if before.status != _SCHEDULED:  # the new one has the key that it gives up
@@ -191,6 +215,8 @@ class _Step:
         if window is not None and job is not None and window.is_trailing and _is_unbegun(job):
             return self._extend(call, series, window, job)
         is_open = window is not None and now < window.closes_at
+        if series.mode == "leading" and job is not None and _never_runs(job, now):
+            is_open = False
         if window is not None and is_open and series.mode == "leading":
             return StoredJob(window.job_id, is_created=False)
         if series.mode == "trailing":
@@ -232,6 +258,11 @@ class _Step:
     def _due(self, row: NewJob, series: CallSeries, first_at: Microseconds) -> NewJob:
         due_at = series.due_at(first_at, self._now)
         return row._replace(due_at=due_at, ready=due_at <= self._now, offset_at=self._now)
+
+
+def _never_runs(job: JobRecord, now: Microseconds) -> bool:
+    """Whether the job has ended, or expired, before its first attempt."""
+    return job.attempt == 0 and (job.status in TERMINAL or _has_expired(job, now))
 
 
 def _is_unbegun(job: JobRecord) -> bool:
