@@ -23,7 +23,7 @@ from workers import PATIENCE, Make
 
 APP = """
 from datetime import datetime
-from jobify import Jobify, JobRouter, RunMode, current_job
+from jobify import Debounce, Jobify, JobRouter, RunMode, Unique, current_job
 
 app = Jobify(storage="shop.db")
 images = JobRouter(prefix="images")
@@ -50,6 +50,12 @@ async def steps() -> str:
 @app.task(name="fail")
 async def fail() -> None:
     raise ValueError("no box")
+
+@app.task(name="save", debounce=Debounce(600))
+def save(version: int) -> None: ...
+
+@app.task(name="sync", unique=Unique("on", on_conflict="replace"))
+def sync(version: int, on: str = "monday") -> None: ...
 
 app.include_router(images)
 """
@@ -154,6 +160,17 @@ def test_a_unique_key_that_is_in_use_stores_nothing(studio: Shop) -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "note"), [("save", "the call was merged into this job"), ("sync", "takes the arguments of the call")]
+)
+def test_a_call_that_changes_an_earlier_job_says_so(studio: Shop, task: str, note: str) -> None:
+    first = studio("enqueue", task, "--args", "[1]")
+    second = studio("enqueue", task, "--args", "[2]")
+    assert second.out == first.out.replace("pending", "exists")
+    assert note in second.err
+    assert json.loads(studio("jobs", "show", first.out.split("\t")[0], "--json").out)["args"] == [2]
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
         (["images:resise"], 3, "Did you mean 'images:resize'?"),
@@ -198,7 +215,7 @@ def test_with_the_database_alone_nothing_is_checked_and_that_is_said(
 
 def test_tasks_are_listed_with_what_holds_for_them(studio: Shop) -> None:
     tasks = {task["name"]: task for task in studio("tasks", "--json").json["tasks"]}
-    assert [*tasks] == ["fail", "images:resize", "nightly", "square", "steps"]
+    assert [*tasks] == ["fail", "images:resize", "nightly", "save", "square", "steps", "sync"]
     assert tasks["images:resize"] == {
         "name": "images:resize",
         "queue": "images",

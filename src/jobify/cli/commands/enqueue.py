@@ -152,10 +152,22 @@ def _enqueue(session: Session, task: str, call: tuple[Any, Any], options: dict[s
         print_note(f"The job does not run: {job.reason}.")
         return
     if not job.created:
-        print_note("Nothing was stored: this job has the unique key and is unfinished.")
+        print_note(_met(session, task))
     problem = session.cluster_state().problem(task, job.queue_name)
     if problem is not None:
         print_note(f"The job waits, because {problem}.")
+
+
+def _met(session: Session, task: str) -> str:
+    """What has become of a call that met an earlier job."""
+    from jobify.router.registry import build_registry
+
+    endpoint = build_registry(session.app).get(task)
+    if endpoint is not None and endpoint.rules.debounce is not None:
+        return "No new job was stored: the task is debounced, and the call was merged into this job."
+    if endpoint is not None and endpoint.rules.unique is not None and endpoint.rules.unique.on_conflict == "replace":
+        return "No new job was stored: this job has the unique key, and takes the arguments of the call."
+    return "Nothing was stored: this job has the unique key and is unfinished."
 
 
 def _spec_of(session: Session, task: str) -> FuncSpec[Any]:
