@@ -251,7 +251,27 @@ async def test_leading_runs_the_first_call_and_drops_those_that_follow(make: Mak
     assert ran == ["a", "d"]
 
 
-@pytest.mark.parametrize("end", ["cancel", "delete", "expire"])
+@pytest.mark.parametrize("mode", ["leading", "both"])
+async def test_a_first_call_counts_when_its_result_is_not_kept(make: Make, clock: FakeClock, mode: Any) -> None:
+    app = make()
+
+    @app.task(debounce=Debounce(60, mode=mode))
+    def task() -> None: ...
+
+    async with app:
+        first = await task.adelay()
+        await soon(first.await_end())
+    app.delete_jobs([first])
+    second = task.delay()
+    if mode == "leading":
+        assert (second.created, second.id, rows(app)) == (False, first.id, 0)
+        async with app:
+            assert (await task.push()).id == first.id
+    else:
+        assert (second.created, due_in(app, second)) == (True, 60)
+
+
+@pytest.mark.parametrize("end", ["cancel", "expire"])
 async def test_a_first_call_that_never_runs_drops_none(make: Make, clock: FakeClock, end: str) -> None:
     app = make()
 
@@ -263,8 +283,6 @@ async def test_a_first_call_that_never_runs_drops_none(make: Make, clock: FakeCl
     clock.advance(10 if end == "expire" else 1)
     if end == "cancel":
         first.cancel()
-    elif end == "delete":
-        app.delete_jobs([first])
     second, third = task.delay(), task.delay()
     assert (second.created, third.created, third.id) == (True, False, second.id)
 

@@ -6,9 +6,10 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -144,6 +145,44 @@ async def test_what_has_no_text_of_its_own_is_no_key(make: Make) -> None:
 
         with pytest.raises(PayloadError, match="is no key"):
             task.delay(object())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        (1, 1.0, False),
+        (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), False),
+        (date(2026, 1, 1), "2026-01-01", True),
+        (UUID(int=7), str(UUID(int=7)), True),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, True),
+        ({3, 1, 2}, {2, 3, 1}, True),
+    ],
+)
+async def test_a_value_counts_as_it_is_stored(make: Make, one: Any, other: Any, is_same: bool) -> None:
+    app = make()
+
+    @app.task(unique=Unique("value"))
+    def task(value: Any) -> None: ...
+
+    assert task.delay(one).created
+    assert task.delay(other).created is not is_same
+
+
+async def test_a_job_has_the_key_that_it_was_stored_with(make: Make) -> None:
+    def release(unique: Unique | None) -> Any:
+        app = make()
+
+        @app.task(name="task", unique=unique)
+        def task(user: int, day: int = 0) -> None: ...
+
+        return task
+
+    assert release(None).delay(1).created
+    assert [job.created for job in release(Unique("user")).map([(1,), (1,)])] == [True, False]
+    assert [job.created for job in release(Unique("user", until="start")).map([(1,), (1,)])] == [True, False]
+    assert release(Unique(("user", "day"))).delay(1).created
+    with pytest.raises(DuplicateJobError):
+        release(Unique("user", on_conflict="fail")).delay(1)
 
 
 async def test_a_key_is_of_one_task(make: Make) -> None:
@@ -336,6 +375,18 @@ async def test_no_call_gives_way_to_a_job_that_has_expired(make: Make, on_confli
         end = chain(other.si(), task.si(1), other.si()).apply()
         assert expired.id not in end.dependencies
     assert (expired.status, expired.reason) == ("cancelled", "expired")
+
+
+async def test_an_id_that_is_in_use_is_refused_with_what_helps(make: Make) -> None:
+    app = make()
+
+    @app.task(unique=Unique("user", on_conflict="replace"))
+    def task(user: int) -> None: ...
+
+    task.configure(delay=600, job_id="mine").delay(1)
+    with pytest.raises(DuplicateJobError, match=r"already scheduled\. Choose another job_id") as refused:
+        task.configure(job_id="mine").delay(2)
+    assert refused.value.job_id == "mine"
 
 
 async def test_until_it_expires_a_job_keeps_its_key(make: Make) -> None:

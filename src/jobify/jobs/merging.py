@@ -178,7 +178,7 @@ class _Step:
                 return self._resolve(call, other)
             if storage.insert((row,))[0]:
                 return StoredJob(row.id)
-        raise DuplicateJobError(row.id)
+        raise DuplicateJobError(row.id, can_replace=False)
 
     def _resolve(self, call: UniqueCall, other: str) -> StoredJob:
         """A job has the key of the call."""
@@ -229,10 +229,12 @@ class _Step:
         return stored
 
     def _window(self, series: CallSeries) -> tuple[Window | None, JobRecord | None]:
-        """The window of the calls, and its job; none if the job was deleted."""
+        """The window of the calls, and its job. One whose job would have run after the calls goes with that job; one
+        that a first call has opened stays, because the results of a job may be kept for less than its window."""
         window = next(filter(None, map(self._storage.window, series.keys)), None)
         job = None if window is None else next(iter(self._storage.get((window.job_id,))), None)
-        return (None, None) if job is None else (window, job)
+        is_gone = window is not None and window.is_trailing and job is None
+        return (None, None) if is_gone else (window, job)
 
     def _begin(self, call: UniqueCall, series: CallSeries, first_at: Microseconds) -> StoredJob:
         """A job that runs after the last call."""
