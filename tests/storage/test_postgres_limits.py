@@ -16,6 +16,7 @@ from jobify.model.records import Claim, ClaimRequest, JobQuery, TaskSlots
 from jobify.storage import PostgresStorage
 from jobify.testing.storage_contract.given import NOW, PROFILE, claim, end, job
 from jobify.testing.storage_contract.limit_rows import at_once, ended, found_ids, keyed
+from support import until
 
 PATIENCE = 20.0
 
@@ -201,6 +202,40 @@ def test_shared_and_keyed_gates_lock_up_never(storages: list[PostgresStorage], t
         ("shop", 0, 0),
     ]
     assert _deadlocks(storages[0]) == before
+
+
+def test_calls_that_change_an_earlier_job_never_deadlock(
+    storages: list[PostgresStorage], threads: ThreadPoolExecutor
+) -> None:
+    calling, cancelling, _ = storages
+    calling.insert([job("held", unique_key="key"), job("other")])
+    before = _deadlocks(calling)
+
+    def cancel() -> None:
+        with cancelling.transaction():
+            for id in ("other", "held"):
+                cancelling.cancel([id], reason="cancelled", now=NOW, delete_at=None)
+
+    with calling.transaction():
+        calling.hold_keys(["key"])
+        assert calling.hold_unique("key") == "held"
+        cancelled = threads.submit(cancel)
+        until(lambda: _waiting(calling) == 1)
+        calling.replace(job("held", unique_key="key"))
+    cancelled.result(PATIENCE)
+    assert _deadlocks(calling) == before
+
+
+def _waiting(storage: PostgresStorage) -> int:
+    """How many connections wait for a lock."""
+    import psycopg
+
+    with psycopg.connect(storage.url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _deadlocks(storage: PostgresStorage) -> int:

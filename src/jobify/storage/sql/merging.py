@@ -22,7 +22,12 @@ class Merging:
             self._statements.rows("lock_keys", keys)
 
     def hold_unique(self, key: str) -> str | None:
-        return next(iter(self._statements.rows("hold_unique", key)), None)
+        if not self._statements.locks_rows:
+            return next(iter(self._statements.rows("hold_unique", key)), None)
+        if self._statements.rows("find_unique", key) == [None]:
+            return None
+        with self._statements.atomic():  # its lock before that of the row: what changes the job next takes it as well
+            return next(iter(self._statements.rows("hold_unique", key)), None)
 
     def give_up_key(self, id: str) -> None:
         self._statements.run("give_up_key", id)
