@@ -492,6 +492,8 @@ async def test_the_keys_may_differ(make: Make) -> None:
     [
         (lambda: Debounce(0), "delay of a Debounce"),
         (lambda: Debounce(-1), "delay of a Debounce"),
+        (lambda: Debounce(1e18), "no calendar reaches as far"),
+        (lambda: Debounce(5, max_wait=1e18), "no calendar reaches as far"),
         (lambda: Debounce("soon"), "delay of a Debounce"),  # type: ignore[arg-type]
         (lambda: Debounce(5, max_wait=4), "must not be less"),
         (lambda: Debounce(5, mode="last"), "must be 'trailing', 'leading' or 'both'"),  # type: ignore[arg-type]

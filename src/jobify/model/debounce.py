@@ -20,6 +20,8 @@ __all__ = ("Debounce", "DebounceMode", "check_debounce")
 DebounceMode: TypeAlias = Literal["trailing", "leading", "both"]
 """Which call of a series runs."""
 
+_LONGEST: Final = 1e11
+"""Seconds: three thousand years."""
 _MODES: Final = ("trailing", "leading", "both")
 
 
@@ -58,9 +60,9 @@ class Debounce:
 
     def __post_init__(self) -> None:
         checked_keys(self.key)
-        delay = check_duration(self.delay, what="delay of a Debounce", allow_zero=False)
+        delay = _checked(self.delay, "delay")
         if self.max_wait is not None:
-            longest = check_duration(self.max_wait, what="max_wait of a Debounce", allow_zero=False)
+            longest = _checked(self.max_wait, "max_wait")
             if longest < delay:
                 raise ConfigurationError(
                     f"The max_wait of a Debounce is {longest:g} seconds, and its delay is {delay:g}. It must not be "
@@ -82,6 +84,13 @@ class Debounce:
     def keys(self) -> Keys:
         """Its keys; empty: all calls are merged."""
         return () if self.key is None else checked_keys(self.key)
+
+
+def _checked(duration: Duration, name: str) -> float:
+    seconds = check_duration(duration, what=f"{name} of a Debounce", allow_zero=False)
+    if seconds > _LONGEST:
+        raise ConfigurationError(f"The {name} of a Debounce is {seconds:g} seconds; no calendar reaches as far.")
+    return seconds
 
 
 def check_debounce(value: Any, task: str) -> Debounce:
