@@ -239,3 +239,10 @@ def test_a_lease_is_renewed_while_its_process_is_busy(postgres_url: str) -> None
             first = lease()
             until(lambda: lease() > first)
         assert recover(storage) == []
+
+
+def test_the_thread_of_its_session_may_close_a_storage(postgres_url: str) -> None:
+    """The garbage collector runs in any thread, and closes what nothing refers to any more."""
+    with opened(postgres_url) as storage:
+        storage.register(PROFILE, now=NOW)
+        storage._owners._session.call(lambda _: storage.close())
