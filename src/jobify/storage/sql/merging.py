@@ -40,6 +40,8 @@ class Merging:
         self._statements.run("set_window", key, *window)
 
     def forget_windows(self, *, now: Microseconds, limit: int) -> int:
+        if not self._statements.rows("is_window_closed", now)[0]:  # without a lock
+            return 0
         return self._statements.run("forget_windows", now, limit)
 
 

@@ -1685,6 +1685,11 @@ FROM merge_windows WHERE key = ?
 -- name: set_window
 INSERT OR REPLACE INTO merge_windows (key, job_id, first_at, closes_at, is_trailing) VALUES (?, ?, ?, ?, ?)
 
+-- name: is_window_closed
+-- Whether there may be a window to forget.
+SELECT CAST(json_group_array(found) AS BLOB)
+FROM (SELECT EXISTS (SELECT 1 FROM merge_windows WHERE closes_at <= ?) AS found)
+
 -- name: forget_windows
 DELETE FROM merge_windows WHERE key IN (
     SELECT key FROM merge_windows WHERE closes_at <= ? AND NOT EXISTS (

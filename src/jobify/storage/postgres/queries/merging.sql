@@ -24,6 +24,10 @@ ON CONFLICT (key) DO UPDATE SET
     job_id = excluded.job_id, first_at = excluded.first_at, closes_at = excluded.closes_at,
     is_trailing = excluded.is_trailing
 
+-- name: is_window_closed
+-- Whether there may be a window to forget.
+SELECT EXISTS (SELECT 1 FROM @merge_windows WHERE closes_at <= $1)
+
 -- name: forget_windows
 DELETE FROM @merge_windows WHERE key IN (
     SELECT key FROM @merge_windows AS its WHERE closes_at <= $1 AND NOT EXISTS (
