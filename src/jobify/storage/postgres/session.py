@@ -166,14 +166,11 @@ class Session:
         command.result(self._database.where, patience)
 
     def close(self) -> None:
-        """End when no lock is held any more. What was said before is sent first.
-
-        The thread itself may call it: a storage that nothing refers to any more is closed where that is found out.
-        """
+        """End when no lock is held any more. What was said before is sent first. Its own thread may call it, too."""
         thread, self._channels, self._is_ending = self._thread, frozenset(), True
         if thread is not None:
             self._nudge()
-            if not self._keys and thread is not threading.current_thread():
+            if not self._keys and thread is not threading.current_thread():  # which collects garbage, too
                 thread.join(_LAST_WORDS)
 
     def _nudge(self) -> None:
