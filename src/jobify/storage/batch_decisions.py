@@ -8,7 +8,7 @@ No two claims share a batch. What makes none yet is not changed; ``next_due_at``
 goes that is not full. A job that lacks the key of the rule is claimed in no batch, UNKEYED. One that runs apart, or was
 parked, is a batch of one. The claims of batches come after those of other lanes.
 
-A claim looks at a bounded number of ready jobs (:func:`window`). If more are ready than that, none need wait for
+A claim looks at a bounded number of ready jobs (:func:`lookahead`). If more are ready than that, none need wait for
 others: where no batch of them goes by itself, the largest one goes as it is. So whatever is ready comes into view as
 long as there is a free slot, and nothing starves behind jobs of many other keys. With many thousands of ready jobs of
 as many keys, batches are smaller than they could be.
@@ -32,7 +32,7 @@ __all__ = (
     "choose",
     "in_order",
     "joined",
-    "window",
+    "lookahead",
     "with_batches",
     "with_single_jobs",
     "without_batches",
@@ -62,7 +62,7 @@ class BatchChoice(NamedTuple):
     """What a claim takes."""
 
     batches: list[list[Candidate]]
-    """Whole batches, and jobs without their key, which are no batch, in groups."""
+    """What goes as batches; also jobs without their key, listed together, which are no batch."""
     next_at: Microseconds | None
     """When the first batch goes that is not full. None if none waits for that."""
     has_more: bool
@@ -79,7 +79,7 @@ def without_batches(request: ClaimRequest) -> ClaimRequest:
     return request._replace(slots=tuple(lane for lane in request.slots if lane.batch is None))
 
 
-def window(rule: BatchRule, limit: int) -> int:
+def lookahead(rule: BatchRule, limit: int) -> int:
     """How many jobs to look at, in the order of claims."""
     most = max(_LEAST, _SIZES * rule.size)
     return most if rule.key is not None else min(most, max(limit, 1) * rule.size)
@@ -98,41 +98,42 @@ def choose(
     rule: BatchRule, jobs: Sequence[Candidate], limit: int, due_by: Microseconds, *, most: int | None = None
 ) -> BatchChoice:
     """Make at most ``limit`` batches of the first ready jobs, in their order; ``due_by``: batches that would go by then
-    go now. ``most``: how many jobs are considered, by default as :func:`window` says; whether there are more counts."""
-    most = window(rule, limit) if most is None else most
+    go now. ``most``: how many jobs are considered, by default as :func:`lookahead` says; whether there are more
+    counts."""
+    most = lookahead(rule, limit) if most is None else most
     is_whole = len(jobs) <= most
-    groups = _groups(rule, jobs[:most])
+    batches = _batches(rule, jobs[:most])
     next_at: Microseconds | None = None
     going: list[list[Candidate]] = []
-    for group in groups:
-        at = _goes_at(rule, group, due_by)
+    for batch in batches:
+        at = _goes_at(rule, batch, due_by)
         if at <= due_by:
-            going.append(group)
+            going.append(batch)
         else:
             next_at = at if next_at is None else min(next_at, at)
     if not (going or is_whole):
-        going = [max(groups, key=len)]
+        going = [max(batches, key=len)]
     return BatchChoice(going[: max(limit, 0)], next_at, not is_whole or len(going) > limit)
 
 
-def _groups(rule: BatchRule, jobs: Iterable[Candidate]) -> list[list[Candidate]]:
+def _batches(rule: BatchRule, jobs: Iterable[Candidate]) -> list[list[Candidate]]:
     """Batches of these jobs, full or not, in the order of their first jobs."""
-    groups: list[list[Candidate]] = []
+    batches: list[list[Candidate]] = []
     growing: dict[str | None, list[Candidate]] = {}
     for job in jobs:
-        group = growing.get(job.key)
-        if group is None or len(group) == rule.size:
-            group = growing[job.key] = []
-            groups.append(group)
-        group.append(job)
-    return groups
+        batch = growing.get(job.key)
+        if batch is None or len(batch) == rule.size:
+            batch = growing[job.key] = []
+            batches.append(batch)
+        batch.append(job)
+    return batches
 
 
-def _goes_at(rule: BatchRule, group: Sequence[Candidate], due_by: Microseconds) -> Microseconds:
+def _goes_at(rule: BatchRule, batch: Sequence[Candidate], due_by: Microseconds) -> Microseconds:
     """When a batch goes; 0 for now."""
-    if len(group) == rule.size or group[0].key == UNKEYED:
+    if len(batch) == rule.size or batch[0].key == UNKEYED:
         return 0
-    at = min(job.since for job in group) + rule.wait
+    at = min(job.since for job in batch) + rule.wait
     return 0 if at > due_by + 2 * rule.wait else at  # the clock was set back: what was ready once stays ready
 
 
@@ -160,9 +161,9 @@ def with_batches(
     by_number = {number_of(claim): claim for claim in claims}
     taken: list[Claim] = []
     batches: list[tuple[str, ...]] = []
-    for group in choice.batches:
-        some = [by_number[job.number] for job in group if job.number in by_number]
-        if group[0].key == UNKEYED:
+    for batch in choice.batches:
+        some = [by_number[job.number] for job in batch if job.number in by_number]
+        if batch[0].key == UNKEYED:
             some = [claim._replace(limits=LimitState.UNKEYED) for claim in some]
         elif some:
             batches.append(tuple(claim.id for claim in some))

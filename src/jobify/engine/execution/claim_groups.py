@@ -206,8 +206,8 @@ def _reserve_in_turn(
 
 
 def batches_of(claims: Sequence[Claim], batches: Sequence[Sequence[str]]) -> list[list[Claim]]:
-    """The batches among these claims of one group. Those of none come last, together: they are put back with their
+    """The batches among these claims of one group. Claims in no batch come last, together, to be put back with their
     keys."""
     by_id = {claim.id: claim for claim in claims}
-    groups = [[by_id.pop(id) for id in batch] for batch in batches if batch[0] in by_id]
-    return [*groups, list(by_id.values())] if by_id else groups
+    found = [[by_id.pop(id) for id in batch] for batch in batches if batch[0] in by_id]
+    return [*found, list(by_id.values())] if by_id else found

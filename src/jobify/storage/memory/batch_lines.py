@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobify.model.limit_gates import LimitDefinition, LimitKind
 from jobify.model.records import BatchRule, ClaimRequest, TaskSlots
-from jobify.storage.batch_decisions import choose, in_order, window
+from jobify.storage.batch_decisions import choose, in_order, lookahead
 from jobify.storage.limit_decisions import GateKey
 from jobify.storage.limit_waiters import call_up_batches
 from jobify.storage.memory import claiming, transitions
@@ -23,7 +23,7 @@ def open_batches(
 ) -> tuple[dict[str, Row], Microseconds | None, bool]:
     """Let jobs go on that make whole batches, with others that are ready: their rows before, by id. Besides, when the
     next one may go, and whether there is room for more."""
-    most = window(rule, lane.limit)
+    most = lookahead(rule, lane.limit)
     gates = {(gate.name, gate.key): gate for gate in waited_gates(table) if gate.room(now)}
     rows: dict[GateKey, list[Row]] = {}
     lines: list[list[Row]] = []

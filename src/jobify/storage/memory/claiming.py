@@ -17,7 +17,7 @@ from jobify.storage.batch_decisions import (
     choose,
     in_order,
     joined,
-    window,
+    lookahead,
     with_batches,
     with_single_jobs,
     without_batches,
@@ -73,9 +73,9 @@ def _claim_batches(table: Table, lane: TaskSlots, rule: BatchRule, request: Clai
     """Take whole batches of a lane; what makes none is not touched."""
     lines = [
         [(order_of(row), candidate_of(row, rule, with_options=rule.key is not None)) for row in rows]
-        for rows in ready_rows(table, lane, request.queues, window(rule, lane.limit) + 1)
+        for rows in ready_rows(table, lane, request.queues, lookahead(rule, lane.limit) + 1)
     ]
-    jobs = in_order(lines, window(rule, lane.limit) + 1)
+    jobs = in_order(lines, lookahead(rule, lane.limit) + 1)
     choice = choose(rule, jobs, lane.limit, now + request.ahead)
     claims = [_taken(table, job.number, request, now) for batch in choice.batches for job in batch]
     taken, batches = with_batches(claims, choice, lambda claim: claim.id)

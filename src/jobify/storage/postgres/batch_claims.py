@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from jobify.model.records import BatchRule, ClaimRequest, TaskSlots
-from jobify.storage.batch_decisions import BatchChoice, Candidate, candidate, choose, window
+from jobify.storage.batch_decisions import BatchChoice, Candidate, candidate, choose, lookahead
 from jobify.storage.postgres.database import Database, lock_key
 from jobify.storage.postgres.doubt import Doubt
 from jobify.storage.postgres.statements import texts
@@ -102,7 +102,7 @@ class BatchClaims:
         """The first jobs of a lane."""
         in_queues = "" if queues is None else "AND queue = ANY ($4::text[])"
         fields = {"lane": texts()["whole_lane"].replace("{in_queues}", in_queues)}
-        most = window(rule, lane.limit) + 1
+        most = lookahead(rule, lane.limit) + 1
         parameters = [lane.tasks, most, rule.key is not None, *(() if queues is None else (queues,))]
         rows = self._database.read("batch_candidates", *parameters, **fields)
         jobs = [_job_of(row, rule) for row in rows if row[0] is not None]

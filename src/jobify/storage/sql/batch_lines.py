@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jobify.model.limit_gates import LimitGate, LimitKind
 from jobify.model.records import BatchRule, ClaimRequest, TaskSlots
-from jobify.storage.batch_decisions import Candidate, batch_lanes, candidate, choose, in_order, window
+from jobify.storage.batch_decisions import Candidate, batch_lanes, candidate, choose, in_order, lookahead
 from jobify.storage.limit_waiters import InLine, call_up_batches
 from jobify.storage.sql.limit_gates import Gates
 from jobify.storage.sql.limit_lines import NOTHING_OPENED, Called, Lines, Opened, by_task
@@ -78,7 +78,7 @@ class BatchLines:
         if not keys:
             return NOTHING_OPENED
         gates = {gate.id: gate for gate in self._gates.by_id({gate for gate, _, _ in keys}) if gate.room(now)}
-        most = window(rule, lane.limit)
+        most = lookahead(rule, lane.limit)
         waiting = self._waiting([key for key in keys if key[0] in gates], rule, most)
         lines = [*waiting.lines, self._ready.ready(lane, rule, request.queues, now)]
         jobs = in_order(lines, most + 1)

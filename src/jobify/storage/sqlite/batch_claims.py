@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from jobify.model.records import BatchRule, TaskSlots
-from jobify.storage.batch_decisions import BatchChoice, Candidate, candidate, choose, window
+from jobify.storage.batch_decisions import BatchChoice, Candidate, candidate, choose, lookahead
 from jobify.storage.sqlite.damage import DAMAGE, Damage, is_damage
 from jobify.storage.sqlite.database import Database
 from jobify.storage.sqlite.rows import Picked, UnreadableError, claims_of
@@ -57,7 +57,7 @@ class BatchLanes:
 
     def look(self, lane: TaskSlots, rule: BatchRule, queues: tuple[str, ...] | None, now: Microseconds) -> Look:
         """The first jobs of a lane."""
-        most = window(rule, lane.limit) + 1
+        most = lookahead(rule, lane.limit) + 1
         size, fields, parameters = lane_conditions(lane.tasks, queues)
         statement = sql("batch_candidates", tasks=size, in_queues=fields)
         try:
@@ -79,7 +79,7 @@ class BatchLanes:
         self, lane: TaskSlots, rule: BatchRule, queues: tuple[str, ...] | None, now: Microseconds
     ) -> Look:
         """The same without rows that cannot be read."""
-        most = window(rule, lane.limit) + 1
+        most = lookahead(rule, lane.limit) + 1
         picked, next_due_at, aside = self._damage.pick_each(lane.tasks, queues, most, now)
         jobs = [
             (
