@@ -11,7 +11,7 @@
         │   └── RouterError(RuntimeError)            routers that cannot be combined
         ├── RouteAlreadyRegisteredError              two tasks with one name
         ├── TaskNotAttachedError(RuntimeError)       a task of a router that no app includes
-        ├── DuplicateJobError(RuntimeError)          the job id is in use
+        ├── DuplicateJobError(RuntimeError)          the job id or the unique key is in use
         ├── LimitExceededError(RuntimeError)         a limit refuses the job
         ├── JobNotCompletedError                     no result yet
         ├── JobNotFoundError(LookupError)            no job has this id (any more)
@@ -165,7 +165,8 @@ class TaskNotAttachedError(BaseJobifyError, RuntimeError):
 class DuplicateJobError(BaseJobifyError, RuntimeError):
     """A job with this ``job_id`` is scheduled or running: ids are unique in a database, not only in a process.
 
-    Or a job has the unique key of a call of a task with ``Unique(on_conflict="fail")``; ``job_id`` is that job's id.
+    Or another job has the unique key of the call, and the task has ``Unique(on_conflict="fail")``: then ``job_id`` is
+    the id of that job. Nothing was stored.
     """
 
     def __init__(

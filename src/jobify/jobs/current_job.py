@@ -192,8 +192,8 @@ class CurrentJob:
     def batch(self) -> Sequence[BatchJob]:
         """The jobs that this call of the function runs, in the order of its list; empty if it runs one.
 
-        Of a task with ``batch=``. Each has ``id``, ``attempt`` and ``is_cancelled``. Reports of the function are of all
-        of them; the attributes that are of one job raise RuntimeError there. ::
+        Of a task with ``batch=``. Each has ``id``, ``attempt``, ``is_cancelled``. Reports of the function are of all of
+        them; its own ``id``, ``attempt``, ``retry_count`` raise RuntimeError, ``transaction`` ConfigurationError. ::
 
             for row, job in zip(rows, current_job.batch):
                 if not job.is_cancelled:

@@ -81,7 +81,7 @@ def insert_calls(
 ) -> list[StoredJob]:
     """Store calls that need no steps, inside a transaction: all new jobs with one insert. DuplicateJobError if one may
     not be stored. ``has_ended`` may end a job that has the key of a call, and says whether it did."""
-    is_looked_up = len(calls) == 1  # it was in vain to insert it without
+    is_looked_up = len(calls) == 1  # as a rule, its insert alone has found another job already
     rivals = [
         next(filter(None, map(storage.find_unique, call.unique_keys if is_looked_up else call.former_keys)), None)
         for call in calls

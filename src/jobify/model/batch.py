@@ -54,7 +54,14 @@ class Batch:
 
     Which jobs run together is decided in the storage when they are claimed, whichever processes have enqueued them. A
     batch takes one slot of its worker, one place of each :class:`~jobify.Concurrency`, and as many starts of each
-    :class:`~jobify.Rate` as its jobs cost. ConfigurationError for values that make no sense.
+    :class:`~jobify.Rate` as its jobs cost. All of its jobs are claimed in one transaction; each ends by itself.
+
+    The function returns one result for each job, in their order, or an exception for one that failed. Anything else
+    fails all of them with :class:`~jobify.exceptions.BatchResultError`. ConfigurationError for values that make no
+    sense, and at the registration of a function that takes no list. ::
+
+        @app.task(batch=Batch(100, wait=0.5))
+        async def index(documents: list[Document]) -> list[int | Exception]: ...
     """
 
     size: int

@@ -30,7 +30,7 @@ class Debounce:
     """Calls with one key that come in quick succession are merged into one job.
 
     ``delay``
-        Seconds, or a timedelta.
+        How long a call waits for the next one: seconds, or a timedelta, more than 0.
     ``key``
         A path into the arguments, a function at the top level of a module, or a tuple of these. None: all calls of the
         task are merged.
@@ -45,8 +45,11 @@ class Debounce:
         The function takes a list, as one with :class:`~jobify.Batch` does, and gets all calls that were merged, in
         their order. Each call writes the whole list again: it is for hundreds of calls, not for ten thousands.
 
-    A call that was merged returns the handle of the job that it was merged into, with ``created=False``. Once that job
-    has started, the next call begins a new series. ConfigurationError for what makes no sense. ::
+    A call that was merged returns the handle of the job that it was merged into, with ``created=False``. Once the job
+    of the last call has started, the next call begins a new series; one that began with a job for the first call lasts
+    for ``delay``, whether that job has started or not. Each call is decided in one transaction, for all processes of a
+    storage. ConfigurationError for what makes no sense, and for a call that is given a time or stored in a transaction
+    of the user. PayloadError if its key cannot be read. ::
 
         @app.task(debounce=Debounce(2, key="document", max_wait=30))
         async def save(document: str, text: str) -> None: ...

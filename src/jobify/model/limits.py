@@ -61,8 +61,9 @@ class Concurrency:
     ``name``
         Tasks that list limits of one name share it. Without a name it is the task's alone.
     ``on_excess``
-        ``"wait"``, the default; ``"skip"``: a job that would have to wait is not stored; ``"fail"``: its call raises
-        :class:`~jobify.exceptions.LimitExceededError`. Both are decided when a job is enqueued that is due at once.
+        ``"wait"``, the default; ``"skip"``: a job that would have to wait is stored as cancelled, and its handle has
+        ``created=False``; ``"fail"``: its call raises :class:`~jobify.exceptions.LimitExceededError`, and nothing is
+        stored. Both are decided in the transaction that stores a job which is due at once.
 
     A job holds the limit from its claim to the end of its attempt, and a function that goes on in a thread after its
     timeout or its cancel holds it until it returns. A retry waits for it again. A limit of 0 lets no job run.

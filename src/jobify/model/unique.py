@@ -44,7 +44,8 @@ class Unique:
         ``"cancel_running"``: that job is cancelled, and the new one starts when it has ended.
 
     It holds for all processes of a storage, and the check is part of the insert, so of any number of calls at once one
-    stores a job. ``unique_key=`` of a job is the key of that job alone. ConfigurationError for what makes no sense. ::
+    stores a job. ``unique_key=`` of a job is the key of that job alone. ConfigurationError for what makes no sense;
+    PayloadError for a call whose key cannot be read. ::
 
         @app.task(unique=Unique(("user_id", "day")))
         async def report(user_id: int, day: date, verbose: bool = False) -> None: ...
