@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
@@ -40,9 +39,8 @@ from jobify import (
     chord,
     current_job,
 )
-from jobify.storage.memory import MemoryStorage
 from probes import attempts_of, slots_of
-from support import a_while, durable, eventually, soon
+from support import a_while, eventually, soon
 
 Make = Callable[..., Jobify]
 
@@ -56,25 +54,6 @@ class Row:
 class Pair(TypedDict):
     left: int
     right: int
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Makes apps over the storage of the test: all have the same jobs."""
-    memory = MemoryStorage()
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-
-    def made(**options: object) -> Jobify:
-        storage = memory if request.param == "memory" else url or durable(tmp_path)
-        return Jobify(storage=storage, **options)  # type: ignore[arg-type]
-
-    return made
-
-
-@pytest.fixture
-def make_durable(tmp_path: Path) -> Make:
-    """The same over one file."""
-    return lambda **options: Jobify(storage=durable(tmp_path), **options)
 
 
 def ended(*jobs: Job[Any]) -> list[Any]:

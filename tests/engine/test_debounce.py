@@ -26,7 +26,6 @@ from jobify import (
     group,
 )
 from jobify.model.clock import SECOND
-from jobify.storage.memory import MemoryStorage
 from jobify.testing.clock import FakeClock
 from support import durable, eventually, soon
 
@@ -39,17 +38,10 @@ def clock() -> FakeClock:
     return FakeClock(MONDAY)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def make(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Make:
-    """Makes apps over the storage of the test, by the same clock: all have the same jobs."""
-    memory = MemoryStorage()
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-
-    def made(**options: object) -> Jobify:
-        storage = memory if request.param == "memory" else url or durable(tmp_path)
-        return Jobify(**{"storage": storage, "clock": clock, **options})  # type: ignore[arg-type]
-
-    return made
+@pytest.fixture
+def make(make: Make, clock: FakeClock) -> Make:
+    """The same, by the clock of the test."""
+    return lambda **options: make(**{"clock": clock, **options})
 
 
 def due_in(app: Jobify, job: JobResult[Any]) -> float:
