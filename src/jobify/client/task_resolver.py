@@ -18,7 +18,7 @@ from jobify.serializers.codec import UNTYPED, ParameterTypes
 __all__ = ("ResolvedTask", "TaskResolver")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedTask:
     """A task that jobs are enqueued for; its ``endpoint`` is None where its code is not in this process."""
 
@@ -40,12 +40,8 @@ class ResolvedTask:
     needs_steps: bool = False
     """Whether more than an insert is needed to store a job."""
     limit_keys: KeyReader | None = None
-    call_rules: CallRules | None = None
-
-    @property
-    def rules(self) -> CallRules:
-        """What becomes of calls that meet an earlier job."""
-        return self.call_rules or CallRules((self.name,), Signature())
+    rules: CallRules
+    """What becomes of calls that meet an earlier job."""
 
 
 class TaskResolver:
@@ -76,7 +72,7 @@ class TaskResolver:
     def known(self, name: str) -> ResolvedTask:
         """:meth:`of`, for looking only."""
         endpoint = self.all().get(name)
-        return ResolvedTask(name) if endpoint is None else _target(endpoint)
+        return _unknown(name) if endpoint is None else _target(endpoint)
 
     def names(self, name: str) -> tuple[str, ...]:
         """The names that jobs of the task may be stored under."""
@@ -99,6 +95,10 @@ class TaskResolver:
         return task
 
 
+def _unknown(name: str) -> ResolvedTask:
+    return ResolvedTask(name=name, rules=CallRules((name,), Signature()))
+
+
 def _target(endpoint: Endpoint) -> ResolvedTask:
     return ResolvedTask(
         name=endpoint.name,
@@ -114,5 +114,5 @@ def _target(endpoint: Endpoint) -> ResolvedTask:
         takes_places=endpoint.takes_places,
         needs_steps=endpoint.needs_steps,
         limit_keys=endpoint.limit_keys,
-        call_rules=endpoint.rules,
+        rules=endpoint.rules,
     )
