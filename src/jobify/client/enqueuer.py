@@ -20,7 +20,7 @@ from jobify.client.threads import ClientThreads
 from jobify.config import JobifyConfiguration
 from jobify.exceptions import ApplicationStateError, ConfigurationError, DuplicateJobError
 from jobify.gateway.connection import StorageConnection
-from jobify.jobs.call_rules import UniqueCall
+from jobify.jobs.call_rules import KeyedCall
 from jobify.jobs.context import OuterContext
 from jobify.jobs.job import Job
 from jobify.jobs.job_request import JobRequest, TransactionSubmitter
@@ -55,7 +55,7 @@ class PendingCall(Struct):
     result: JobResult[Any] | None = None
     """Set once the job is stored, or another job with its unique key was found."""
 
-    def apply_rules(self, row: NewJob) -> UniqueCall:
+    def apply_rules(self, row: NewJob) -> KeyedCall:
         """The row of this call, with what its task says of others with its key."""
         request = self.request
         is_complete = request.result_input is None or not request.result_input.is_taken

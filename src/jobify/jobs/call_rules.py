@@ -17,7 +17,7 @@ from jobify.jobs.collected_calls import collecting
 from jobify.jobs.job_request import JobSpec
 from jobify.model.clock import seconds
 from jobify.model.debounce import Debounce
-from jobify.model.durations import check_duration
+from jobify.model.durations import Duration, as_seconds
 from jobify.model.job_options import read_options
 from jobify.model.limit_keys import CallKey
 from jobify.model.records import NewJob
@@ -25,7 +25,7 @@ from jobify.model.unique import OnConflict, Unique
 from jobify.storage.merging import UNTIL_START
 from jobify.types import Microseconds
 
-__all__ = ("UNIQUE_KEY", "CallRules", "CallSeries", "UniqueCall")
+__all__ = ("UNIQUE_KEY", "CallRules", "CallSeries", "KeyedCall")
 
 UNIQUE_KEY: Final = "unique()"
 """The name of the key of a limit that admits one job at a time of those with a unique key."""
@@ -47,7 +47,7 @@ class CallSeries(NamedTuple):
         return latest if self.max_wait is None else max(min(latest, first_at + self.max_wait), now)
 
 
-class UniqueCall(NamedTuple):
+class KeyedCall(NamedTuple):
     """The row of a call, with what its task says about others with its key."""
 
     row: NewJob
@@ -57,8 +57,8 @@ class UniqueCall(NamedTuple):
     series: CallSeries | None = None
 
     @property
-    def needs_steps(self) -> bool:
-        """Whether more than an insert is needed: an earlier job may have to be changed."""
+    def may_change_jobs(self) -> bool:
+        """Whether an earlier job may have to be changed, so that an insert is not enough."""
         return self.on_conflict not in ("keep", "fail") or self.series is not None
 
     @property
@@ -92,6 +92,8 @@ class CallRules:
         self.debounce = debounce
         self._unique_key = None if unique is None else CallKey(names[0], signature, unique.keys)
         self._window_key = None if debounce is None else CallKey(names[0], signature, debounce.keys)
+        self._series = None if debounce is None else _series_of(debounce)
+        """That of each call, without its keys."""
 
     def unique_key_of(self, *args: Any, **kwargs: Any) -> str:
         """The unique key of a call, without the name of the task."""
@@ -99,20 +101,20 @@ class CallRules:
         return self._unique_key.of(args, kwargs)
 
     @property
-    def has_steps(self) -> bool:
-        """Whether any call of the task may meet an earlier job."""
+    def has_rules(self) -> bool:
+        """Whether the task is unique or debounced, so that any call of it may meet an earlier job."""
         return self.unique is not None or self.debounce is not None
 
     def apply(
         self, row: NewJob, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec, *, is_complete: bool = True
-    ) -> UniqueCall:
+    ) -> KeyedCall:
         """The row of a call with its keys. One whose arguments are not complete has only a key of its own.
 
         TypeError if the arguments do not fit, PayloadError if a key cannot be read, ConfigurationError for options that
         the task excludes.
         """
         if row.rule is not None:
-            return UniqueCall(row)
+            return KeyedCall(row)
         on_conflict: OnConflict = "keep" if self.unique is None else self.unique.on_conflict
         if on_conflict == "replace" and row.parents:
             raise ConfigurationError(
@@ -120,9 +122,10 @@ class CallRules:
                 "on_conflict='replace': what replaces a job cannot wait. Use on_conflict='keep'."
             )
         row, former = self._with_key(row, args, kwargs, spec, is_complete=is_complete)
-        if self.debounce is None or row.parents or not is_complete:
-            return UniqueCall(row, on_conflict, former)
-        return self._in_series(self.debounce, UniqueCall(row, on_conflict, former), args, kwargs, spec)
+        call = KeyedCall(row, on_conflict, former)
+        if self._series is None or row.parents or not is_complete:
+            return call
+        return self._in_series(self._series, call, args, kwargs, spec)
 
     def _with_key(
         self, row: NewJob, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec, *, is_complete: bool
@@ -143,8 +146,8 @@ class CallRules:
         return row._replace(unique_key=keys[0]), tuple(keys[1:])
 
     def _in_series(
-        self, debounce: Debounce, call: UniqueCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec
-    ) -> UniqueCall:
+        self, series: CallSeries, call: KeyedCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], spec: JobSpec
+    ) -> KeyedCall:
         assert self._window_key is not None
         row = call.row
         if spec.delay or spec.eta is not None or row.due_at > row.created_at:
@@ -153,16 +156,20 @@ class CallRules:
                 "Leave the time out."
             )
         text = self._window_key.of(args, kwargs)
-        longest = debounce.max_wait
-        series = CallSeries(
-            tuple(f"{name}:{text}" for name in self._names),
-            _microseconds(debounce.delay),
-            None if longest is None else _microseconds(longest),
-            debounce.mode,
-            debounce.collect,
-        )
-        return call._replace(row=collecting(row) if debounce.collect else row, series=series)
+        series = series._replace(keys=tuple(f"{name}:{text}" for name in self._names))
+        return call._replace(row=collecting(row) if series.collects else row, series=series)
 
 
-def _microseconds(duration: Any) -> Microseconds:
-    return seconds(check_duration(duration, what="duration"))
+def _series_of(debounce: Debounce) -> CallSeries:
+    longest = debounce.max_wait
+    return CallSeries(
+        (),
+        _microseconds(debounce.delay),
+        None if longest is None else _microseconds(longest),
+        debounce.mode,
+        debounce.collect,
+    )
+
+
+def _microseconds(duration: Duration) -> Microseconds:
+    return seconds(as_seconds(duration))

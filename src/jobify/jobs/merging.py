@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from jobify.exceptions import DuplicateJobError
-from jobify.jobs.call_rules import CallSeries, UniqueCall
+from jobify.jobs.call_rules import CallSeries, KeyedCall
 from jobify.jobs.collected_calls import collecting
 from jobify.jobs.limit_places import refuse_excess
 from jobify.model.job_options import ParentResults, read_options
@@ -44,12 +44,12 @@ class StoredJob(NamedTuple):
     """The job that was cancelled for it."""
 
 
-def need_steps(calls: Sequence[UniqueCall]) -> bool:
+def need_steps(calls: Sequence[KeyedCall]) -> bool:
     """Whether :func:`store_calls` is needed: an earlier job may have to be changed, or what waits for one of these
     calls may have to wait for another job."""
     has_keys, has_parents = False, False
     for call in calls:
-        if call.needs_steps:
+        if call.may_change_jobs:
             return True
         has_keys, has_parents = has_keys or call.row.unique_key is not None, has_parents or bool(call.row.parents)
     return has_keys and has_parents
@@ -77,7 +77,7 @@ def _has_expired(job: JobRecord, now: Microseconds) -> bool:
 
 
 def insert_calls(
-    storage: InsertTarget, calls: Sequence[UniqueCall], has_ended: Callable[[str], bool] | None = None
+    storage: InsertTarget, calls: Sequence[KeyedCall], has_ended: Callable[[str], bool] | None = None
 ) -> list[StoredJob]:
     """Store calls that need no steps, inside a transaction: all new jobs with one insert. DuplicateJobError if one may
     not be stored. ``has_ended`` may end a job that has the key of a call, and says whether it did."""
@@ -94,7 +94,7 @@ def insert_calls(
 
 
 def _kept(
-    storage: InsertTarget, call: UniqueCall, rival: str | None, has_ended: Callable[[str], bool] | None
+    storage: InsertTarget, call: KeyedCall, rival: str | None, has_ended: Callable[[str], bool] | None
 ) -> StoredJob:
     """The job that has the key of the call."""
     other, row = rival, call.row
@@ -113,7 +113,7 @@ def _kept(
 
 
 def store_calls(
-    storage: Storage, calls: Sequence[UniqueCall], *, now: Microseconds, delete_at: Microseconds | None
+    storage: Storage, calls: Sequence[KeyedCall], *, now: Microseconds, delete_at: Microseconds | None
 ) -> list[StoredJob]:
     """Store calls, inside a transaction, in order: the first of two with one key comes first. A call that waits for one
     before it waits for what that one has become.
@@ -144,7 +144,7 @@ def _with_parents(row: NewJob, parents: Sequence[str]) -> NewJob:
 
 
 def store_call(
-    storage: Storage, call: UniqueCall, *, now: Microseconds, delete_at: Microseconds | None
+    storage: Storage, call: KeyedCall, *, now: Microseconds, delete_at: Microseconds | None
 ) -> tuple[StoredJob, JobRecord | None]:
     """Store one call, in a transaction. What it has become, and its row, unless it is a new one that waits.
 
@@ -165,12 +165,12 @@ class _Step:
         self._now = now
         self._delete_at = delete_at
 
-    def store(self, call: UniqueCall) -> StoredJob:
+    def store(self, call: KeyedCall) -> StoredJob:
         return self._insert(call) if call.series is None else self._merge(call, call.series)
 
     # -- unique --------------------------------------------------------------------------------------------------------
 
-    def _insert(self, call: UniqueCall) -> StoredJob:
+    def _insert(self, call: KeyedCall) -> StoredJob:
         storage, row = self._storage, call.row
         for _ in range(_TRIES):
             other = next(filter(None, map(storage.hold_unique, call.unique_keys)), None)
@@ -180,7 +180,7 @@ class _Step:
                 return StoredJob(row.id)
         raise DuplicateJobError(row.id, can_replace=False)
 
-    def _resolve(self, call: UniqueCall, other: str) -> StoredJob:
+    def _resolve(self, call: KeyedCall, other: str) -> StoredJob:
         """A job has the key of the call."""
         row = call.row
         if call.on_conflict in ("keep", "fail") and self._ends(other):
@@ -209,7 +209,7 @@ class _Step:
 
     # -- debounced -----------------------------------------------------------------------------------------------------
 
-    def _merge(self, call: UniqueCall, series: CallSeries) -> StoredJob:
+    def _merge(self, call: KeyedCall, series: CallSeries) -> StoredJob:
         now = self._now
         window, job = self._window(series)
         if window is not None and job is not None and window.is_trailing and _is_unbegun(job):
@@ -236,7 +236,7 @@ class _Step:
         is_gone = window is not None and window.is_trailing and job is None
         return (None, None) if is_gone else (window, job)
 
-    def _begin(self, call: UniqueCall, series: CallSeries, first_at: Microseconds) -> StoredJob:
+    def _begin(self, call: KeyedCall, series: CallSeries, first_at: Microseconds) -> StoredJob:
         """A job that runs after the last call."""
         row = self._due(call.row, series, first_at)
         stored = self._insert(call._replace(row=row))
@@ -245,7 +245,7 @@ class _Step:
             self._storage.set_window(series.keys[0], window)
         return stored
 
-    def _extend(self, call: UniqueCall, series: CallSeries, window: Window, job: JobRecord) -> StoredJob:
+    def _extend(self, call: KeyedCall, series: CallSeries, window: Window, job: JobRecord) -> StoredJob:
         """Another call for a job that still waits."""
         row = self._due(call.row, series, window.first_at)
         if row.unique_key not in (None, job.unique_key):

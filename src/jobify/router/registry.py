@@ -127,7 +127,7 @@ class Endpoint:
             "takes_places",
             any(limit.on_excess != "wait" or limit.kind == LimitKind.FAIR for limit in self.limits),
         )
-        object.__setattr__(self, "needs_steps", self.takes_places or self.rules.has_steps)
+        object.__setattr__(self, "needs_steps", self.takes_places or self.rules.has_rules)
 
     def fingerprint(self) -> str | None:
         """A digest of the code of the task, its timeout, its retries and its run mode. None if there is none."""

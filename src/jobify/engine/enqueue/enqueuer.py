@@ -274,12 +274,12 @@ class Enqueuer:
                 pending.job = self._on_replaced(pending, await call(put, audience=STATE_CHANGED))
                 return pending.job
             rules = pending.endpoint.rules
-            unique = rules.apply(pending.row(), pending.args, pending.kwargs, pending.spec or DEFAULT_SPEC)
+            keyed = rules.apply(pending.row(), pending.args, pending.kwargs, pending.spec or DEFAULT_SPEC)
             now = self._pending_jobs.clock.now()
             delete_at = self._config.limits.retention.cancelled_until(now)
-            store = partial(store_call, storage, unique, now=now, delete_at=delete_at)
+            store = partial(store_call, storage, keyed, now=now, delete_at=delete_at)
             return self._on_stored(
-                pending, unique.row, *await call(store, audience=STATE_CHANGED if rules.has_steps else NEW_WORK)
+                pending, keyed.row, *await call(store, audience=STATE_CHANGED if rules.has_rules else NEW_WORK)
             )
         finally:
             self._insert_done()
