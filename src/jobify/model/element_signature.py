@@ -155,6 +155,7 @@ def _is_required(parameter: Parameter) -> bool:
 
 
 def _no_element(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """A :class:`Call` is made with the id of its job: see :meth:`Element.build`."""
     raise NotImplementedError
 
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-__all__ = ("is_loop_ending", "spawn", "spawn_lasting")
+__all__ = ("call_in", "is_loop_ending", "spawn", "spawn_lasting")
 
 T = TypeVar("T")
 
@@ -46,6 +47,15 @@ def spawn_lasting(
             spawn_lasting(begin, on_task)
 
     task.add_done_callback(on_end)
+
+
+def call_in(loop: asyncio.AbstractEventLoop, step: Callable[[], None]) -> None:
+    """Call ``step`` in this event loop: now, if this is code of it, else soon. Not if it is closed."""
+    if asyncio._get_running_loop() is loop:
+        step()
+    else:
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(step)
 
 
 def is_loop_ending() -> bool:

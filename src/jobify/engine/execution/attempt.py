@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from contextvars import Context
 from enum import Enum
 from typing import Any
@@ -29,6 +28,7 @@ from jobify.model.task_options import RunMode
 from jobify.router.registry import DECLARED_SUFFIX, Endpoint
 from jobify.runners.base import FunctionCall, Runner
 from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import call_in
 from jobify.storage.ownership import BegunJobs
 from jobify.types import UNSET, Microseconds
 
@@ -271,13 +271,8 @@ class Attempt(Struct, eq=False, gc=False):
     def _call_on_loop(self, step: Callable[[], None]) -> None:
         task, call = self.task, self.call
         loop = task.get_loop() if task is not None else None if call is None else call.loop
-        if loop is None:
-            return  # it is over, and none of its code holds a slot any more
-        if asyncio._get_running_loop() is loop:
-            step()
-        else:
-            with suppress(RuntimeError):  # the loop was closed
-                loop.call_soon_threadsafe(step)
+        if loop is not None:  # else it is over, and none of its code holds a slot any more
+            call_in(loop, step)
 
     def _lend_slot(self) -> None:
         self.waits += 1

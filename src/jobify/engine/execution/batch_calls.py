@@ -91,7 +91,7 @@ class BatchCalls:
         try:
             if spec.inject_params:
                 injected = inject_shared(self._new_context(call.first, _call_nothing), spec)
-        except Exception as error:
+        except Exception as error:  # what is to be injected is the user's
             call.end(None, error)
         else:
             await call.run(injected)
@@ -117,4 +117,5 @@ def _end_of(task: asyncio.Task[None]) -> Future[Any]:
 
 
 def _call_nothing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
+    """A context needs something to call; this one is only read."""
     raise NotImplementedError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from itertools import repeat
 from typing import Any, Final, NoReturn
 
@@ -20,6 +19,7 @@ from jobify.runners.base import FunctionCall, Runner, contained
 from jobify.runners.job_info import job_info_of
 from jobify.runtime.fork import end_fork, forks
 from jobify.runtime.logs import get_logger
+from jobify.runtime.spawn import call_in
 
 __all__ = ("BatchMember", "SharedCall")
 
@@ -104,7 +104,7 @@ class SharedCall:
         error: BaseException | None = None
         try:
             value = await self._runner.run(call)
-        except BaseException as raised:
+        except BaseException as raised:  # of any kind: each job decides what it means to it
             error = raised
         if forks.count != self._forks:
             end_fork(error)
@@ -176,21 +176,13 @@ class SharedCall:
 
     def lend(self) -> None:
         """See :class:`~jobify.jobs.current_job.Running`."""
-        self._call_on_loop(self._lend_slot)
+        if self.task is not None:
+            call_in(self.task.get_loop(), self._lend_slot)
 
     def take_back(self) -> None:
         """See :class:`~jobify.jobs.current_job.Running`."""
-        self._call_on_loop(self._take_slot_back)
-
-    def _call_on_loop(self, step: Callable[[], None]) -> None:
-        if self.task is None:
-            return
-        loop = self.task.get_loop()
-        if asyncio._get_running_loop() is loop:
-            step()
-        else:
-            with suppress(RuntimeError):  # the loop was closed
-                loop.call_soon_threadsafe(step)
+        if self.task is not None:
+            call_in(self.task.get_loop(), self._take_slot_back)
 
     def _lend_slot(self) -> None:
         if self.is_over:
