@@ -263,7 +263,8 @@ class ClientEnqueuer:
         if limits.keys() - self._defined:
             define_missing(storage, limits, now=self._clock.now())
             self._defined.update(limits)
-        may_refuse = limits or any(job.task.endpoint is None for job in jobs)
+        unknown = [job.task.name for job in jobs if job.task.endpoint is None]
+        may_refuse = limits or (unknown and storage.task_limits(unknown))
         if len(calls) == 1 and not (may_refuse or calls[0].is_conditional) and storage.insert((calls[0].row,))[0]:
             jobs[0].result = JobResult(calls[0].row.id, self._operations)
             return
